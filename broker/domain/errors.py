@@ -1,0 +1,215 @@
+"""Errors with stable codes: what happened, and what the caller may do about it.
+
+A code is part of the public interface: the web maps it to problem+json, the CLI prints it,
+docs/errors.md lists it. HTTP statuses are the web's business and are not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class TriviumError(Exception):
+    """Base of every error that may be shown to a person or a program.
+
+    `detail` says what happened in this case; `advice` says what to do next. Neither carries
+    a secret, a driver's text or a path of the server.
+    """
+
+    code: ClassVar[str] = "internal.error"
+    title: ClassVar[str] = "Something went wrong inside the broker"
+    advice: ClassVar[str] = "Try again; if it stays, give the request id to the administrator."
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        retry_after_s: float | None = None,
+        fields: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.retry_after_s = retry_after_s
+        self.fields: Mapping[str, object] = dict(fields or {})
+
+
+class BadRequestError(TriviumError):
+    code = "request.invalid"
+    title = "The request is not valid"
+    advice = "Correct the named field and send the request again."
+
+
+class BodyTooLargeError(TriviumError):
+    code = "request.too_large"
+    title = "The request body is larger than this address takes"
+    advice = "Send less at a time."
+
+
+class BadMediaTypeError(TriviumError):
+    code = "request.media_type"
+    title = "Only plain UTF-8 application/json is taken here"
+    advice = "Send Content-Type: application/json and no Content-Encoding."
+
+
+class NotSignedInError(TriviumError):
+    code = "auth.required"
+    title = "Sign in first"
+    advice = "Send a valid bearer token, or sign in again if yours has ended."
+
+
+class BadCredentialsError(TriviumError):
+    code = "auth.bad_credentials"
+    title = "The user name or the password is wrong"
+    advice = "Check both and try again."
+
+
+class TooManyAttemptsError(TriviumError):
+    code = "auth.too_many_attempts"
+    title = "Too many failed sign-ins"
+    advice = "Wait for the time in Retry-After, then try again."
+
+
+class ForbiddenError(TriviumError):
+    code = "auth.forbidden"
+    title = "Your role does not allow this"
+    advice = "Ask an administrator for the permission named in the detail."
+
+
+class BadOriginError(TriviumError):
+    code = "auth.origin"
+    title = "The request comes from a page that is not part of this site"
+    advice = "Open the console at its own address."
+
+
+class SetupClosedError(TriviumError):
+    code = "setup.closed"
+    title = "This set-up link is not valid any more"
+    advice = "An administrator exists or the link was used; sign in instead."
+
+
+class NotFoundError(TriviumError):
+    code = "resource.not_found"
+    title = "There is no such thing, or you may not see it"
+    advice = "Check the id; list the resource to find it."
+
+
+class ConflictError(TriviumError):
+    code = "resource.conflict"
+    title = "The thing is not in a state that allows this"
+    advice = "Read it again, then decide."
+
+
+class AlreadyExistsError(TriviumError):
+    code = "resource.exists"
+    title = "A thing of that name exists already"
+    advice = "Choose another name, or change the existing one."
+
+
+class IdempotencyMismatchError(TriviumError):
+    code = "idempotency.mismatch"
+    title = "This idempotency key was used for a different request"
+    advice = "Use a new key for a new request."
+
+
+class NotEntitledError(TriviumError):
+    code = "admission.not_entitled"
+    title = "You are not entitled to this pool"
+    advice = "Ask an administrator to entitle one of your groups to it."
+
+
+class PoolClosedError(TriviumError):
+    code = "admission.pool_closed"
+    title = "This pool takes no new sessions at the moment"
+    advice = "Try another pool, or later."
+
+
+class WrongEndpointError(TriviumError):
+    code = "admission.wrong_endpoint"
+    title = "This endpoint cannot carry a desktop of that pool"
+    advice = "Sit down at an endpoint of the pool, or choose another pool."
+
+
+class QueueFullError(TriviumError):
+    code = "admission.queue_full"
+    title = "The queue for this pool is full"
+    advice = "Try again after the time in Retry-After."
+
+
+class BusyError(TriviumError):
+    code = "server.busy"
+    title = "The broker has as much work of this kind as it takes"
+    advice = "Try again after the time in Retry-After."
+
+
+class UnavailableError(TriviumError):
+    code = "server.unavailable"
+    title = "A part that the broker needs does not answer"
+    advice = "Try again after the time in Retry-After; /readyz says which part it is."
+
+
+class IllegalTransitionError(TriviumError):
+    code = "lifecycle.refused"
+    title = "That cannot happen in this state"
+    advice = "Read the thing again; it has changed meanwhile."
+
+
+class BadTicketError(TriviumError):
+    code = "ticket.refused"
+    title = "The ticket is unknown, used or too old"
+    advice = "Ask for the session again to get a new ticket."
+
+
+class BadEnrolmentError(TriviumError):
+    code = "enrolment.refused"
+    title = "The enrolment token is unknown, used or too old"
+    advice = "Make a new token with `trivium fleet token` or in the console."
+
+
+class BadProofError(TriviumError):
+    code = "endpoint.bad_proof"
+    title = "The endpoint did not prove who it is"
+    advice = "Enrol the endpoint again with a new token."
+
+
+class ProtocolError(TriviumError):
+    code = "endpoint.protocol"
+    title = "The endpoint sent something outside the protocol"
+    advice = "Update the agent to a version that this broker speaks."
+
+
+class RosterError(TriviumError):
+    """A roster was refused whole; `fields["problems"]` lists every bad line."""
+
+    code = "roster.invalid"
+    title = "The roster has bad lines; nothing was changed"
+    advice = "Correct the lines listed and import again."
+
+
+class EngineError(TriviumError):
+    code = "engine.failed"
+    title = "The engine could not do this"
+    advice = "The broker tries again by itself; see the job for the reason."
+
+
+class ConfigError(TriviumError):
+    code = "config.invalid"
+    title = "The configuration is not valid"
+    advice = "Correct the named setting; `trivium check-config` shows where each value comes from."
+
+
+class NoHostFitsError(TriviumError):
+    code = "placement.no_host_fits"
+    title = "No host has room for another desktop"
+    advice = "Add a host, or lower the pool's size."
+
+
+def every_error() -> tuple[type[TriviumError], ...]:
+    """Every error type, base first, in a stable order: for the web's map, docs and tests."""
+    found: list[type[TriviumError]] = []
+    waiting: list[type[TriviumError]] = [TriviumError]
+    while waiting:
+        kind = waiting.pop(0)
+        found.append(kind)
+        waiting.extend(sorted(kind.__subclasses__(), key=lambda sub: sub.code))
+    return tuple(found)

@@ -1,0 +1,336 @@
+"""The nouns: frozen records that the whole broker speaks of.
+
+`Instant` is milliseconds since the Unix epoch, UTC. Ids are opaque strings with a prefix for
+their noun (`ses_…`) and sort by the time they were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+Instant: TypeAlias = int
+"""Milliseconds since the Unix epoch, UTC."""
+
+
+class Architecture(StrEnum):
+    """Where the desktop runs and what crosses the wire."""
+
+    VDI = "vdi"
+    IDV = "idv"
+    VOI = "voi"
+
+
+class EndpointKind(StrEnum):
+    """Thin endpoints show a desktop; fat ones run it."""
+
+    THIN = "thin"
+    FAT = "fat"
+
+
+class PoolKind(StrEnum):
+    """Floating: any free desktop. Dedicated: the first desktop given stays the user's."""
+
+    FLOATING = "floating"
+    DEDICATED = "dedicated"
+
+
+class LogOff(StrEnum):
+    """What becomes of a desktop when its session ends."""
+
+    KEEP = "keep"
+    RESET = "reset"
+    DELETE = "delete"
+
+
+class Role(StrEnum):
+    ADMINISTRATOR = "administrator"
+    OPERATOR = "operator"
+    AUDITOR = "auditor"
+    USER = "user"
+
+
+class DesktopState(StrEnum):
+    PLANNED = "planned"
+    CREATING = "creating"
+    STARTING = "starting"
+    READY = "ready"
+    ASSIGNED = "assigned"
+    RESETTING = "resetting"
+    UNAVAILABLE = "unavailable"
+    FAILED = "failed"
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+
+class SessionState(StrEnum):
+    QUEUED = "queued"
+    DELIVERING = "delivering"
+    ACTIVE = "active"
+    DISCONNECTED = "disconnected"
+    ENDING = "ending"
+    ENDED = "ended"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class EndpointState(StrEnum):
+    ENROLLED = "enrolled"
+    ONLINE = "online"
+    OFFLINE = "offline"
+    RETIRED = "retired"
+
+
+class HostState(StrEnum):
+    UP = "up"
+    DRAINING = "draining"
+    DOWN = "down"
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class JobVerb(StrEnum):
+    """What a job asks of the engine."""
+
+    CREATE = "create"
+    RESET = "reset"
+    DESTROY = "destroy"
+
+
+class CampaignState(StrEnum):
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a desktop takes, or a host has: virtual CPUs and memory in MiB."""
+
+    cpus: float
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    id: str
+    username: str
+    display_name: str
+    role: Role
+    enabled: bool
+    group_ids: tuple[str, ...]
+    created_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """People entitled together: a class, a staff room, a department."""
+
+    id: str
+    name: str
+    title: str
+    created_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One version of a golden image. `size_bytes` is what a full copy carries over the wire.
+
+    `boot_bytes` is the part that a streamed boot reads (VOI); see loadtests/calibration.toml.
+    """
+
+    id: str
+    name: str
+    version: int
+    size_bytes: int
+    boot_bytes: int
+    created_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Desktops of one architecture and one image, given to the groups entitled to them."""
+
+    id: str
+    name: str
+    title: str
+    architecture: Architecture
+    kind: PoolKind
+    image_id: str
+    resources: Resources
+    spares_min: int
+    size_max: int
+    log_off: LogOff
+    disconnect_grace_s: int
+    lease_s: int
+    enabled: bool
+    group_ids: tuple[str, ...]
+    created_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A server that runs VDI desktops. `profile` names how it behaves (engines/simulated)."""
+
+    id: str
+    name: str
+    engine: str
+    profile: str
+    state: HostState
+    capacity: Resources
+    overcommit_cpu: float
+    start_limit: int
+    created_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desktop:
+    """One desktop: a machine on a host (VDI) or the place of a fat endpoint in a pool (IDV, VOI).
+
+    `generation` goes up each time the desktop is made fresh; reports of an older one are ignored.
+    `target` and `deadline_at` are set in transient states, so that a restart resumes.
+    """
+
+    id: str
+    name: str
+    pool_id: str
+    architecture: Architecture
+    host_id: str | None
+    endpoint_id: str | None
+    owner_id: str | None
+    state: DesktopState
+    target: DesktopState | None
+    deadline_at: Instant | None
+    generation: int
+    resources: Resources
+    note: str
+    created_at: Instant
+    changed_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A device at somebody's desk, known by its own Ed25519 public key (32 bytes)."""
+
+    id: str
+    name: str
+    kind: EndpointKind
+    location: str
+    state: EndpointState
+    public_key: bytes | None
+    pool_ids: tuple[str, ...]
+    agent_version: str
+    last_seen_at: Instant | None
+    created_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseReport:
+    """One step of a delivery as the endpoint saw it. Durations in ms, bytes both ways."""
+
+    name: str
+    took_ms: float
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Bytes on the wire of one session, by kind, both directions added."""
+
+    control: int = 0
+    display: int = 0
+    image: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A person's request for a desktop, from the queue to log-off. Never deleted.
+
+    `revision` goes up with every change: clients wait for "later than the one I saw".
+    `why` explains the latest decision in words for a person.
+    """
+
+    id: str
+    user_id: str
+    pool_id: str
+    architecture: Architecture
+    desktop_id: str | None
+    endpoint_id: str | None
+    group_id: str | None
+    state: SessionState
+    deadline_at: Instant | None
+    generation: int
+    revision: int
+    why: str
+    requested_at: Instant
+    assigned_at: Instant | None
+    live_at: Instant | None
+    ended_at: Instant | None
+    lease_until: Instant | None
+    phases: tuple[PhaseReport, ...] = ()
+    traffic: Traffic = field(default_factory=Traffic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """Leave to open one session once, for a short time. Only the secret's hash is stored."""
+
+    id: str
+    secret_hash: bytes
+    session_id: str
+    user_id: str
+    expires_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One piece of engine work. Its id is the operation id: repeating it does nothing twice."""
+
+    id: str
+    verb: JobVerb
+    desktop_id: str
+    host_id: str
+    generation: int
+    state: JobState
+    attempts: int
+    deadline_at: Instant | None
+    not_before_at: Instant
+    error: str
+    created_at: Instant
+    finished_at: Instant | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """A load campaign known to the console. `summary` is the short form of its report."""
+
+    id: str
+    name: str
+    seed: int
+    plan_sha256: str
+    state: CampaignState
+    verdict: str
+    report_path: str
+    summary: Mapping[str, object]
+    started_at: Instant
+    finished_at: Instant | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who makes a request: a user and the token that proved it."""
+
+    user_id: str
+    username: str
+    role: Role
+    token_id: str
+    group_ids: tuple[str, ...] = ()

@@ -1,0 +1,147 @@
+"""Every fixed limit, named, with its unit. What an administrator may change is in config.py."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CLAIM_BATCH_MAX: Final = 128
+"""claims that share one commit"""
+CLAIM_QUEUE_MAX: Final = 4096
+"""claims waiting for a commit in one process; past it: server.busy"""
+POOL_QUEUE_MAX: Final = 1000
+"""people waiting for one pool"""
+POOLS_MAX: Final = 1000
+"""pools in one installation"""
+PAGE_LIMIT_DEFAULT: Final = 100
+PAGE_LIMIT_MAX: Final = 500
+"""rows in one page"""
+BODY_BYTES_MAX: Final = 64 * 1024
+"""ordinary JSON body"""
+ROSTER_BYTES_MAX: Final = 8 * 1024 * 1024
+"""body of an import"""
+JSON_DEPTH_MAX: Final = 32
+"""nesting of a JSON body"""
+HEADER_DEADLINE_S: Final = 10.0
+"""from accept, or from the first byte of a request, to the end of its header"""
+BODY_DEADLINE_S: Final = 30.0
+"""from the end of the header to the end of the body"""
+KEEPALIVE_S: Final = 75.0
+"""an idle connection between two requests"""
+CONNECTIONS_PER_ADDRESS_MAX: Final = 10_000
+"""open connections from one address; loopback is not limited"""
+WAIT_S_MAX: Final = 30.0
+"""long poll of a session"""
+TICKET_S: Final = 60
+"""life of a ticket"""
+TOKEN_S: Final = 12 * 3600
+"""life of a sign-in"""
+ENROLMENT_S: Final = 15 * 60
+"""life of an enrolment token"""
+SETUP_S: Final = 24 * 3600
+"""life of the first administrator's link"""
+DELIVER_S: Final = 180
+"""from claim to live"""
+QUEUE_S: Final = 1800
+"""longest wait in a pool's queue"""
+ENDING_S: Final = 30
+"""for the endpoint to confirm a log-off"""
+CREATE_S: Final = 300
+"""for an engine to make a machine"""
+BOOT_S: Final = 300
+"""for a machine to report ready"""
+RESET_S: Final = 300
+"""for a desktop to be fresh again"""
+DELETE_S: Final = 120
+"""for a machine to be removed, before it is asked again"""
+JOB_S: Final = 120
+"""for one engine call"""
+JOB_ATTEMPTS_MAX: Final = 5
+JOB_PAUSE_S: Final = 5.0
+"""before a failed job is tried again, times the attempt"""
+JOBS_AT_ONCE_MAX: Final = 32
+"""engine calls under way in one process"""
+RECONCILE_S: Final = 1.0
+"""between two looks of the reconciler when nothing hints"""
+RECONCILE_BATCH_MAX: Final = 200
+"""rows of one kind that one look handles"""
+PURGE_S: Final = 600.0
+"""between two clear-outs of expired credentials"""
+HEARTBEAT_S: Final = 30.0
+"""between two heartbeats of an endpoint, before the broker stretches it under load"""
+SILENT_S: Final = 100.0
+"""without a sign of life an endpoint is lost"""
+HELLO_S: Final = 10.0
+"""for an agent to prove itself after it connected"""
+AGENT_MESSAGE_BYTES_MAX: Final = 64 * 1024
+AGENT_QUEUE_MAX: Final = 32
+"""orders waiting for one endpoint"""
+ADMISSIONS_AT_ONCE_MAX: Final = 200
+"""agents that may be in their handshake at once; others are told when to come back"""
+FRAME_BYTES_MAX: Final = 256 * 1024
+"""one display frame"""
+DISPLAY_INPUT_BYTES_MAX: Final = 4096
+"""one input message of a display"""
+SEGMENT_BYTES: Final = 1024 * 1024
+"""one piece of an image on the wire"""
+PHASES_MAX: Final = 32
+"""phase reports kept for a session"""
+HASH_THREADS: Final = 2
+HASH_QUEUE_MAX: Final = 256
+"""password checks waiting; past it: server.busy"""
+SIGN_IN_FAILURES_MAX: Final = 5
+"""failures of one account before each further try waits"""
+SIGN_IN_PAUSE_S_MAX: Final = 60.0
+EVENT_STREAMS_MAX: Final = 500
+"""event streams open at once in one process"""
+NAME_CHARS_MAX: Final = 120
+DISPLAYS_MAX: Final = 5000
+"""displays open at once in one process; past it: server.busy"""
+DISPLAY_S_MAX: Final = 12 * 3600.0
+"""longest time one display stays open before the client must ask again"""
+DISPLAY_OPEN_S: Final = 20.0
+"""for redeeming the ticket, and again for the engine to open the console"""
+DISPLAY_SEND_S: Final = 30.0
+"""for a client to take one frame before it counts as gone"""
+DISPLAY_CLOSE_S: Final = 5.0
+"""for either end to close"""
+DISPLAY_REPORT_S: Final = 10.0
+"""between two reports of display traffic"""
+ENGINE_OPERATIONS_REMEMBERED: Final = 10_000
+"""finished operation ids that the simulated engine knows again"""
+ENGINE_REPORTS_MAX: Final = 10_000
+"""reports that the simulated engine keeps for a consumer that is away; the oldest go first"""
+CONSOLES_PER_MACHINE_MAX: Final = 4
+"""displays of one machine that the simulated engine keeps open at once"""
+HINT_BYTES_MAX: Final = 16 * 1024
+"""one hint on its way to another process"""
+HINTS_OUT_MAX: Final = 10_000
+"""hints waiting for the message bus; the oldest go first"""
+BUS_CONNECT_S: Final = 5.0
+"""for one attempt to reach the message bus"""
+BUS_PAUSE_S_MAX: Final = 30.0
+"""longest pause between two attempts; each is drawn from nothing up to the limit of its turn"""
+SSH_CONNECTIONS_MAX: Final = 64
+"""connections to the support gateway at once"""
+SSH_CONNECTIONS_PER_SOURCE_MAX: Final = 10
+SSH_NEW_PER_SOURCE_MAX: Final = 10
+"""new connections of one source within SSH_NEW_WINDOW_S"""
+SSH_NEW_WINDOW_S: Final = 1.0
+SSH_SOURCES_MAX: Final = 10_000
+"""sources whose rate is remembered"""
+SSH_LOGIN_S: Final = 10.0
+"""from connect to signed in"""
+SSH_TRIES_MAX: Final = 3
+"""passwords that one connection may try"""
+SSH_IDLE_S: Final = 15 * 60.0
+"""without a command before the gateway hangs up"""
+SSH_LINE_CHARS_MAX: Final = 1024
+SSH_COMMAND_S: Final = 30.0
+"""for one command to answer"""
+SSH_ROWS_MAX: Final = 200
+"""rows that one command lists"""
+PASSWORD_CHARS_MIN: Final = 12
+PASSWORD_CHARS_MAX: Final = 256
+ROSTER_ROWS_MAX: Final = 100_000
+"""lines of one file of a roster"""
+ROSTER_PROBLEMS_MAX: Final = 200
+"""problems of a roster that are listed one by one; the rest are counted"""
