@@ -1,0 +1,221 @@
+"""The way of one request: admit, claim, deliver, ticket.
+
+Claims that arrive together share one commit: each waits in a bounded queue, and one loop takes
+as many as there are (CLAIM_BATCH_MAX), decides them in one transaction and answers each. Under
+load this costs one disk flush for many claims; alone, a claim waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+
+from broker import limits
+from broker.architectures import rules_of
+from broker.domain.errors import (
+    BusyError,
+    IdempotencyMismatchError,
+    NotFoundError,
+    QueueFullError,
+)
+from broker.domain.model import Endpoint, Identity, Instant, Pool, Session, SessionState
+from broker.domain.policy.admission import Admission, admit
+from broker.domain.queueing import places
+from broker.ports import ClaimOutcome, ClaimRequest
+from broker.services.delivery import Delivery, secret_hash
+from broker.services.kit import Kit
+from broker.services.pools import Pools
+from broker.services.tally import Tally
+
+_QUEUE_FULL_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """The answer to a connect. `ticket` is None while the person waits in the queue."""
+
+    session: Session
+    new: bool
+    place: int | None
+    ticket: str | None
+    ticket_expires_at: Instant | None
+
+
+_Waiting = tuple[ClaimRequest, "asyncio.Future[ClaimOutcome]"]
+
+
+class Connect:
+    def __init__(self, kit: Kit, pools: Pools, delivery: Delivery, tally: Tally) -> None:
+        self._kit = kit
+        self._pools = pools
+        self._delivery = delivery
+        self._tally = tally
+        self._claims: asyncio.Queue[_Waiting] = asyncio.Queue(limits.CLAIM_QUEUE_MAX)
+
+    async def run(self) -> None:
+        """Decide claims for ever, batch after batch."""
+        while True:
+            batch = [await self._claims.get()]
+            while len(batch) < limits.CLAIM_BATCH_MAX and not self._claims.empty():
+                batch.append(self._claims.get_nowait())
+            await self._decide(batch)
+
+    async def _decide(self, batch: list[_Waiting]) -> None:
+        # people who hung up meanwhile get nothing, so that no desktop is claimed for nobody
+        alive = [(request, future) for request, future in batch if not future.done()]
+        if not alive:
+            return
+        try:
+            outcomes = await self._kit.store.sessions.claim(
+                [request for request, _ in alive], self._kit.clock.now()
+            )
+        except Exception as error:  # noqa: BLE001 - each waiter gets it and answers for itself
+            for _, future in alive:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), outcome in zip(alive, outcomes, strict=True):
+            if not future.done():
+                future.set_result(outcome)
+
+    async def _claim(self, request: ClaimRequest) -> ClaimOutcome:
+        future: asyncio.Future[ClaimOutcome] = asyncio.get_running_loop().create_future()
+        try:
+            self._claims.put_nowait((request, future))
+        except asyncio.QueueFull as error:
+            self._tally.count("claims_refused", request.pool.architecture)
+            text = "too many people connect at once"
+            raise BusyError(text, retry_after_s=self._kit.chance.uniform(1, 3)) from error
+        return await future
+
+    async def connect(
+        self,
+        identity: Identity,
+        pool_ref: str,
+        endpoint_ref: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Connected:
+        """Give this person a desktop of this pool, or a place in its queue.
+
+        Raises:
+            NotFoundError, NotEntitledError, PoolClosedError, WrongEndpointError: not admitted.
+            IdempotencyMismatchError: the key was used for something else.
+            QueueFullError, BusyError: no room to wait; `retry_after_s` says when to come back.
+        """
+        started = self._kit.clock.monotonic()
+        pool = await self._pools.find(pool_ref)
+        endpoint = await self._endpoint(endpoint_ref)
+        admission = self._admit(identity, pool, endpoint)
+        secret = self._kit.ids.secret()
+        request = self._request(identity, pool, endpoint, admission, secret, idempotency_key)
+        outcome = await self._claim(request)
+        session = self._accepted(outcome, pool)
+        self._kit.events.publish(
+            "session", id=session.id, user_id=session.user_id, state=session.state
+        )
+        if session.state is SessionState.DELIVERING:
+            await self._delivery.owe(session, outcome.desktop)
+        self._tally.count("connects" if outcome.new else "connects_again", pool.architecture)
+        if outcome.place is not None and outcome.new:
+            self._tally.count("queued", pool.architecture)
+        self._tally.took("assign", pool.architecture, self._kit.clock.monotonic() - started)
+        return Connected(
+            session=session,
+            new=outcome.new,
+            place=outcome.place,
+            ticket=secret if outcome.ticket_stored else None,
+            ticket_expires_at=request.ticket_expires_at if outcome.ticket_stored else None,
+        )
+
+    async def _endpoint(self, ref: str | None) -> Endpoint | None:
+        if ref is None:
+            return None
+        endpoints = self._kit.store.endpoints
+        endpoint = await endpoints.endpoint_by_name(ref)
+        if endpoint is None and ref.startswith("ept_"):
+            endpoint = await endpoints.endpoint(ref)
+        if endpoint is None:
+            raise NotFoundError(f"there is no endpoint {ref!r}")
+        return endpoint
+
+    def _admit(self, identity: Identity, pool: Pool, endpoint: Endpoint | None) -> Admission:
+        admission = admit(
+            group_ids=identity.group_ids,
+            pool=pool,
+            endpoint=endpoint,
+            runs_on_endpoint=rules_of(pool.architecture).runs_on_endpoint,
+        )
+        if admission.refusal is not None:
+            self._tally.count("refused", pool.architecture)
+            raise admission.refusal
+        return admission
+
+    def _request(
+        self,
+        identity: Identity,
+        pool: Pool,
+        endpoint: Endpoint | None,
+        admission: Admission,
+        secret: str,
+        idempotency_key: str | None,
+    ) -> ClaimRequest:
+        now = self._kit.clock.now()
+        endpoint_id = endpoint.id if endpoint is not None else None
+        return ClaimRequest(
+            session_id=self._kit.ids.new("ses"),
+            user_id=identity.user_id,
+            group_id=admission.group_id,
+            pool=pool,
+            endpoint_id=endpoint_id,
+            runs_on_endpoint=rules_of(pool.architecture).runs_on_endpoint,
+            ticket_id=self._kit.ids.new("tkt"),
+            ticket_secret_hash=secret_hash(secret),
+            ticket_expires_at=now + limits.TICKET_S * 1000,
+            deliver_deadline_at=now + limits.DELIVER_S * 1000,
+            queue_deadline_at=now + limits.QUEUE_S * 1000,
+            queue_limit=limits.POOL_QUEUE_MAX,
+            idempotency_key=idempotency_key,
+            request_hash=hashlib.sha256(f"{pool.id} {endpoint_id}".encode()).digest(),
+        )
+
+    def _accepted(self, outcome: ClaimOutcome, pool: Pool) -> Session:
+        if outcome.mismatch:
+            raise IdempotencyMismatchError
+        if outcome.queue_full or outcome.session is None:
+            self._tally.count("queue_full", pool.architecture)
+            text = f"{limits.POOL_QUEUE_MAX} people wait for {pool.name} already"
+            pause_s = self._kit.chance.uniform(_QUEUE_FULL_PAUSE_S, 3 * _QUEUE_FULL_PAUSE_S)
+            raise QueueFullError(text, retry_after_s=pause_s)
+        return outcome.session
+
+    async def serve_queue(self, pool: Pool) -> tuple[Session, ...]:
+        """Give ready desktops of this pool to those who wait, in the fair order."""
+        kit = self._kit
+        waiting = await kit.store.sessions.waiting(pool.id)
+        if not waiting:
+            return ()
+        order = sorted(places(waiting).items(), key=lambda item: item[1])
+        now = kit.clock.now()
+        served = await kit.store.sessions.serve_queue(
+            pool,
+            [session_id for session_id, _ in order],
+            now + limits.DELIVER_S * 1000,
+            now,
+        )
+        for session in served:
+            kit.events.publish("session", id=session.id, user_id=session.user_id)
+            self._tally.took("queue", pool.architecture, (now - session.requested_at) / 1000)
+            await self._delivery.owe(session)
+        if served:
+            # everybody behind them moved up
+            for one in waiting:
+                kit.events.publish("place", id=one.session_id, pool_id=pool.id)
+        return served
+
+    async def place(self, session: Session) -> int | None:
+        """The session's place in its queue, 1 being next; None if it does not wait."""
+        if session.state is not SessionState.QUEUED:
+            return None
+        return places(await self._kit.store.sessions.waiting(session.pool_id)).get(session.id)
+

@@ -1,0 +1,255 @@
+"""People, pools and hosts as administrators change them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from broker import limits
+from broker.domain.errors import BadRequestError, ConflictError, NotFoundError
+from broker.domain.model import (
+    Architecture,
+    Group,
+    Host,
+    HostState,
+    LogOff,
+    Pool,
+    PoolKind,
+    Resources,
+    Role,
+    User,
+)
+from broker.ports import PageQuery
+from broker.services.accounts import LOCAL_USERNAME, Accounts
+from broker.services.kit import Kit, name_key
+from broker.services.pools import Pools
+
+
+class Directory:
+    def __init__(self, kit: Kit, pools: Pools, accounts: Accounts) -> None:
+        self._kit = kit
+        self._pools = pools
+        self._accounts = accounts
+
+    # ------------------------------------------------------------------ groups
+
+    async def groups(self) -> tuple[Group, ...]:
+        """All groups, by name."""
+        found: list[Group] = []
+        after: str | None = None
+        while True:
+            query = PageQuery(limit=limits.PAGE_LIMIT_MAX, after=after)
+            page = await self._kit.store.directory.groups(query)
+            found += page.items
+            after = page.next_after
+            if after is None:
+                return tuple(found)
+
+    async def group_ids(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Raises BadRequestError naming the first unknown group."""
+        known = {group.name: group.id for group in await self.groups()}
+        for name in names:
+            if name not in known:
+                raise BadRequestError(f"there is no group {name!r}", fields={"field": "groups"})
+        return tuple(known[name] for name in names)
+
+    # ------------------------------------------------------------------ users
+
+    async def user(self, ref: str) -> User:
+        """By id or by username. Raises NotFoundError."""
+        directory = self._kit.store.directory
+        user = await directory.user(ref) or await directory.user_by_name(name_key(ref))
+        if user is None:
+            raise NotFoundError(f"there is no user {ref!r}")
+        return user
+
+    async def add_user(
+        self,
+        *,
+        username: str,
+        display_name: str,
+        role: Role,
+        groups: Sequence[str],
+        password: str | None,
+    ) -> User:
+        """Raises AlreadyExistsError, BadRequestError."""
+        user = User(
+            id=self._kit.ids.new("usr"),
+            username=name_key(username),
+            display_name=display_name or username.strip(),
+            role=role,
+            enabled=True,
+            group_ids=await self.group_ids(groups),
+            created_at=self._kit.clock.now(),
+        )
+        await self._kit.store.directory.add_user(user, None)
+        if password is not None:
+            await self._accounts.set_passwords({user.id: password})
+        return user
+
+    async def change_user(
+        self,
+        ref: str,
+        *,
+        display_name: str | None = None,
+        role: Role | None = None,
+        enabled: bool | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> User:
+        """Change what is given; a changed role or a disabled account ends the user's sign-ins.
+
+        Raises:
+            NotFoundError, BadRequestError, ConflictError: the built-in account of the commands.
+        """
+        user = await self.user(ref)
+        if user.username == LOCAL_USERNAME:
+            raise ConflictError(f"{LOCAL_USERNAME} belongs to the broker and stays as it is")
+        changed = replace(
+            user,
+            display_name=display_name if display_name is not None else user.display_name,
+            role=role if role is not None else user.role,
+            enabled=enabled if enabled is not None else user.enabled,
+            group_ids=await self.group_ids(groups) if groups is not None else user.group_ids,
+        )
+        await self._kit.store.directory.update_user(changed)
+        if changed.role is not user.role or not changed.enabled:
+            await self._kit.store.credentials.revoke_user_tokens(user.id)
+        self._accounts.forget_all()
+        return changed
+
+    # ------------------------------------------------------------------ pools
+
+    async def add_pool(
+        self,
+        *,
+        name: str,
+        title: str,
+        architecture: Architecture,
+        kind: PoolKind,
+        image: str,
+        resources: Resources,
+        spares_min: int,
+        size_max: int,
+        log_off: LogOff,
+        disconnect_grace_s: int,
+        lease_s: int,
+        groups: Sequence[str],
+    ) -> Pool:
+        """`image` is `name@version`, or `name` for its newest. AlreadyExistsError, BadRequestError."""
+        pool = Pool(
+            id=self._kit.ids.new("pol"),
+            name=name,
+            title=title or name,
+            architecture=architecture,
+            kind=kind,
+            image_id=await self._image_id(image),
+            resources=resources,
+            spares_min=spares_min,
+            size_max=size_max,
+            log_off=log_off,
+            disconnect_grace_s=disconnect_grace_s,
+            lease_s=lease_s,
+            enabled=True,
+            group_ids=await self.group_ids(groups),
+            created_at=self._kit.clock.now(),
+        )
+        _check_pool(pool)
+        await self._kit.store.directory.save_pool(pool, new=True)
+        self._changed(pool)
+        return pool
+
+    async def _image_id(self, ref: str) -> str:
+        name, _, version = ref.partition("@")
+        found = [
+            image
+            for image in await self._pools.images()
+            if image.name == name and (not version or str(image.version) == version)
+        ]
+        if not found:
+            raise BadRequestError(f"there is no image {ref!r}", fields={"field": "image"})
+        return max(found, key=lambda image: image.version).id
+
+    async def change_pool(
+        self,
+        ref: str,
+        *,
+        title: str | None = None,
+        spares_min: int | None = None,
+        size_max: int | None = None,
+        enabled: bool | None = None,
+        log_off: LogOff | None = None,
+        disconnect_grace_s: int | None = None,
+        lease_s: int | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> Pool:
+        """Change what is given. Raises NotFoundError, BadRequestError."""
+        self._pools.forget()
+        pool = await self._pools.find(ref)
+        changed = replace(
+            pool,
+            title=title if title is not None else pool.title,
+            spares_min=spares_min if spares_min is not None else pool.spares_min,
+            size_max=size_max if size_max is not None else pool.size_max,
+            enabled=enabled if enabled is not None else pool.enabled,
+            log_off=log_off if log_off is not None else pool.log_off,
+            disconnect_grace_s=(
+                disconnect_grace_s if disconnect_grace_s is not None else pool.disconnect_grace_s
+            ),
+            lease_s=lease_s if lease_s is not None else pool.lease_s,
+            group_ids=await self.group_ids(groups) if groups is not None else pool.group_ids,
+        )
+        _check_pool(changed)
+        await self._kit.store.directory.save_pool(changed, new=False)
+        self._changed(changed)
+        return changed
+
+    def _changed(self, pool: Pool) -> None:
+        self._pools.forget()
+        self._kit.events.publish("pool", id=pool.id)
+        self._kit.events.publish("work", pool_id=pool.id)
+
+    # ------------------------------------------------------------------ hosts
+
+    async def add_host(
+        self,
+        *,
+        name: str,
+        engine: str,
+        profile: str,
+        capacity: Resources,
+        overcommit_cpu: float,
+        start_limit: int,
+    ) -> Host:
+        """Raises AlreadyExistsError."""
+        host = Host(
+            id=self._kit.ids.new("hst"),
+            name=name,
+            engine=engine,
+            profile=profile,
+            state=HostState.UP,
+            capacity=capacity,
+            overcommit_cpu=overcommit_cpu,
+            start_limit=start_limit,
+            created_at=self._kit.clock.now(),
+        )
+        await self._kit.store.directory.save_host(host, new=True)
+        self._kit.events.publish("work", host_id=host.id)
+        return host
+
+    async def change_host(self, ref: str, *, state: HostState) -> Host:
+        """Drain a host, take it down, or put it back up. Raises NotFoundError."""
+        loads = await self._kit.store.directory.host_loads()
+        host = next((load.host for load in loads if ref in {load.host.id, load.host.name}), None)
+        if host is None:
+            raise NotFoundError(f"there is no host {ref!r}")
+        changed = replace(host, state=state)
+        await self._kit.store.directory.save_host(changed, new=False)
+        self._kit.events.publish("work", host_id=host.id)
+        return changed
+
+
+def _check_pool(pool: Pool) -> None:
+    """Raises BadRequestError for values that contradict each other."""
+    if pool.spares_min > pool.size_max:
+        text = f"{pool.spares_min} spares do not fit into a pool of {pool.size_max}"
+        raise BadRequestError(text, fields={"field": "spares_min"})

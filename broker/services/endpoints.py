@@ -1,0 +1,203 @@
+"""Endpoints: enrolment, the signed challenge, presence, and the pace of heartbeats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from broker import limits
+from broker.domain.errors import (
+    BadEnrolmentError,
+    BadProofError,
+    BadRequestError,
+    BusyError,
+    IllegalTransitionError,
+    NotFoundError,
+    ProtocolError,
+)
+from broker.domain.lifecycle import EndpointEvent
+from broker.domain.model import Endpoint, EndpointKind, EndpointState, SessionState
+from broker.ports import OneUseSecret, Signatures
+from broker.services.delivery import Delivery, secret_hash
+from broker.services.kit import Kit
+from broker.services.sessions import Sessions
+from broker.services.tally import Tally
+
+HEARTBEATS_PER_S_MAX: Final = 200.0
+"""heartbeats that one process takes in a second; with more endpoints the pace is stretched"""
+PUBLIC_KEY_BYTES: Final = 32
+SEEN_FLUSH_S: Final = 5.0
+"""between two writes of who was heard"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    name: str
+    kind: str
+    location: str
+    public_key: bytes
+    agent_version: str
+
+
+class Endpoints:
+    def __init__(
+        self,
+        kit: Kit,
+        signatures: Signatures,
+        sessions: Sessions,
+        delivery: Delivery,
+        tally: Tally,
+    ) -> None:
+        self._kit = kit
+        self._signatures = signatures
+        self._sessions = sessions
+        self._delivery = delivery
+        self._tally = tally
+        self._seen: dict[str, None] = {}
+        self._admitting = 0
+        self.connected_here = 0
+
+    # ------------------------------------------------------------------ enrolment
+
+    async def make_tokens(self, count: int, life_s: int = limits.ENROLMENT_S) -> list[str]:
+        """`count` one-use enrolment tokens."""
+        secrets = [self._kit.ids.secret() for _ in range(count)]
+        expires_at = self._kit.clock.now() + life_s * 1000
+        await self._kit.store.credentials.add_secrets(
+            [
+                OneUseSecret(
+                    secret_hash=secret_hash(secret),
+                    kind="enrolment",
+                    payload={},
+                    expires_at=expires_at,
+                )
+                for secret in secrets
+            ]
+        )
+        return secrets
+
+    async def enrol(self, token: str, enrolment: Enrolment) -> Endpoint:
+        """Give an endpoint its identity, once per token.
+
+        Raises:
+            BadRequestError: the key, kind or name is of a wrong form (the token stays good).
+            BadEnrolmentError: the token is not valid. ConflictError: retired, or another kind.
+        """
+        name = enrolment.name.strip()
+        if not name or len(name) > limits.NAME_CHARS_MAX or not name.isprintable():
+            raise BadRequestError("the name is empty, too long or not printable")
+        if len(enrolment.public_key) != PUBLIC_KEY_BYTES:
+            raise BadRequestError(f"the public key is not {PUBLIC_KEY_BYTES} bytes long")
+        try:
+            kind = EndpointKind(enrolment.kind)
+        except ValueError as error:
+            raise BadRequestError("kind is neither thin nor fat") from error
+        now = self._kit.clock.now()
+        used = await self._kit.store.credentials.use_secret("enrolment", secret_hash(token), now)
+        if used is None:
+            raise BadEnrolmentError
+        endpoint = await self._kit.store.endpoints.enrol(
+            name=name,
+            kind=kind,
+            location=enrolment.location[: limits.NAME_CHARS_MAX],
+            public_key=enrolment.public_key,
+            agent_version=enrolment.agent_version[: limits.NAME_CHARS_MAX],
+            new_id=self._kit.ids.new("ept"),
+            now=now,
+        )
+        self._kit.events.publish("endpoint", id=endpoint.id)
+        return endpoint
+
+    # ------------------------------------------------------------------ handshake
+
+    def admit(self) -> None:
+        """Take a place in the handshake, or raise BusyError with when to come back.
+
+        A storm of reconnects is paced here: with everybody at once p99 was 14 times that of 500
+        in flight (measured; docs/decisions.md).
+        """
+        if self._admitting >= limits.ADMISSIONS_AT_ONCE_MAX:
+            self._tally.count("agents_paced", "all")
+            # about as long as those before it take, spread by the agent's own jitter
+            raise BusyError(retry_after_s=self._kit.chance.uniform(1.0, 5.0))
+        self._admitting += 1
+
+    def admitted(self) -> None:
+        self._admitting -= 1
+
+    def challenge(self) -> str:
+        return self._kit.ids.secret()
+
+    @property
+    def installation_id(self) -> str:
+        return self._kit.installation_id
+
+    async def prove(
+        self, endpoint_id: str, payload: bytes, signature: bytes, agent_version: str
+    ) -> Endpoint:
+        """The endpoint, now online, if the signature over `payload` is by its key.
+
+        Raises:
+            BadProofError: unknown, retired or not its key.
+        """
+        endpoint = await self._kit.store.endpoints.endpoint(endpoint_id)
+        if endpoint is None or endpoint.public_key is None:
+            raise BadProofError
+        if not self._signatures.verify(endpoint.public_key, signature, payload):
+            raise BadProofError
+        if endpoint.state is EndpointState.RETIRED:
+            raise BadProofError(f"{endpoint.name} is retired")
+        now = self._kit.clock.now()
+        online = await self._kit.store.endpoints.presence(
+            endpoint_id,
+            EndpointEvent.CONNECTED,
+            now,
+            agent_version=agent_version[: limits.NAME_CHARS_MAX],
+            fresh_deadline_at=now + limits.RESET_S * 1000,
+        )
+        self._kit.events.publish("endpoint", id=endpoint_id, state=online.state)
+        return online
+
+    def pace_s(self) -> float:
+        """Seconds between two heartbeats of one endpoint, by how many are connected here."""
+        return max(limits.HEARTBEAT_S, self.connected_here / HEARTBEATS_PER_S_MAX)
+
+    # ------------------------------------------------------------------ presence
+
+    def heard(self, endpoint_id: str) -> None:
+        """A sign of life; written down together with others'."""
+        self._seen[endpoint_id] = None
+
+    async def flush(self) -> None:
+        """Write down who was heard since the last time."""
+        seen, self._seen = list(self._seen), {}
+        if seen:
+            await self._kit.store.endpoints.seen(seen, self._kit.clock.now())
+
+    async def gone(self, endpoint_id: str) -> None:
+        """The endpoint's link closed, or it was silent too long."""
+        self._delivery.forget(endpoint_id)
+        try:
+            await self._kit.store.endpoints.presence(
+                endpoint_id, EndpointEvent.LOST, self._kit.clock.now()
+            )
+        except (IllegalTransitionError, NotFoundError):
+            return  # retired, or another process saw it go first
+        self._kit.events.publish("endpoint", id=endpoint_id, state="offline")
+        for session in await self._sessions.at_endpoint(endpoint_id):
+            if session.state in {SessionState.ACTIVE, SessionState.DELIVERING}:
+                await self._sessions.lost(session, "its endpoint went away")
+
+    async def retire(self, endpoint_id: str) -> Endpoint:
+        """Take an endpoint out for good. Raises NotFoundError, IllegalTransitionError."""
+        endpoint = await self._kit.store.endpoints.presence(
+            endpoint_id, EndpointEvent.RETIRED, self._kit.clock.now()
+        )
+        self._kit.events.publish("endpoint", id=endpoint_id, state=endpoint.state)
+        return endpoint
+
+
+def check_protocol(found: int, spoken: int) -> None:
+    """Raises ProtocolError when an agent speaks another version."""
+    if found != spoken:
+        raise ProtocolError(f"the agent speaks version {found}, this broker version {spoken}")

@@ -1,0 +1,57 @@
+"""Waiting for a session to change: one listener for the process, many waiters.
+
+Hints may be lost, so a waiter also looks again by itself every LOOK_AGAIN_S.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from broker.domain.model import Session
+from broker.services.kit import Kit
+
+LOOK_AGAIN_S: Final = 2.0
+
+
+class SessionWatch:
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+
+    async def run(self) -> None:
+        subscription = self._kit.events.subscribe("session")
+        try:
+            async for hint in subscription:
+                if hint.topic == "missed":
+                    for waiters in self._waiters.values():
+                        for waiter in waiters:
+                            waiter.set()
+                    continue
+                for waiter in self._waiters.get(str(hint.data.get("id")), ()):
+                    waiter.set()
+        finally:
+            subscription.close()
+
+    async def later_than(self, session_id: str, revision: int, wait_s: float) -> Session | None:
+        """The session once its revision is above `revision`, or as it is after `wait_s`."""
+        deadline = self._kit.clock.monotonic() + wait_s
+        changed = asyncio.Event()
+        self._waiters.setdefault(session_id, set()).add(changed)
+        try:
+            while True:
+                changed.clear()
+                session = await self._kit.store.sessions.session(session_id)
+                left_s = deadline - self._kit.clock.monotonic()
+                if session is None or session.revision > revision or left_s <= 0:
+                    return session
+                try:
+                    async with asyncio.timeout(min(left_s, LOOK_AGAIN_S)):
+                        await changed.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            waiters = self._waiters[session_id]
+            waiters.discard(changed)
+            if not waiters:
+                del self._waiters[session_id]

@@ -1,0 +1,74 @@
+"""The system's clock, ids and chance: the only file of the broker that may read them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import threading
+import time
+
+from broker.domain.model import Instant
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_TIME_DIGITS = 10
+_CHANCE_DIGITS = 12
+
+
+def _base32(number: int, digits: int) -> str:
+    out: list[str] = []
+    for _ in range(digits):
+        out.append(_ALPHABET[number & 31])
+        number >>= 5
+    return "".join(reversed(out))
+
+
+class SystemClock:
+    """Wall time for records, monotonic time for measuring."""
+
+    def now(self) -> Instant:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class SystemIds:
+    """Ids that sort by the time they were made: 50 bits of ms, then 60 bits of chance.
+
+    Within one process and one millisecond the chance part counts up, so that order holds there
+    too (as ULID's monotonic form does).
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last_ms = 0
+        self._tail = 0
+
+    def new(self, prefix: str) -> str:
+        with self._lock:
+            now_ms = max(time.time_ns() // 1_000_000, self._last_ms)
+            if now_ms == self._last_ms:
+                self._tail += 1
+            else:
+                self._last_ms = now_ms
+                # the top bit stays free so that counting up cannot overflow
+                self._tail = secrets.randbits(5 * _CHANCE_DIGITS - 1)
+            tail = self._tail
+        return f"{prefix}_{_base32(now_ms, _TIME_DIGITS)}{_base32(tail, _CHANCE_DIGITS)}"
+
+    def secret(self) -> str:
+        return secrets.token_urlsafe(32)
+
+
+class SystemChance:
+    """Chance for jitter; with a seed, the same every time."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - jitter and models, no secrets
+
+    def uniform(self, low: float, high: float) -> float:
+        return self._random.uniform(low, high)

@@ -1,0 +1,1 @@
+"""HTTP: server and middleware, the API, the console, and the endpoints' link."""
