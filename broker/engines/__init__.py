@@ -1,0 +1,1 @@
+"""Engines make desktops. Found by the entry-point group `trivium.engines`."""

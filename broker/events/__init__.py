@@ -1,0 +1,1 @@
+"""Hints between tasks (memory) and between processes (NATS)."""

@@ -1,0 +1,348 @@
+"""The display relay: between a person's socket and an engine's console, parsing nothing.
+
+Frames go down, input goes up. Either side is held back by the other: one frame is taken from
+the desktop when the one before was sent, so nothing is kept here but what is in hand. One
+display per session: a new one, with its new ticket, takes over from the one before. `kill` ends
+a display at once; no frame begins its way after it.
+
+What the gateway needs from the services it asks of a `DisplayDesk`; the socket is a
+`DisplayClient` (ports), so that nothing here knows HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from broker.domain.errors import (
+    BadTicketError,
+    BusyError,
+    EngineError,
+    TriviumError,
+    UnavailableError,
+)
+from broker.domain.model import Desktop
+from broker.limits import (
+    DISPLAY_CLOSE_S,
+    DISPLAY_INPUT_BYTES_MAX,
+    DISPLAY_OPEN_S,
+    DISPLAY_REPORT_S,
+    DISPLAY_S_MAX,
+    DISPLAY_SEND_S,
+    DISPLAYS_MAX,
+    FRAME_BYTES_MAX,
+)
+from broker.ports import Clock, Console, DisplayClient
+
+_log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+_FULL_RETRY_S = 5.0
+"""what a client is told when this process has as many displays as it takes"""
+
+
+class DisplayEnd(StrEnum):
+    """Why a display ended; what `serve` answers and the client is closed with."""
+
+    CLIENT_CLOSED = "display.client_closed"
+    CLIENT_STALLED = "display.client_stalled"
+    DESKTOP_CLOSED = "display.desktop_closed"
+    DESKTOP_FAILED = "display.desktop_failed"
+    INPUT_TOO_LARGE = "display.input_too_large"
+    KILLED = "display.killed"
+    TAKEN_OVER = "display.taken_over"
+    TIME_LIMIT = "display.time_limit"
+
+
+_DETAILS: Mapping[DisplayEnd, str] = {
+    DisplayEnd.CLIENT_CLOSED: "the client closed the display",
+    DisplayEnd.CLIENT_STALLED: "the client took no frame for too long",
+    DisplayEnd.DESKTOP_CLOSED: "the desktop closed the display",
+    DisplayEnd.DESKTOP_FAILED: "the desktop sent something that is not a display",
+    DisplayEnd.INPUT_TOO_LARGE: "an input message was too large",
+    DisplayEnd.KILLED: "the session has ended",
+    DisplayEnd.TAKEN_OVER: "the session was opened somewhere else",
+    DisplayEnd.TIME_LIMIT: "the display was open for as long as one may be",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisplayLeave:
+    """What a redeemed ticket opens."""
+
+    session_id: str
+    desktop: Desktop
+
+
+class DisplayDesk(Protocol):
+    """What the gateway asks of the services."""
+
+    async def redeem(self, ticket: str, session_id: str | None) -> DisplayLeave:
+        """Use the ticket up. Raises BadTicketError, also where it is of another session."""
+
+    async def connect(self, leave: DisplayLeave) -> Console:
+        """The desktop's console. Raises EngineError."""
+
+    async def opened(self, leave: DisplayLeave) -> None:
+        """The display is open: a session without an endpoint is live now. Raises
+        IllegalTransitionError where the session has ended meanwhile; the display closes then."""
+
+    async def closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
+        """The session's display is gone. Not called for one that another took over."""
+
+    async def traffic(self, bytes_of: Mapping[str, int]) -> None:
+        """Bytes relayed since the last call, both directions added, by session id."""
+
+
+@dataclass(eq=False, slots=True)
+class _Display:
+    """One display from redeemed to closed. `end` is set once, by whoever ends it."""
+
+    leave: DisplayLeave
+    shown: bool = False
+    """the services believe that a display of this session is open"""
+    why: DisplayEnd | None = None
+    detail: str = ""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def over(self) -> bool:
+        return self.ended.is_set()
+
+    def end(self, why: DisplayEnd, detail: str = "") -> None:
+        if self.why is None:
+            self.why, self.detail = why, detail or _DETAILS[why]
+            self.ended.set()
+
+
+class DisplayGateway:
+    """The Displays port. `run` must be a task of the application: it reports traffic.
+
+    `seconds_max`: how long one display may stay open (of the clock).
+    """
+
+    def __init__(
+        self,
+        *,
+        desk: DisplayDesk,
+        clock: Clock,
+        displays_max: int = DISPLAYS_MAX,
+        seconds_max: float = DISPLAY_S_MAX,
+        report_s: float = DISPLAY_REPORT_S,
+    ) -> None:
+        self._desk = desk
+        self._clock = clock
+        self._displays_max = displays_max
+        self._seconds_max = seconds_max
+        self._report_s = report_s
+        self._open: dict[str, _Display] = {}
+        self._serving = 0
+        self._bytes: dict[str, int] = {}
+
+    @property
+    def open_count(self) -> int:
+        """Displays being served, for metrics."""
+        return self._serving
+
+    async def serve(
+        self, client: DisplayClient, *, ticket: str, session_id: str | None = None
+    ) -> str:
+        """See the Displays port. Raises BusyError, before the ticket is used, when this process
+        has as many displays as it takes."""
+        if self._serving >= self._displays_max:
+            raise BusyError("too many displays are open", retry_after_s=_FULL_RETRY_S)
+        self._serving += 1
+        try:
+            leave = await _bounded(
+                self._desk.redeem(ticket, session_id), DISPLAY_OPEN_S, "the ticket's store"
+            )
+            if session_id is not None and leave.session_id != session_id:
+                raise BadTicketError("the ticket is of another session")
+            return await self._serve(client, leave)
+        finally:
+            self._serving -= 1
+
+    def kill(self, session_id: str, detail: str = "") -> bool:
+        """See the Displays port."""
+        display = self._open.get(session_id)
+        if display is None:
+            return False
+        display.end(DisplayEnd.KILLED, detail)
+        return True
+
+    def open_sessions(self) -> tuple[str, ...]:
+        """See the Displays port."""
+        return tuple(self._open)
+
+    def kill_all(self, detail: str = "") -> int:
+        """End every display of this process; answers how many."""
+        for display in self._open.values():
+            display.end(DisplayEnd.KILLED, detail)
+        return len(self._open)
+
+    async def run(self) -> None:
+        """Report traffic every DISPLAY_REPORT_S, until cancelled; call `flush` after that."""
+        while True:
+            await self._clock.sleep(self._report_s)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Report the traffic counted so far. What the services refuse is kept for next time."""
+        counted, self._bytes = self._bytes, {}
+        if not counted:
+            return
+        try:
+            await self._desk.traffic(counted)
+        except TriviumError as error:
+            _log.warning("display traffic was not taken: %s", error.code)
+            for session_id, size in counted.items():
+                self._count(session_id, size)
+
+    # --------------------------------------------------------------------- one display
+
+    async def _serve(self, client: DisplayClient, leave: DisplayLeave) -> str:
+        before = self._open.get(leave.session_id)
+        display = _Display(leave, shown=before is not None)
+        # registered before the console opens, so that a kill in between is not lost
+        self._open[leave.session_id] = display
+        if before is not None:
+            before.end(DisplayEnd.TAKEN_OVER)
+        try:
+            async with self._console(leave) as console:
+                await _bounded(self._desk.opened(leave), DISPLAY_OPEN_S, "the session's store")
+                display.shown = True
+                await self._greet(display, client, console)
+                await self._relay(display, client, console)
+        finally:
+            await self._settle(leave.session_id)
+            if self._open.get(leave.session_id) is display:
+                del self._open[leave.session_id]
+                if display.shown:
+                    await self._tell_closed(leave, display.why or DisplayEnd.CLIENT_CLOSED)
+        why = display.why or DisplayEnd.DESKTOP_CLOSED
+        await _quietly(client.close(why, display.detail))
+        return why
+
+    @asynccontextmanager
+    async def _console(self, leave: DisplayLeave) -> AsyncIterator[Console]:
+        console = await _bounded(self._desk.connect(leave), DISPLAY_OPEN_S, "the engine")
+        try:
+            yield console
+        finally:
+            await _quietly(console.close())
+
+    async def _greet(self, display: _Display, client: DisplayClient, console: Console) -> None:
+        if display.over:
+            return
+        try:
+            async with asyncio.timeout(DISPLAY_SEND_S):
+                await client.ready(display.leave.session_id, *console.size)
+        except TimeoutError:
+            display.end(DisplayEnd.CLIENT_STALLED)
+        except ConnectionError:
+            display.end(DisplayEnd.CLIENT_CLOSED)
+
+    async def _relay(self, display: _Display, client: DisplayClient, console: Console) -> None:
+        """Both pumps and the clock, until one of them or somebody else ends the display."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._down(display, client, console)),
+                group.create_task(self._up(display, client, console)),
+                group.create_task(self._limit(display)),
+            ]
+            try:
+                await display.ended.wait()
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    async def _down(self, display: _Display, client: DisplayClient, console: Console) -> None:
+        while not display.over:
+            try:
+                frame = await console.receive()
+            except EngineError:
+                frame = b""
+            if not frame:
+                display.end(DisplayEnd.DESKTOP_CLOSED)
+            elif len(frame) > FRAME_BYTES_MAX:
+                display.end(DisplayEnd.DESKTOP_FAILED)
+            elif not display.over:
+                try:
+                    async with asyncio.timeout(DISPLAY_SEND_S):
+                        await client.send(frame)
+                except TimeoutError:
+                    display.end(DisplayEnd.CLIENT_STALLED)
+                except ConnectionError:
+                    display.end(DisplayEnd.CLIENT_CLOSED)
+                self._count(display.leave.session_id, len(frame))
+            # a desktop that always has a frame must not keep the loop for itself
+            await asyncio.sleep(0)
+
+    async def _up(self, display: _Display, client: DisplayClient, console: Console) -> None:
+        while not display.over:
+            try:
+                data = await client.receive()
+            except ConnectionError:
+                data = b""
+            if not data:
+                display.end(DisplayEnd.CLIENT_CLOSED)
+            elif len(data) > DISPLAY_INPUT_BYTES_MAX:
+                display.end(DisplayEnd.INPUT_TOO_LARGE)
+            elif not display.over:
+                self._count(display.leave.session_id, len(data))
+                try:
+                    async with asyncio.timeout(DISPLAY_SEND_S):
+                        await console.send(data)
+                except (TimeoutError, EngineError):
+                    display.end(DisplayEnd.DESKTOP_CLOSED)
+            await asyncio.sleep(0)
+
+    async def _limit(self, display: _Display) -> None:
+        await self._clock.sleep(self._seconds_max)
+        display.end(DisplayEnd.TIME_LIMIT)
+
+    async def _settle(self, session_id: str) -> None:
+        """Report what a closing display counted at once: its session may be looked at as soon
+        as it has ended."""
+        size = self._bytes.pop(session_id, 0)
+        if not size:
+            return
+        try:
+            await self._desk.traffic({session_id: size})
+        except TriviumError as error:
+            _log.warning("display traffic was not taken: %s", error.code)
+            self._count(session_id, size)
+
+    async def _tell_closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
+        try:
+            await self._desk.closed(leave, why)
+        except TriviumError as error:
+            # the reconciler finds the session without its display by its deadline
+            _log.warning("display of %s closed, not noted: %s", leave.session_id, error.code)
+
+    def _count(self, session_id: str, size: int) -> None:
+        self._bytes[session_id] = self._bytes.get(session_id, 0) + size
+
+
+async def _bounded(work: Awaitable[Answer], seconds: float, who: str) -> Answer:
+    """Raises UnavailableError when it takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise UnavailableError(f"{who} did not answer in time") from None
+
+
+async def _quietly(closing: Awaitable[None]) -> None:
+    """Close one end; an end that cannot be closed is gone already."""
+    try:
+        async with asyncio.timeout(DISPLAY_CLOSE_S):
+            await closing
+    except (TimeoutError, ConnectionError, TriviumError):
+        _log.debug("an end of a display did not close in time")

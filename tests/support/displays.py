@@ -1,0 +1,117 @@
+"""The two ends of a display relay, as fakes: a person's socket and a desktop's console."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from broker.domain.errors import BadTicketError, EngineError, TriviumError
+from broker.gateway.display import DisplayEnd, DisplayLeave
+from broker.ports import Console
+from tests.support.builders import make_desktop
+
+
+class FakeClient:
+    """The DisplayClient port. `type` puts input in; an empty one means that it has gone."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.opened: tuple[str, int, int] | None = None
+        self.closed: str | None = None
+        self.takes = asyncio.Event()
+        self.takes.set()
+        self._input: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def type(self, data: bytes) -> None:
+        self._input.put_nowait(data)
+
+    async def ready(self, session_id: str, width: int, height: int) -> None:
+        self.opened = (session_id, width, height)
+
+    async def receive(self) -> bytes:
+        return await self._input.get()
+
+    async def send(self, frame: bytes) -> None:
+        await self.takes.wait()
+        self.frames.append(frame)
+
+    async def close(self, code: str, detail: str) -> None:
+        self.closed = self.closed or code
+
+
+class FakeConsole:
+    """The Console port: shows what the test puts in, keeps what it is sent."""
+
+    size = (800, 600)
+
+    def __init__(self) -> None:
+        self.input: list[bytes] = []
+        self.asked = 0
+        self.closed = False
+        self._frames: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def show(self, *frames: bytes) -> None:
+        for frame in frames:
+            self._frames.put_nowait(frame)
+
+    async def receive(self) -> bytes:
+        self.asked += 1
+        return await self._frames.get()
+
+    async def send(self, data: bytes) -> None:
+        self.input.append(data)
+
+    async def close(self) -> None:
+        self.closed = True
+        self._frames.put_nowait(b"")
+
+
+class EndlessConsole(FakeConsole):
+    """Always has a frame, at once."""
+
+    async def receive(self) -> bytes:
+        self.asked += 1
+        return b"frame"
+
+
+class FakeDesk:
+    """The DisplayDesk: tickets are `t-` and the session's id and work once; it notes what it is
+    told. `refuse` names the step that fails, `hold` the event that `connect` waits for."""
+
+    def __init__(self, *consoles: Console) -> None:
+        self.consoles = list(consoles)
+        self.used: set[str] = set()
+        self.told: list[tuple[str, str]] = []
+        self.bytes: list[Mapping[str, int]] = []
+        self.refuse: dict[str, TriviumError] = {}
+        self.hold = asyncio.Event()
+        self.hold.set()
+
+    def _step(self, name: str) -> None:
+        if name in self.refuse:
+            raise self.refuse[name]
+
+    async def redeem(self, ticket: str, session_id: str | None) -> DisplayLeave:
+        kind, _, rest = ticket.partition("-")
+        if kind != "t" or ticket in self.used:
+            raise BadTicketError
+        self.used.add(ticket)
+        return DisplayLeave(session_id=rest.split("/")[0], desktop=make_desktop())
+
+    async def connect(self, leave: DisplayLeave) -> Console:
+        await self.hold.wait()
+        self._step("connect")
+        if not self.consoles:
+            raise EngineError("the machine does not run")
+        return self.consoles.pop(0)
+
+    async def opened(self, leave: DisplayLeave) -> None:
+        self._step("opened")
+        self.told.append((leave.session_id, "opened"))
+
+    async def closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
+        self.told.append((leave.session_id, why))
+
+    async def traffic(self, bytes_of: Mapping[str, int]) -> None:
+        self._step("traffic")
+        self.bytes.append(dict(bytes_of))

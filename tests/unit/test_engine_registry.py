@@ -1,0 +1,79 @@
+"""Engines are found by short name among whatever is installed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from broker.domain.errors import ConfigError
+from broker.engines.registry import EngineContext, EngineSet, engine_factory, known_engines
+from broker.engines.simulated import SimulatedEngine, build
+from broker.ports import MachineReport
+from broker.system import SystemChance, SystemClock
+from tests.support.builders import make_desktop
+from tests.support.engines import simulated_case
+from tests.support.eventually import eventually
+
+CONTEXT = EngineContext(
+    clock=SystemClock(), chance=SystemChance(1), installation_id="ins_1", speed=1000
+)
+
+
+@pytest.fixture
+def another_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed distribution that brings an engine under a name of its own."""
+    info = tmp_path / "another-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: another\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[trivium.engines]\nanother = broker.engines.simulated:build\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("another_distribution")
+def test_an_engine_of_another_distribution_is_found_by_its_short_name() -> None:
+    assert engine_factory("another") is build
+    assert "another" in known_engines()
+
+
+@pytest.mark.usefixtures("another_distribution")
+def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"no engine is called 'hyper'; known: .*another"):
+        EngineSet.named(["another", "hyper"], CONTEXT)
+
+
+@pytest.mark.usefixtures("another_distribution")
+async def test_a_set_of_engines_hands_over_every_report_until_it_is_closed() -> None:
+    engines = EngineSet.named(["another"], CONTEXT)
+    assert list(engines) == ["simulated"]
+    heard: list[MachineReport] = []
+
+    async def handle(report: MachineReport) -> None:
+        heard.append(report)
+
+    async with asyncio.TaskGroup() as group:
+        await engines.open()
+        group.create_task(engines.pump(handle))
+        await engines["simulated"].create(simulated_case().operation("job_1", make_desktop()))
+        await eventually(lambda: heard)
+        await engines.close()
+    assert heard == [MachineReport(desktop_id="dsk_1", generation=1, ready=True)]
+
+
+class BrokenEngine(SimulatedEngine):
+    async def open(self) -> None:
+        raise ConfigError("no")
+
+
+async def test_engines_opened_before_one_that_fails_are_closed_again() -> None:
+    good = build(CONTEXT)
+    bad = BrokenEngine(
+        clock=CONTEXT.clock, chance=CONTEXT.chance, name="broken",
+        calibration=good._calibration,  # type: ignore[attr-defined]
+    )  # fmt: skip
+    with pytest.raises(ConfigError):
+        await EngineSet([good, bad]).open()
+    assert [report async for report in good.reports()] == []
