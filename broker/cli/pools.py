@@ -1,0 +1,123 @@
+"""`trivium pool`: what each pool has, and its settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from broker.cli.output import Output, clean, json_option, listed, name_of, state
+from broker.cli.remote import Access, Remote, ask, path_of, remote_options
+from broker.domain.model import LogOff
+
+
+@click.group()
+def pool() -> None:
+    """Look at pools and change them."""
+
+
+@pool.command("list")
+@remote_options
+@json_option
+def list_(access: Access) -> None:
+    """List every pool with its desktops by state."""
+
+    async def read(remote: Remote) -> dict[str, Any]:
+        return {"items": [one async for one in remote.every("pools")], "next": None}
+
+    found = ask(access, read)
+    output = Output.current()
+    if output.as_json:
+        output.document(found)
+        return
+    output.table(
+        ("pool", "title", "kind", "image", "ready", "in use", "coming", "waiting", "max"),
+        [_row(one) for one in found["items"]],
+        numbers=("ready", "in use", "coming", "waiting", "max"),
+    )
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    counts = one.get("desktops") or {}
+    coming = sum(counts.get(name, 0) for name in ("planned", "creating", "starting", "resetting"))
+    waiting = one.get("waiting") or 0
+    return (
+        clean(one["name"]) + ("" if one.get("enabled", True) else " [yellow](closed)[/]"),
+        clean(one["title"]),
+        clean(one["architecture"]).upper(),
+        f"{name_of(one['image'])}@{clean(one['image']['version'])}",
+        str(counts.get("ready", 0)),
+        str(counts.get("assigned", 0)),
+        str(coming),
+        f"[yellow]{waiting}[/]" if waiting else "0",
+        str(one["size_max"] or ""),
+    )
+
+
+def _show(one: dict[str, Any]) -> None:
+    output = Output.current()
+    if output.as_json:
+        output.document(one)
+        return
+    counts = one.get("desktops") or {}
+    resources = one["resources"]
+    output.fields(
+        (
+            ("pool", clean(one["name"])),
+            ("title", clean(one["title"])),
+            ("architecture", clean(one["architecture"]).upper()),
+            ("kind", clean(one["kind"])),
+            ("image", f"{name_of(one['image'])}@{clean(one['image']['version'])}"),
+            ("each desktop", f"{resources['cpus']:g} CPUs, {resources['memory_mib']} MiB"),
+            ("spares, max", f"{one['spares_min']}, {one['size_max']}"),
+            ("at log-off", clean(one["log_off"])),
+            ("grace", f"{one['disconnect_grace_s']} s"),
+            ("lease", f"{one['lease_s']} s" if one["lease_s"] else ""),
+            ("open", "yes" if one.get("enabled", True) else "[yellow]no[/]"),
+            ("groups", listed(one.get("groups"), most=1000)),
+            ("desktops", ", ".join(f"{count} {state(name)}" for name, count in counts.items())),
+            ("waiting", str(one.get("waiting") or 0)),
+            ("id", clean(one["id"])),
+        )
+    )
+
+
+@pool.command()
+@click.argument("name")
+@remote_options
+@json_option
+def show(access: Access, name: str) -> None:
+    """Show one pool, by name or id."""
+
+    async def read(remote: Remote) -> dict[str, Any]:
+        found: dict[str, Any] = await remote.get(path_of("pools", name))
+        return found
+
+    _show(ask(access, read))
+
+
+@pool.command()
+@click.argument("name")
+@click.option("--title", help="New title.")
+@click.option("--spares", "spares_min", type=click.IntRange(0), help="Machines kept ready (VDI).")
+@click.option("--max", "size_max", type=click.IntRange(0), help="The most machines (VDI).")
+@click.option("--log-off", type=click.Choice([one.value for one in LogOff]))
+@click.option("--grace", "disconnect_grace_s", type=click.IntRange(0), help="Seconds.")
+@click.option("--lease", "lease_s", type=click.IntRange(0), help="Seconds (IDV).")
+@click.option("--group", "groups", multiple=True, help="All groups from now on; repeatable.")
+@click.option("--open/--close", "enabled", default=None, help="Whether it takes new sessions.")
+@remote_options
+@json_option
+def change(access: Access, name: str, groups: tuple[str, ...], **wanted: Any) -> None:
+    """Change a pool's settings; sessions under way keep theirs."""
+    body = {field: value for field, value in wanted.items() if value is not None}
+    if groups:
+        body["groups"] = list(groups)
+    if not body:
+        raise click.UsageError("Say what to change: --spares, --max, --close …")
+
+    async def write(remote: Remote) -> dict[str, Any]:
+        found: dict[str, Any] = await remote.patch(path_of("pools", name), body)
+        return found
+
+    _show(ask(access, write))

@@ -1,0 +1,153 @@
+"""`trivium session`: who has which desktop, and ending it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from broker.cli.output import Output, clean, json_option, name_of, state, when
+from broker.cli.remote import Access, Remote, ask, path_of, remote_options
+from broker.domain.model import Architecture, SessionState
+
+
+@click.group()
+def session() -> None:
+    """Look at sessions and end them."""
+
+
+@session.command("list")
+@click.option("--live", is_flag=True, help="Only those that hold or wait for a desktop.")
+@click.option("--state", "in_state", type=click.Choice([one.value for one in SessionState]))
+@click.option("--architecture", type=click.Choice([one.value for one in Architecture]))
+@click.option("--user", "username", help="Only this person's, by user name or id.")
+@click.option("--pool", "pool_name", help="Only this pool's, by name or id.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000))
+@remote_options
+@json_option
+def list_(
+    access: Access,
+    *,
+    live: bool,
+    in_state: str | None,
+    architecture: str | None,
+    username: str | None,
+    pool_name: str | None,
+    limit: int,
+) -> None:
+    """List sessions, newest first."""
+    wanted = {"state": in_state, "architecture": architecture, "live": "true" if live else None}
+    asked = {name: value for name, value in wanted.items() if value}
+
+    async def read(remote: Remote) -> dict[str, Any]:
+        if username:
+            asked["user_id"] = (await remote.get(path_of("users", username)))["id"]
+        if pool_name:
+            asked["pool_id"] = (await remote.get(path_of("pools", pool_name)))["id"]
+        return await remote.page("sessions", limit=limit, **asked)
+
+    found = ask(access, read)
+    output = Output.current()
+    if output.as_json:
+        output.document(found)
+        return
+    output.table(
+        ("session", "user", "pool", "kind", "state", "desktop", "endpoint", "requested"),
+        [
+            (
+                clean(one["id"]),
+                name_of(one["user"]),
+                name_of(one["pool"]),
+                clean(one["architecture"]).upper(),
+                state(one["state"]) + (f" #{one['place']}" if one.get("place") else ""),
+                name_of(one.get("desktop")),
+                name_of(one.get("endpoint")),
+                when(one["requested_at"]),
+            )
+            for one in found["items"]
+        ],
+    )
+    output.more(found, limit)
+
+
+def _show(one: dict[str, Any]) -> None:
+    output = Output.current()
+    if output.as_json:
+        output.document(one)
+        return
+    traffic = one.get("traffic") or {}
+    output.fields(
+        (
+            ("session", clean(one["id"])),
+            ("user", name_of(one["user"])),
+            ("pool", f"{name_of(one['pool'])} ({clean(one['architecture']).upper()})"),
+            ("state", state(one["state"])),
+            ("why", clean(one["why"])),
+            ("place in queue", clean(one.get("place") or "")),
+            ("desktop", name_of(one.get("desktop"))),
+            ("endpoint", name_of(one.get("endpoint"))),
+            ("requested", when(one["requested_at"])),
+            ("assigned", when(one.get("assigned_at"))),
+            ("live", when(one.get("live_at"))),
+            ("ended", when(one.get("ended_at"))),
+            ("lease until", when(one.get("lease_until"))),
+            ("traffic", ", ".join(f"{clean(kind)} {size:,} B" for kind, size in traffic.items())),
+        )
+    )
+    phases = one.get("phases") or []
+    if phases:
+        output.table(
+            ("step", "took", "down", "up"),
+            [
+                (
+                    clean(phase["name"]),
+                    f"{phase['took_ms']:,.0f} ms",
+                    f"{phase['bytes_down']:,} B",
+                    f"{phase['bytes_up']:,} B",
+                )
+                for phase in phases
+            ],
+            numbers=("took", "down", "up"),
+        )
+
+
+@session.command()
+@click.argument("session_id")
+@remote_options
+@json_option
+def show(access: Access, session_id: str) -> None:
+    """Show one session with the steps of its delivery."""
+
+    async def read(remote: Remote) -> dict[str, Any]:
+        found: dict[str, Any] = await remote.get(path_of("sessions", session_id))
+        return found
+
+    _show(ask(access, read))
+
+
+@session.command()
+@click.argument("session_id")
+@remote_options
+@json_option
+def end(access: Access, session_id: str) -> None:
+    """Log a session off, or take it out of the queue."""
+
+    async def write(remote: Remote) -> dict[str, Any]:
+        found: dict[str, Any] = await remote.delete(path_of("sessions", session_id))
+        return found
+
+    _show(ask(access, write))
+
+
+@session.command()
+@click.argument("session_id")
+@remote_options
+@json_option
+def disconnect(access: Access, session_id: str) -> None:
+    """Take the display away and keep the desktop for its person."""
+
+    async def write(remote: Remote) -> dict[str, Any]:
+        found: dict[str, Any] = await remote.post(path_of("sessions", session_id, "disconnect"))
+        return found
+
+    _show(ask(access, write))
