@@ -8,6 +8,26 @@ CLAIM_BATCH_MAX: Final = 128
 """claims that share one commit"""
 CLAIM_QUEUE_MAX: Final = 4096
 """claims waiting for a commit in one process; past it: server.busy"""
+STORE_CALLS_MAX: Final = 10_000
+"""calls of the store waiting or running in one process; past it: server.busy"""
+STORE_READERS: Final = 3
+"""threads that read SQLite beside its one writer"""
+STORE_CONNECTIONS: Final = 16
+"""threads, each with its own connection, to PostgreSQL in one process"""
+STORE_CONNECT_S: Final = 5
+"""to reach the database server"""
+STORE_LOCK_S: Final = 5
+"""wait for a lock that another process holds"""
+STORE_STATEMENT_S: Final = 30
+"""one statement on PostgreSQL"""
+STORE_TRIES_MAX: Final = 5
+"""runs of one transaction that loses against other processes"""
+STORE_RETRY_S: Final = 1.0
+"""pause told to callers when the database is busy or away"""
+IDEMPOTENCY_S: Final = 24 * 3600
+"""life of an idempotency key"""
+PURGE_BATCH_MAX: Final = 5000
+"""expired rows of one kind that one transaction deletes"""
 POOL_QUEUE_MAX: Final = 1000
 """people waiting for one pool"""
 POOLS_MAX: Final = 1000
@@ -17,6 +37,8 @@ PAGE_LIMIT_MAX: Final = 500
 """rows in one page"""
 BODY_BYTES_MAX: Final = 64 * 1024
 """ordinary JSON body"""
+FORM_BYTES_MAX: Final = 16 * 1024
+"""body of one of the console's forms"""
 ROSTER_BYTES_MAX: Final = 8 * 1024 * 1024
 """body of an import"""
 JSON_DEPTH_MAX: Final = 32
@@ -81,6 +103,8 @@ FRAME_BYTES_MAX: Final = 256 * 1024
 """one display frame"""
 DISPLAY_INPUT_BYTES_MAX: Final = 4096
 """one input message of a display"""
+IMAGES_REMEMBERED: Final = 256
+"""images whose hash state the simulated source keeps"""
 SEGMENT_BYTES: Final = 1024 * 1024
 """one piece of an image on the wire"""
 PHASES_MAX: Final = 32
@@ -118,6 +142,8 @@ HINTS_OUT_MAX: Final = 10_000
 """hints waiting for the message bus; the oldest go first"""
 BUS_CONNECT_S: Final = 5.0
 """for one attempt to reach the message bus"""
+BUS_PING_S: Final = 20.0
+"""between two pings of the message bus; it is lost after two without an answer"""
 BUS_PAUSE_S_MAX: Final = 30.0
 """longest pause between two attempts; each is drawn from nothing up to the limit of its turn"""
 SSH_CONNECTIONS_MAX: Final = 64
@@ -132,6 +158,8 @@ SSH_LOGIN_S: Final = 10.0
 """from connect to signed in"""
 SSH_TRIES_MAX: Final = 3
 """passwords that one connection may try"""
+SSH_CHANNELS_MAX: Final = 4
+"""sessions that one connection may have open"""
 SSH_IDLE_S: Final = 15 * 60.0
 """without a command before the gateway hangs up"""
 SSH_LINE_CHARS_MAX: Final = 1024
@@ -145,3 +173,35 @@ ROSTER_ROWS_MAX: Final = 100_000
 """lines of one file of a roster"""
 ROSTER_PROBLEMS_MAX: Final = 200
 """problems of a roster that are listed one by one; the rest are counted"""
+NAMES_REMEMBERED: Final = 50_000
+"""names of people, desktops and endpoints kept beside their ids in one process"""
+PASSWORDS_MAX: Final = 500
+"""passwords set by one call"""
+ENROLMENT_TOKENS_MAX: Final = 500
+"""enrolment tokens made by one call"""
+IDEMPOTENCY_KEY_CHARS_MAX: Final = 128
+SUMMARY_BYTES_MAX: Final = 32 * 1024
+"""a campaign's summary, as JSON"""
+REPORT_BYTES_MAX: Final = 64 * 1024 * 1024
+"""a campaign's report that is shown"""
+EVENTS_PENDING_MAX: Final = 1000
+"""different hints gathered for one event stream; past it the listener is told to look again"""
+EVENTS_GATHER_S: Final = 0.1
+"""between two writes to one event stream; the same hint within it is told once"""
+EVENTS_BEAT_S: Final = 5.0
+"""between two signs of life of an event stream, at which the listener's rights are checked too"""
+SEGMENTS_AT_ONCE_MAX: Final = 200
+"""image segments on their way to endpoints at once in one process"""
+SEGMENT_WAIT_S: Final = 20.0
+"""for a place among them; past it: server.busy"""
+WRITE_STALLED_S: Final = 30.0
+"""without a byte taken by a client that is being answered before it counts as gone"""
+GUARD_S: Final = 0.5
+"""between two looks for slow clients"""
+READY_S: Final = 15.0
+"""age of the reconciler's last look past which this process is not ready"""
+STORE_PING_S: Final = 2.0
+"""for the store to answer a readiness check"""
+HEADER_LINE_BYTES_MAX: Final = 8190
+"""one line of a request's header"""
+HEADER_LINES_MAX: Final = 64

@@ -10,7 +10,7 @@ ids come in as arguments.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -170,7 +170,7 @@ class OneUseSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RosterChange:
-    """A checked roster: everything is new or replaces the record of the same id. One transaction."""
+    """A checked roster: each record is new or replaces the one of the same id. One transaction."""
 
     groups: tuple[Group, ...] = ()
     users: tuple[User, ...] = ()
@@ -234,6 +234,13 @@ class DirectoryStore(Protocol):
         """kind (users, groups, images, hosts, pools, endpoints) -> name -> id, for the roster.
 
         An image's name is `name@version`.
+        """
+
+    async def names_of(self, kind: str, ids: Collection[str]) -> Mapping[str, str]:
+        """id -> name of those that exist: what lists show instead of ids, in one read.
+
+        `kind`: users (answers user names), people (users' display names), groups, desktops
+        (deleted ones too) or endpoints; another raises ValueError. At most PAGE_LIMIT_MAX ids.
         """
 
     async def apply_roster(self, change: RosterChange) -> None:
@@ -577,7 +584,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hint:
-    """"Something changed, look": never the truth itself. `data` is small and JSON-able."""
+    """ "Something changed, look": never the truth itself. `data` is small and JSON-able."""
 
     topic: str
     data: Mapping[str, Any]
@@ -673,6 +680,9 @@ class Displays(Protocol):
 
     def kill(self, session_id: str, detail: str = "") -> bool:
         """End the session's display at once; False when none is open here."""
+
+    def open_sessions(self) -> tuple[str, ...]:
+        """The sessions whose displays are open here."""
 
 
 # --------------------------------------------------------------------------- identity etc

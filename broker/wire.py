@@ -30,6 +30,7 @@ DISPLAY_PATH = "/agent/v1/display"
 SEGMENT_PATH = "/agent/v1/images/{image_id}/segments/{index}"
 SUBPROTOCOL = "trivium-agent.v1"
 MESSAGE_BYTES_MAX = 64 * 1024
+"""agent -> broker. Downwards a Grant may be longer: it names a digest for every segment."""
 
 _PROOF_CONTEXT = b"trivium-agent-proof-v1"
 
@@ -251,7 +252,9 @@ class DisplayRefused(msgspec.Struct, frozen=True, kw_only=True, tag="display_ref
     detail: str = ""
 
 
-FromAgent: TypeAlias = Hello | Proof | Heartbeat | Redeem | Report | Live | Failed | Ended | Fresh | Bye
+FromAgent: TypeAlias = (
+    Hello | Proof | Heartbeat | Redeem | Report | Live | Failed | Ended | Fresh | Bye
+)
 FromBroker: TypeAlias = Challenge | Welcome | Refused | Pace | Start | Grant | Stop | MakeFresh
 FromDisplay: TypeAlias = DisplayReady | DisplayRefused
 

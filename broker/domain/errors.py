@@ -52,6 +52,18 @@ class BadMediaTypeError(TriviumError):
     advice = "Send Content-Type: application/json and no Content-Encoding."
 
 
+class MethodNotAllowedError(TriviumError):
+    code = "request.method"
+    title = "This address does not take that method"
+    advice = "Use one of the methods in the Allow header."
+
+
+class MisdirectedError(TriviumError):
+    code = "request.host"
+    title = "This broker does not answer for that host name"
+    advice = "Use the address in TRIVIUM_PUBLIC_URL, or add the one you use to TRIVIUM_ORIGINS."
+
+
 class NotSignedInError(TriviumError):
     code = "auth.required"
     title = "Sign in first"
@@ -163,7 +175,7 @@ class BadTicketError(TriviumError):
 class BadEnrolmentError(TriviumError):
     code = "enrolment.refused"
     title = "The enrolment token is unknown, used or too old"
-    advice = "Make a new token with `trivium fleet token` or in the console."
+    advice = "Make a new token with `trivium endpoint tokens` or in the console."
 
 
 class BadProofError(TriviumError):

@@ -159,7 +159,7 @@ DESKTOP: Lifecycle[D, DesktopEvent] = Lifecycle(
         (D.FAILED, DesktopEvent.ENDPOINT_BACK): Rule(D.RESETTING, "made sure it is fresh"),
         (D.FAILED, DesktopEvent.ENDPOINT_LOST): Rule(D.UNAVAILABLE, "its endpoint went away"),
         (D.FAILED, DesktopEvent.DELETE_ASKED): Rule(D.DELETING, "cleared away"),
-        (D.DELETING, DesktopEvent.DEADLINE_PASSED): Rule(D.DELETING, "asked again, never forgotten"),
+        (D.DELETING, DesktopEvent.DEADLINE_PASSED): Rule(D.DELETING, "asked again, not forgotten"),
         (D.DELETING, DesktopEvent.DELETED): Rule(D.DELETED, "the machine is gone"),
     },
 )
@@ -180,6 +180,7 @@ SESSION: Lifecycle[S, SessionEvent] = Lifecycle(
         (S.DELIVERING, SessionEvent.FAILED): Rule(S.FAILED, "the endpoint could not start it"),
         (S.DELIVERING, SessionEvent.DEADLINE_PASSED): Rule(S.FAILED, "delivery took too long"),
         (S.ACTIVE, SessionEvent.DISCONNECTED): Rule(S.DISCONNECTED, "the endpoint went away"),
+        (S.ACTIVE, SessionEvent.REPORTED_LIVE): Rule(S.ACTIVE, "said again: its lease is renewed"),
         (S.ACTIVE, SessionEvent.RECONNECTED): Rule(S.DELIVERING, "its endpoint is back"),
         (S.ACTIVE, SessionEvent.LOG_OFF): Rule(S.ENDING, "the person logged off"),
         (S.ACTIVE, SessionEvent.FAILED): Rule(S.FAILED, "its desktop was lost"),
@@ -227,12 +228,8 @@ JOB: Lifecycle[J, JobEvent] = Lifecycle(
     },
 )
 
-SESSION_HOLDS_PLACE: frozenset[S] = frozenset(
-    {S.QUEUED, S.DELIVERING, S.ACTIVE, S.DISCONNECTED}
-)
+SESSION_HOLDS_PLACE: frozenset[S] = frozenset({S.QUEUED, S.DELIVERING, S.ACTIVE, S.DISCONNECTED})
 """States in which a session is the user's one session of its pool."""
 
-SESSION_HOLDS_DESKTOP: frozenset[S] = frozenset(
-    {S.DELIVERING, S.ACTIVE, S.DISCONNECTED, S.ENDING}
-)
+SESSION_HOLDS_DESKTOP: frozenset[S] = frozenset({S.DELIVERING, S.ACTIVE, S.DISCONNECTED, S.ENDING})
 """States in which a session is its desktop's one session."""

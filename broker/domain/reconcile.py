@@ -185,4 +185,3 @@ def plan(view: View, *, per_pool_max: int) -> tuple[Command, ...]:
 
 def host_of(hosts: tuple[HostLoad, ...], host_id: str) -> Host | None:
     return next((load.host for load in hosts if load.host.id == host_id), None)
-

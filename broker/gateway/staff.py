@@ -67,9 +67,8 @@ class Staff:
             view
             for view in views
             if wanted
-            in " ".join(
-                (view.id, view.username, view.pool, view.state, view.desktop, view.endpoint)
-            ).casefold()
+            in f"{view.id} {view.username} {view.pool} {view.state} "
+            f"{view.desktop} {view.endpoint}".casefold()
         ]
         return found[:limit]
 

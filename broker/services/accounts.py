@@ -7,13 +7,16 @@ from there waits twice as long as the one before, up to SIGN_IN_PAUSE_S_MAX. It 
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Final
 
 from broker import limits
 from broker.domain.errors import (
+    AlreadyExistsError,
     BadCredentialsError,
+    BusyError,
     NotSignedInError,
     SetupClosedError,
     TooManyAttemptsError,
@@ -23,6 +26,7 @@ from broker.domain.passwords import check_password
 from broker.ports import AuthToken, OneUseSecret, PasswordHasher
 from broker.services.delivery import secret_hash
 from broker.services.kit import Kit, name_key
+from broker.services.naming import checked_label, checked_username
 
 BRAKES_MAX: Final = 10_000
 """(account, address) pairs remembered; the oldest are forgotten first"""
@@ -66,21 +70,25 @@ class Accounts:
 
     def _refuse_if_braked(self, keys: list[tuple[str, str]]) -> None:
         now_s = self._kit.clock.monotonic()
-        left_s = max((self._brakes[key].until_s - now_s for key in keys if key in self._brakes),
-                     default=0.0)
+        left_s = max(
+            (self._brakes[key].until_s - now_s for key in keys if key in self._brakes), default=0.0
+        )
         if left_s > 0:
             raise TooManyAttemptsError(retry_after_s=left_s)
 
-    def _note_failure(self, keys: list[tuple[str, str]]) -> None:
-        for key, allowed in zip(
-            keys, (limits.SIGN_IN_FAILURES_MAX, ADDRESS_FAILURES_MAX), strict=True
-        ):
-            brake = self._brake(key)
-            brake.failures += 1
-            past = brake.failures - allowed
-            if past >= 0:
-                pause_s = min(2.0 ** min(past, 10), limits.SIGN_IN_PAUSE_S_MAX)
-                brake.until_s = self._kit.clock.monotonic() + pause_s
+    def _note_failure(self, key: tuple[str, str], allowed: int) -> None:
+        brake = self._brake(key)
+        brake.failures += 1
+        past = brake.failures - allowed
+        if past >= 0:
+            pause_s = min(2.0 ** min(past, 10), limits.SIGN_IN_PAUSE_S_MAX)
+            brake.until_s = self._kit.clock.monotonic() + pause_s
+
+    def _take_back(self, key: tuple[str, str]) -> None:
+        brake = self._brakes.get(key)
+        if brake is not None:
+            brake.failures = max(0, brake.failures - 1)
+            brake.until_s = 0.0
 
     # ------------------------------------------------------------------ sign-in
 
@@ -93,17 +101,23 @@ class Accounts:
             TooManyAttemptsError: braked; BusyError: too many checks wait already.
         """
         name = name_key(username)
-        keys = [(name, address), ("", address)]
-        self._refuse_if_braked(keys)
+        account, source = (name, address), ("", address)
+        self._refuse_if_braked([account, source])
+        # counted before the hash is made, and taken back if it is right: otherwise a thousand
+        # guesses sent at once would all pass the brake before the first of them had failed
+        self._note_failure(account, limits.SIGN_IN_FAILURES_MAX)
         directory = self._kit.store.directory
         user = await directory.user_by_name(name)
         encoded = await directory.password_hash(user.id) if user is not None else None
-        # while the hash is made, others must not try the same account in parallel for free
-        right = await self._hasher.verify(password, encoded)
+        try:
+            right = await self._hasher.verify(password, encoded)
+        except BusyError:
+            self._take_back(account)
+            raise
         if user is None or not right or not user.enabled:
-            self._note_failure(keys)
+            self._note_failure(source, ADDRESS_FAILURES_MAX)
             raise BadCredentialsError
-        self._brakes.pop(keys[0], None)
+        self._brakes.pop(account, None)
         return user
 
     async def sign_in(
@@ -154,20 +168,26 @@ class Accounts:
         await self._kit.store.credentials.revoke_token(identity.token_id)
         self.forget_all()
 
-    async def change_password(
-        self, identity: Identity, old: str, new: str, address: str
-    ) -> None:
+    async def change_password(self, identity: Identity, old: str, new: str, address: str) -> None:
         """Raises BadCredentialsError (old is wrong) or BadRequestError (new is not allowed)."""
         user = await self.check(identity.username, old, address)
         await self.set_passwords({user.id: new})
 
     async def set_passwords(self, passwords: dict[str, str]) -> None:
-        """user id -> password; ends these users' sign-ins. Raises BadRequestError, NotFoundError."""
+        """user id -> password; ends these users' sign-ins.
+
+        Raises:
+            BadRequestError, NotFoundError: nothing was changed. BusyError: likewise.
+        """
         for password in passwords.values():
             check_password(password)
-        hashes = {
-            user_id: await self._hasher.hash(password) for user_id, password in passwords.items()
-        }
+        hashes: dict[str, str] = {}
+        wanted = list(passwords.items())
+        for start in range(0, len(wanted), limits.HASH_THREADS):
+            # as many at once as there are threads: the queue stays free for sign-ins
+            some = wanted[start : start + limits.HASH_THREADS]
+            made = await asyncio.gather(*(self._hasher.hash(password) for _, password in some))
+            hashes.update(zip((user_id for user_id, _ in some), made, strict=True))
         await self._kit.store.directory.set_passwords(hashes)
         for user_id in hashes:
             await self._kit.store.credentials.revoke_user_tokens(user_id)
@@ -199,21 +219,26 @@ class Accounts:
 
         Raises:
             SetupClosedError: there is an administrator, or the secret is not valid.
-            BadRequestError: the password is not allowed (the secret stays good).
-            AlreadyExistsError: the name is taken by somebody with another role.
+            BadRequestError, AlreadyExistsError: the password or the name is not allowed, or the
+                name is taken; the secret stays good.
         """
-        check_password(password)
         store = self._kit.store
         if await store.directory.has_administrator():
             raise SetupClosedError
+        name = checked_username(username)
+        shown = checked_label(display_name or username, "display_name")
+        check_password(password, username=name)
+        if await store.directory.user_by_name(name) is not None:
+            # said before the secret is used up: the person may choose another name
+            raise AlreadyExistsError(f"there is a user {name!r} already")
         encoded = await self._hasher.hash(password)
         now = self._kit.clock.now()
         if await store.credentials.use_secret("setup", secret_hash(secret), now) is None:
             raise SetupClosedError
         user = User(
             id=self._kit.ids.new("usr"),
-            username=name_key(username),
-            display_name=display_name or username.strip(),
+            username=name,
+            display_name=shown,
             role=Role.ADMINISTRATOR,
             enabled=True,
             group_ids=(),

@@ -19,7 +19,7 @@ from broker.domain.errors import (
     NotFoundError,
     QueueFullError,
 )
-from broker.domain.model import Endpoint, Identity, Instant, Pool, Session, SessionState
+from broker.domain.model import Desktop, Endpoint, Identity, Instant, Pool, Session, SessionState
 from broker.domain.policy.admission import Admission, admit
 from broker.domain.queueing import places
 from broker.ports import ClaimOutcome, ClaimRequest
@@ -33,9 +33,15 @@ _QUEUE_FULL_PAUSE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
-    """The answer to a connect. `ticket` is None while the person waits in the queue."""
+    """The answer to a connect. `ticket` is None while the person waits in the queue.
+
+    `desktop` and `endpoint` are set where they were at hand, for their names.
+    """
 
     session: Session
+    pool: Pool
+    desktop: Desktop | None
+    endpoint: Endpoint | None
     new: bool
     place: int | None
     ticket: str | None
@@ -52,6 +58,11 @@ class Connect:
         self._delivery = delivery
         self._tally = tally
         self._claims: asyncio.Queue[_Waiting] = asyncio.Queue(limits.CLAIM_QUEUE_MAX)
+
+    @property
+    def waiting(self) -> int:
+        """Claims that wait for a commit."""
+        return self._claims.qsize()
 
     async def run(self) -> None:
         """Decide claims for ever, batch after batch."""
@@ -122,6 +133,9 @@ class Connect:
         self._tally.took("assign", pool.architecture, self._kit.clock.monotonic() - started)
         return Connected(
             session=session,
+            pool=pool,
+            desktop=outcome.desktop,
+            endpoint=endpoint,
             new=outcome.new,
             place=outcome.place,
             ticket=secret if outcome.ticket_stored else None,
@@ -218,4 +232,3 @@ class Connect:
         if session.state is not SessionState.QUEUED:
             return None
         return places(await self._kit.store.sessions.waiting(session.pool_id)).get(session.id)
-

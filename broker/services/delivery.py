@@ -87,6 +87,13 @@ class Delivery:
         else:
             self._kit.events.publish("deliver", endpoint_id=session.endpoint_id)
 
+    async def order_again(self, session: Session) -> None:
+        """Send the Start order once more, with a new ticket: the endpoint, which is connected
+        here, carries on and redeems it for a new lease."""
+        order = await self._start_order(session, None)
+        if order is not None and session.endpoint_id is not None:
+            self._link.send(session.endpoint_id, order)
+
     def owe_fresh(self, desktop: Desktop) -> None:
         if desktop.endpoint_id is None:
             return
@@ -123,9 +130,7 @@ class Delivery:
         if session.state is SessionState.ENDING:
             sent = self._link.send(
                 endpoint_id,
-                StopOrder(
-                    session_id=session.id, generation=session.generation, reason=session.why
-                ),
+                StopOrder(session_id=session.id, generation=session.generation, reason=session.why),
             )
         else:
             order = await self._start_order(session, desktop)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from broker import limits
-from broker.domain.errors import BadRequestError, ConflictError, NotFoundError
+from broker.domain.errors import BadRequestError, BusyError, ConflictError, NotFoundError
 from broker.domain.model import (
     Architecture,
     Group,
@@ -19,10 +19,16 @@ from broker.domain.model import (
     Role,
     User,
 )
+from broker.domain.names import shown
+from broker.domain.passwords import check_password, password_problem
 from broker.ports import PageQuery
 from broker.services.accounts import LOCAL_USERNAME, Accounts
 from broker.services.kit import Kit, name_key
+from broker.services.naming import checked_label, checked_name, checked_username
 from broker.services.pools import Pools
+from broker.services.roster import Count, import_roster
+
+_IMPORT_RETRY_S = 5.0
 
 
 class Directory:
@@ -30,6 +36,7 @@ class Directory:
         self._kit = kit
         self._pools = pools
         self._accounts = accounts
+        self._importing = False
 
     # ------------------------------------------------------------------ groups
 
@@ -75,16 +82,20 @@ class Directory:
         """Raises AlreadyExistsError, BadRequestError."""
         user = User(
             id=self._kit.ids.new("usr"),
-            username=name_key(username),
-            display_name=display_name or username.strip(),
+            username=checked_username(username),
+            display_name=checked_label(display_name or username, "display_name"),
             role=role,
             enabled=True,
             group_ids=await self.group_ids(groups),
             created_at=self._kit.clock.now(),
         )
+        if password is not None:
+            # before the user is made: a refused password must not leave half of the wish behind
+            check_password(password, username=user.username)
         await self._kit.store.directory.add_user(user, None)
         if password is not None:
             await self._accounts.set_passwords({user.id: password})
+        self._kit.events.publish("user", id=user.id)
         return user
 
     async def change_user(
@@ -104,6 +115,8 @@ class Directory:
         user = await self.user(ref)
         if user.username == LOCAL_USERNAME:
             raise ConflictError(f"{LOCAL_USERNAME} belongs to the broker and stays as it is")
+        if display_name is not None:
+            display_name = checked_label(display_name, "display_name")
         changed = replace(
             user,
             display_name=display_name if display_name is not None else user.display_name,
@@ -115,11 +128,63 @@ class Directory:
         if changed.role is not user.role or not changed.enabled:
             await self._kit.store.credentials.revoke_user_tokens(user.id)
         self._accounts.forget_all()
+        self._kit.events.publish("user", id=user.id)
         return changed
+
+    async def set_passwords(self, by_username: Mapping[str, str]) -> int:
+        """Set many people's passwords, all or none; ends their sign-ins. Answers how many.
+
+        Raises:
+            NotFoundError: naming the first unknown user. BadRequestError: naming the user whose
+                password is not allowed.
+        """
+        by_id: dict[str, str] = {}
+        for username, password in by_username.items():
+            user = await self._kit.store.directory.user_by_name(name_key(username))
+            if user is None or user.username == LOCAL_USERNAME:
+                raise NotFoundError(f"there is no user {shown(username)}")
+            problem = password_problem(password, username=user.username)
+            if problem is not None:
+                text = f"{shown(username)}: {problem}"
+                raise BadRequestError(text, fields={"field": f"passwords.{user.username}"})
+            by_id[user.id] = password
+        await self._accounts.set_passwords(by_id)
+        return len(by_id)
+
+    # ------------------------------------------------------------------ rosters
+
+    async def import_roster(
+        self,
+        texts: Mapping[str, str],
+        *,
+        check_only: bool,
+        profiles: Mapping[str, Collection[str]] | None = None,
+    ) -> Mapping[str, Count]:
+        """Import the files given as name -> text, one roster at a time; see import_roster.
+
+        Raises:
+            RosterError: bad lines; nothing was changed. BusyError: another import is under way.
+        """
+        if self._importing:
+            raise BusyError("another roster is being imported", retry_after_s=_IMPORT_RETRY_S)
+        kit = self._kit
+        self._importing = True
+        try:
+            counts = await import_roster(
+                kit.store, kit.clock, kit.ids, texts, check_only=check_only, profiles=profiles
+            )
+        finally:
+            self._importing = False
+        if not check_only:
+            self._pools.forget()
+            self._accounts.forget_all()
+            for topic in ("user", "host", "pool", "endpoint", "desktop", "work"):
+                kit.events.publish(topic)
+        return counts
 
     # ------------------------------------------------------------------ pools
 
-    async def add_pool(
+    async def add_pool(  # noqa: PLR0913 - a pool has that many fields
         self,
         *,
         name: str,
@@ -135,11 +200,15 @@ class Directory:
         lease_s: int,
         groups: Sequence[str],
     ) -> Pool:
-        """`image` is `name@version`, or `name` for its newest. AlreadyExistsError, BadRequestError."""
+        """`image` is `name@version`, or `name` for its newest.
+
+        Raises:
+            AlreadyExistsError, BadRequestError: naming the field.
+        """
         pool = Pool(
             id=self._kit.ids.new("pol"),
-            name=name,
-            title=title or name,
+            name=checked_name(name),
+            title=checked_label(title or name, "title"),
             architecture=architecture,
             kind=kind,
             image_id=await self._image_id(image),
@@ -183,6 +252,8 @@ class Directory:
         groups: Sequence[str] | None = None,
     ) -> Pool:
         """Change what is given. Raises NotFoundError, BadRequestError."""
+        if title is not None:
+            title = checked_label(title, "title")
         self._pools.forget()
         pool = await self._pools.find(ref)
         changed = replace(
@@ -223,7 +294,7 @@ class Directory:
         """Raises AlreadyExistsError."""
         host = Host(
             id=self._kit.ids.new("hst"),
-            name=name,
+            name=checked_name(name),
             engine=engine,
             profile=profile,
             state=HostState.UP,
@@ -233,6 +304,7 @@ class Directory:
             created_at=self._kit.clock.now(),
         )
         await self._kit.store.directory.save_host(host, new=True)
+        self._kit.events.publish("host", id=host.id)
         self._kit.events.publish("work", host_id=host.id)
         return host
 
@@ -244,6 +316,7 @@ class Directory:
             raise NotFoundError(f"there is no host {ref!r}")
         changed = replace(host, state=state)
         await self._kit.store.directory.save_host(changed, new=False)
+        self._kit.events.publish("host", id=host.id)
         self._kit.events.publish("work", host_id=host.id)
         return changed
 

@@ -20,6 +20,7 @@ from broker.domain.model import Endpoint, EndpointKind, EndpointState, SessionSt
 from broker.ports import OneUseSecret, Signatures
 from broker.services.delivery import Delivery, secret_hash
 from broker.services.kit import Kit
+from broker.services.naming import checked_label, checked_name
 from broker.services.sessions import Sessions
 from broker.services.tally import Tally
 
@@ -83,9 +84,9 @@ class Endpoints:
             BadRequestError: the key, kind or name is of a wrong form (the token stays good).
             BadEnrolmentError: the token is not valid. ConflictError: retired, or another kind.
         """
-        name = enrolment.name.strip()
-        if not name or len(name) > limits.NAME_CHARS_MAX or not name.isprintable():
-            raise BadRequestError("the name is empty, too long or not printable")
+        name = checked_name(enrolment.name)
+        location = checked_label(enrolment.location, "location")
+        agent_version = checked_label(enrolment.agent_version, "agent_version")
         if len(enrolment.public_key) != PUBLIC_KEY_BYTES:
             raise BadRequestError(f"the public key is not {PUBLIC_KEY_BYTES} bytes long")
         try:
@@ -99,9 +100,9 @@ class Endpoints:
         endpoint = await self._kit.store.endpoints.enrol(
             name=name,
             kind=kind,
-            location=enrolment.location[: limits.NAME_CHARS_MAX],
+            location=location,
             public_key=enrolment.public_key,
-            agent_version=enrolment.agent_version[: limits.NAME_CHARS_MAX],
+            agent_version=agent_version,
             new_id=self._kit.ids.new("ept"),
             now=now,
         )

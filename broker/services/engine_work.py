@@ -113,9 +113,7 @@ class EngineWork:
     async def _take(self, limit: int) -> tuple[Job, ...]:
         now = self._kit.clock.now()
         try:
-            return await self._kit.store.jobs.take(
-                now, now + limits.JOB_S * 1000, limit
-            )
+            return await self._kit.store.jobs.take(now, now + limits.JOB_S * 1000, limit)
         except TriviumError as error:
             _log.warning("no job could be taken: %s", error.detail)
             return ()
@@ -198,9 +196,7 @@ class EngineWork:
     async def _retry(self, job: Job, event: JobEvent, error: str) -> None:
         now = self._kit.clock.now()
         if job.attempts >= limits.JOB_ATTEMPTS_MAX and event is not JobEvent.DEADLINE_PASSED:
-            await self._kit.store.jobs.advance(
-                job.id, JobEvent.FAILED_FOR_GOOD, now, error=error
-            )
+            await self._kit.store.jobs.advance(job.id, JobEvent.FAILED_FOR_GOOD, now, error=error)
             await self._give_up(job, error)
             return
         pause_s = limits.JOB_PAUSE_S * job.attempts * self._kit.chance.uniform(0.5, 1.5)

@@ -127,9 +127,7 @@ class Reconciler:
         await self._now_and_then("silent", SILENCE_S, self._lose_silent)
         await self._now_and_then("purge", limits.PURGE_S, self._purge)
 
-    async def _now_and_then(
-        self, what: str, every_s: float, do: Callable[[], object]
-    ) -> None:
+    async def _now_and_then(self, what: str, every_s: float, do: Callable[[], object]) -> None:
         now_s = self._kit.clock.monotonic()
         if now_s - self._last.get(what, -every_s) < every_s:
             return
@@ -144,9 +142,7 @@ class Reconciler:
         store, now = self._kit.store, self._kit.clock.now()
         pools = await self._pools.all()
         overview = await store.overview()
-        queued = any(
-            count for (_, state), count in overview.sessions.items() if state == "queued"
-        )
+        queued = any(count for (_, state), count in overview.sessions.items() if state == "queued")
         waiting: dict[str, int] = {}
         if queued:
             for pool in pools:
@@ -266,9 +262,7 @@ class Reconciler:
 
     async def _lose_silent(self) -> None:
         before = self._kit.clock.now() - int(limits.SILENT_S * 1000)
-        for endpoint in await self._kit.store.endpoints.silent(
-            before, limits.RECONCILE_BATCH_MAX
-        ):
+        for endpoint in await self._kit.store.endpoints.silent(before, limits.RECONCILE_BATCH_MAX):
             if not self._delivery.connected(endpoint.id):
                 await self._endpoints.gone(endpoint.id)
 

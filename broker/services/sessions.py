@@ -42,6 +42,8 @@ from broker.services.pools import Pools
 from broker.services.tally import Tally
 from broker.services.watch import SessionWatch
 
+_OPEN = frozenset({SessionState.DELIVERING, SessionState.ACTIVE, SessionState.DISCONNECTED})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
@@ -88,9 +90,7 @@ class Sessions:
         session = await self.get(identity, session_id)
         if session.revision > revision:
             return session
-        later = await self._watch.later_than(
-            session_id, revision, min(wait_s, limits.WAIT_S_MAX)
-        )
+        later = await self._watch.later_than(session_id, revision, min(wait_s, limits.WAIT_S_MAX))
         return later if later is not None else session
 
     def _may_change(self, identity: Identity, session: Session) -> None:
@@ -109,7 +109,11 @@ class Sessions:
         if session.state in SESSION.terminal or session.state is SessionState.ENDING:
             return session
         if session.state is SessionState.QUEUED:
-            return await self._move(session, SessionEvent.CANCELLED, why="left the queue")
+            moved = await self._move(session, SessionEvent.CANCELLED, why="left the queue")
+            # everybody behind moved up
+            for one in await self._kit.store.sessions.waiting(moved.pool_id):
+                self._kit.events.publish("place", id=one.session_id, pool_id=moved.pool_id)
+            return moved
         return await self.end(session, SessionEvent.LOG_OFF, why)
 
     async def disconnect(self, identity: Identity, session_id: str) -> Session:
@@ -143,26 +147,24 @@ class Sessions:
         session = await self._kit.store.sessions.session(session_id)
         if session is None or session.endpoint_id != endpoint_id:
             raise BadTicketError("the ticket is for another endpoint")
-        if session.state not in {
-            SessionState.DELIVERING,
-            SessionState.ACTIVE,
-            SessionState.DISCONNECTED,
-        }:
+        if session.state not in _OPEN:
             raise BadTicketError("the session that the ticket is for is over")
         return session
 
-    async def redeem_any(self, secret: str) -> Session:
-        """Use a ticket whose session only the ticket names (display sockets)."""
+    async def redeem_display(self, secret: str, session_id: str | None) -> Session:
+        """Use a ticket to open a display: of this session, or of whichever it names.
+
+        Raises:
+            BadTicketError: not valid, of another session, or the session is over.
+        """
         ticket = await self._kit.store.credentials.redeem_ticket(
             secret_hash(secret), self._kit.clock.now()
         )
-        session = (
-            await self._kit.store.sessions.session(ticket.session_id)
-            if ticket is not None
-            else None
-        )
-        if session is None or session.state in SESSION.terminal:
+        if ticket is None or (session_id is not None and ticket.session_id != session_id):
             raise BadTicketError
+        session = await self._kit.store.sessions.session(ticket.session_id)
+        if session is None or session.state not in _OPEN:
+            raise BadTicketError("the session that the ticket is for is over")
         return session
 
     async def grant(self, session: Session) -> Grant:
@@ -206,7 +208,9 @@ class Sessions:
         session = await self._at(session_id, endpoint_id)
         if session is None or session.generation != generation:
             return None
-        if not SESSION.allows(session.state, SessionEvent.REPORTED_LIVE):
+        if session.state is SessionState.ACTIVE or not SESSION.allows(
+            session.state, SessionEvent.REPORTED_LIVE
+        ):
             return session
         pool = await self._pools.find(session.pool_id)
         now = self._kit.clock.now()
@@ -300,6 +304,30 @@ class Sessions:
             if session is None or session.state in SESSION.terminal:
                 generation = session.generation if session is not None else 0
                 self._delivery.stop(endpoint_id, session_id, generation, "the session is over")
+            elif await self._lease_is_old(session):
+                await self._delivery.order_again(session)
+
+    async def _lease_is_old(self, session: Session) -> bool:
+        """Half of the lease is gone: with the broker in reach it is time for a new one."""
+        if session.lease_until is None or session.state is not SessionState.ACTIVE:
+            return False
+        pool = await self._pools.find(session.pool_id)
+        left_ms = session.lease_until - self._kit.clock.now()
+        return left_ms < pool.lease_s * 1000 / 2
+
+    async def renewed(self, session: Session, lease_until: Instant | None) -> None:
+        """An endpoint that has the session up already was granted a new lease."""
+        if lease_until is None or session.state is not SessionState.ACTIVE:
+            return
+        moved = await self._kit.store.sessions.advance(
+            session.id,
+            SessionEvent.REPORTED_LIVE,
+            self._kit.clock.now(),
+            why=session.why,
+            generation=session.generation,
+            lease_until=lease_until,
+        )
+        self._tell(moved)
 
     # ------------------------------------------------------------------ ending
 

@@ -13,6 +13,7 @@ from typing import Final
 SAMPLES_MAX: Final = 300
 """samples of the series: ten minutes at SAMPLE_S"""
 SAMPLE_S: Final = 2.0
+MINUTE_S: Final = 60.0
 LATENCY_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """upper bounds of the histogram's buckets, in seconds"""
 
@@ -51,8 +52,8 @@ class Tally:
 
     def per_minute(self, what: str, architecture: str, now_s: float) -> float:
         """How often in the last minute (or since the start, scaled), per minute."""
-        past = next((one for one in self._minutes if now_s - one[0] <= 60), None)
+        past = next((one for one in self._minutes if now_s - one[0] <= MINUTE_S), None)
         if past is None or now_s <= past[0]:
             return 0.0
         done = self.totals[what, architecture] - past[1][what, architecture]
-        return done * 60 / (now_s - past[0])
+        return done * MINUTE_S / (now_s - past[0])

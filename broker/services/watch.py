@@ -18,6 +18,14 @@ class SessionWatch:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """The process stops: whoever waits gets what is, and nobody waits from now on."""
+        self._closed = True
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.set()
 
     async def run(self) -> None:
         subscription = self._kit.events.subscribe("session")
@@ -43,7 +51,9 @@ class SessionWatch:
                 changed.clear()
                 session = await self._kit.store.sessions.session(session_id)
                 left_s = deadline - self._kit.clock.monotonic()
-                if session is None or session.revision > revision or left_s <= 0:
+                if session is None or session.revision > revision:
+                    return session
+                if left_s <= 0 or self._closed:
                     return session
                 try:
                     async with asyncio.timeout(min(left_s, LOOK_AGAIN_S)):

@@ -90,7 +90,8 @@ class AgentLink:
 
     @property
     def _with(self) -> Services:
-        assert self._services is not None, "attach() comes before the first connection"
+        if self._services is None:
+            raise RuntimeError("attach() comes before the first connection")
         return self._services
 
     # ------------------------------------------------------------------ EndpointLink
@@ -304,9 +305,7 @@ class AgentLink:
             services.tally.count("agents_replaced", "all")
             await older.ws.close(code=CLOSE_REPLACED, message=b"connected anew")
         connection.pace_s = services.endpoints.pace_s()
-        welcome = wire.Welcome(
-            heartbeat_s=connection.pace_s, time_ms=services.kit.clock.now()
-        )
+        welcome = wire.Welcome(heartbeat_s=connection.pace_s, time_ms=services.kit.clock.now())
         await connection.ws.send_str(wire.encode(welcome).decode())
         services.delivery.forget(connection.endpoint_id)
         await services.sessions.endpoint_back(connection.endpoint_id)
@@ -395,12 +394,13 @@ class AgentLink:
             )
 
     async def _traffic(self, connection: Connection, traffic: wire.SessionTraffic) -> None:
+        """What the endpoint counted. Display bytes pass through the broker's own relay, which
+        counts them, so the endpoint's figure for these is left out."""
         await self._with.sessions.traffic(
             traffic.session_id,
             connection.endpoint_id,
             Traffic(
                 control=max(0, traffic.control),
-                display=max(0, traffic.display),
                 image=max(0, traffic.image),
             ),
         )
@@ -447,6 +447,7 @@ class AgentLink:
             self._with.tally.count("tickets_refused", "all")
             return
         grant = await services.sessions.grant(session)
+        await services.sessions.renewed(session, grant.lease_until)
         manifest = grant.manifest
         self._queue(
             connection,

@@ -12,8 +12,9 @@ from tests.support.builders import make_endpoint, make_pool
 
 
 def test_a_member_of_an_entitled_group_is_admitted_for_that_group() -> None:
-    answer = admit(group_ids=("grp_0", "grp_1"), pool=make_pool(), endpoint=None,
-                   runs_on_endpoint=False)
+    answer = admit(
+        group_ids=("grp_0", "grp_1"), pool=make_pool(), endpoint=None, runs_on_endpoint=False
+    )
     assert answer.refusal is None
     assert answer.group_id == "grp_1"
 
@@ -25,8 +26,9 @@ def test_anybody_else_is_refused(groups: tuple[str, ...]) -> None:
 
 
 def test_a_pool_without_groups_admits_nobody() -> None:
-    answer = admit(group_ids=("grp_1",), pool=make_pool(group_ids=()), endpoint=None,
-                   runs_on_endpoint=False)
+    answer = admit(
+        group_ids=("grp_1",), pool=make_pool(group_ids=()), endpoint=None, runs_on_endpoint=False
+    )
     assert isinstance(answer.refusal, NotEntitledError)
 
 
@@ -48,19 +50,25 @@ def test_a_desktop_that_is_the_endpoint_needs_an_endpoint_of_the_pool() -> None:
 
 
 def test_a_retired_endpoint_carries_nothing() -> None:
-    answer = admit(group_ids=("grp_1",), pool=make_pool(),
-                   endpoint=make_endpoint(state=EndpointState.RETIRED), runs_on_endpoint=False)
+    answer = admit(
+        group_ids=("grp_1",),
+        pool=make_pool(),
+        endpoint=make_endpoint(state=EndpointState.RETIRED),
+        runs_on_endpoint=False,
+    )
     assert isinstance(answer.refusal, WrongEndpointError)
 
 
 def test_roles_allow_what_is_listed_and_nothing_else() -> None:
-    allowed = {(role, permission) for role in Role for permission in Permission
-               if allows(role, permission)}
+    allowed = {
+        (role, permission) for role in Role for permission in Permission if allows(role, permission)
+    }
     assert {permission for role, permission in allowed if role is Role.USER} == {
         Permission.OWN_SESSIONS
     }
     assert {permission for role, permission in allowed if role is Role.AUDITOR} == {
-        Permission.OWN_SESSIONS, Permission.READ,
+        Permission.OWN_SESSIONS,
+        Permission.READ,
     }
     assert (Role.OPERATOR, Permission.MANAGE_USERS) not in allowed
     assert (Role.OPERATOR, Permission.MANAGE_POOLS) not in allowed

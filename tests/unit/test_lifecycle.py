@@ -94,9 +94,7 @@ def test_every_transient_state_can_reach_its_target_and_has_a_way_out_by_deadlin
 
 
 def test_a_desktop_becomes_ready_only_by_a_report() -> None:
-    ways = {
-        event for (_, event), rule in DESKTOP.table.items() if rule.to is DesktopState.READY
-    }
+    ways = {event for (_, event), rule in DESKTOP.table.items() if rule.to is DesktopState.READY}
     assert ways == {DesktopEvent.REPORTED_READY, DesktopEvent.RELEASED_KEEP}
 
 

@@ -13,13 +13,25 @@ NEED = Resources(cpus=2, memory_mib=4096)
 NOTHING = Resources(cpus=0, memory_mib=0)
 
 
-def load(name: str, *, used_mib: int = 0, used_cpus: float = 0, starting: int = 0,
-         state: HostState = HostState.UP) -> HostLoad:
-    host = make_host(id=f"hst_{name}", name=name, state=state,
-                     capacity=Resources(cpus=8, memory_mib=16384), overcommit_cpu=2.0,
-                     start_limit=4)
-    return HostLoad(host=host, used=Resources(cpus=used_cpus, memory_mib=used_mib),
-                    starting=starting)
+def load(
+    name: str,
+    *,
+    used_mib: int = 0,
+    used_cpus: float = 0,
+    starting: int = 0,
+    state: HostState = HostState.UP,
+) -> HostLoad:
+    host = make_host(
+        id=f"hst_{name}",
+        name=name,
+        state=state,
+        capacity=Resources(cpus=8, memory_mib=16384),
+        overcommit_cpu=2.0,
+        start_limit=4,
+    )
+    return HostLoad(
+        host=host, used=Resources(cpus=used_cpus, memory_mib=used_mib), starting=starting
+    )
 
 
 def test_the_host_with_most_room_is_chosen_and_says_so() -> None:
