@@ -199,6 +199,7 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             config=config,
             link=parts.link,
             displays=displays,
+            profiles={name: engine.profiles for name, engine in engines.items()},
             extra_routes=console.routes,
             error_page=console.error_page,
         )

@@ -552,6 +552,11 @@ class Engine(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def profiles(self) -> Collection[str]:
+        """Names of the host profiles that it knows; none: a host's profile is free text. What
+        follows a "?" in a host's profile is the engine's own (knobs)."""
+
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...

@@ -20,8 +20,11 @@ RULES = Rules(
     first_state=DesktopState.UNAVAILABLE,
     phases=(
         PhaseRule(name="lease", says="the ticket is redeemed for a lease", simulated=False),
-        PhaseRule(name="image_check", says="the cached image is held against the manifest",
-                  simulated=False),
+        PhaseRule(
+            name="image_check",
+            says="the cached image is held against the manifest",
+            simulated=False,
+        ),
         PhaseRule(name="image_fetch", says="missing segments are fetched", simulated=False),
         PhaseRule(name="local_boot", says="the local hypervisor boots it", simulated=True),
     ),

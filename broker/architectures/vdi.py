@@ -19,8 +19,9 @@ RULES = Rules(
     leased=False,
     first_state=DesktopState.PLANNED,
     phases=(
-        PhaseRule(name="display_open", says="the ticket is redeemed, the display opens",
-                  simulated=False),
+        PhaseRule(
+            name="display_open", says="the ticket is redeemed, the display opens", simulated=False
+        ),
         PhaseRule(name="first_frame", says="the first picture arrives", simulated=False),
         PhaseRule(name="logon", says="profile and policy in the desktop", simulated=True),
     ),

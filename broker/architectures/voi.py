@@ -19,8 +19,9 @@ RULES = Rules(
     leased=False,
     first_state=DesktopState.UNAVAILABLE,
     phases=(
-        PhaseRule(name="boot_order", says="the ticket is redeemed for a boot manifest",
-                  simulated=False),
+        PhaseRule(
+            name="boot_order", says="the ticket is redeemed for a boot manifest", simulated=False
+        ),
         PhaseRule(name="boot_stream", says="the boot's blocks are streamed", simulated=False),
         PhaseRule(name="os_start", says="kernel, services and shell start", simulated=True),
     ),

@@ -73,7 +73,7 @@ class Connect:
             await self._decide(batch)
 
     async def _decide(self, batch: list[_Waiting]) -> None:
-        # people who hung up meanwhile get nothing, so that no desktop is claimed for nobody
+        # a caller that was cancelled meanwhile gets nothing: no desktop is claimed for nobody
         alive = [(request, future) for request, future in batch if not future.done()]
         if not alive:
             return

@@ -132,6 +132,7 @@ class PromptEngine:
     """The Engine port: does at once what it is asked; `failing` names verbs that fail."""
 
     name = "simulated"
+    profiles: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.known: dict[str, int] = {}

@@ -89,6 +89,10 @@ class SimulatedEngine:
     def name(self) -> str:
         return self._name
 
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        return tuple(sorted(self._calibration.profiles))
+
     async def open(self) -> None:
         """Nothing to connect to."""
 

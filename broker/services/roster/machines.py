@@ -90,7 +90,7 @@ def _check_host(draft: Draft, row: HostRow, old: Host | None, host: Host) -> Non
     if host.engine not in profiles:
         text = f"{names.shown(host.engine)} is none of {', '.join(sorted(profiles))}"
         draft.bad("hosts.csv", row.line, "engine", text)
-    elif profiles[host.engine] and host.profile not in profiles[host.engine]:
+    elif profiles[host.engine] and host.profile.partition("?")[0] not in profiles[host.engine]:
         known = ", ".join(sorted(profiles[host.engine]))
         text = f"{names.shown(host.profile)} is none of {known}"
         draft.bad("hosts.csv", row.line, "profile", text)

@@ -1,0 +1,33 @@
+"""The HTTP API, /api/v1: one file for each resource."""
+
+from __future__ import annotations
+
+from broker.web.api.auth import AuthApi
+from broker.web.api.campaigns import CampaignsApi
+from broker.web.api.endpoints import EndpointsApi
+from broker.web.api.events import EventsApi
+from broker.web.api.imports import ImportsApi
+from broker.web.api.machines import MachinesApi
+from broker.web.api.overview import OverviewApi
+from broker.web.api.pools import PoolsApi
+from broker.web.api.sessions import SessionsApi
+from broker.web.api.users import UsersApi
+from broker.web.context import Web
+from broker.web.routes import Route
+
+
+def api_routes(web_: Web) -> tuple[Route, ...]:
+    """Every route of the API but the display's socket."""
+    parts = (
+        AuthApi(web_),
+        UsersApi(web_),
+        PoolsApi(web_),
+        MachinesApi(web_),
+        SessionsApi(web_),
+        EndpointsApi(web_),
+        ImportsApi(web_),
+        CampaignsApi(web_),
+        OverviewApi(web_),
+        EventsApi(web_),
+    )
+    return tuple(route for part in parts for route in part.routes())

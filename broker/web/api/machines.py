@@ -1,0 +1,238 @@
+"""Desktops, hosts, images and jobs: what runs where, and out of what."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from broker.domain import errors
+from broker.domain.errors import BadRequestError, NotFoundError
+from broker.domain.model import (
+    Architecture,
+    DesktopState,
+    HostState,
+    JobState,
+    JobVerb,
+    Resources,
+)
+from broker.domain.placement import HostLoad
+from broker.domain.roles import Permission
+from broker.web.api import render
+from broker.web.api.inputs import Body, Cpus, MemoryMib, Name, given
+from broker.web.api.shapes import DesktopShape, HostShape, ImageShape, JobShape
+from broker.web.call import Call
+from broker.web.context import Web
+from broker.web.lists import Listed, cut, listed, page_query
+from broker.web.params import PAGE, TEXT, choice, text
+from broker.web.routes import Route
+
+START_LIMIT_MAX = 10_000
+
+
+class NewHost(Body, frozen=True, kw_only=True):
+    """`start_limit`: desktops that may be on their way up at once."""
+
+    name: Name
+    engine: Name
+    profile: Name
+    cpus: Cpus
+    memory_mib: MemoryMib
+    overcommit_cpu: Annotated[float, Meta(ge=1, le=100)] = 4.0
+    start_limit: Annotated[int, Meta(ge=1, le=START_LIMIT_MAX)] = 8
+
+
+class HostChanges(Body, frozen=True, kw_only=True):
+    state: HostState | UnsetType = UNSET
+
+
+class MachinesApi:
+    def __init__(self, web_: Web) -> None:
+        self._web = web_
+
+    # ------------------------------------------------------------------ desktops
+
+    async def desktops(self, call: Call) -> web.StreamResponse:
+        query = page_query(call, "desktops")
+        page = await self._web.services.kit.store.desktops.desktops(query)
+        shapes = await render.desktops(self._web, page.items)
+        return call.answer(listed("desktops", shapes, page.next_after))
+
+    async def desktop(self, call: Call) -> web.StreamResponse:
+        desktop = await self._web.services.kit.store.desktops.desktop(call.part("id"))
+        if desktop is None:
+            raise NotFoundError
+        return call.answer((await render.desktops(self._web, [desktop]))[0])
+
+    # ------------------------------------------------------------------ hosts
+
+    async def hosts(self, call: Call) -> web.StreamResponse:
+        loads = await self._web.services.kit.store.directory.host_loads()
+        page = cut(loads, page_query(call, "hosts"), lambda load: load.host.name)
+        return call.answer(
+            listed("hosts", [render.host(one) for one in page.items], page.next_after)
+        )
+
+    async def add_host(self, call: Call) -> web.StreamResponse:
+        body: NewHost = call.body
+        self._check_profile(body)
+        host = await self._web.services.directory.add_host(
+            name=body.name,
+            engine=body.engine,
+            profile=body.profile,
+            capacity=Resources(cpus=body.cpus, memory_mib=body.memory_mib),
+            overcommit_cpu=body.overcommit_cpu,
+            start_limit=body.start_limit,
+        )
+        empty = HostLoad(host=host, used=Resources(cpus=0, memory_mib=0), starting=0)
+        return call.answer(render.host(empty), 201)
+
+    def _check_profile(self, body: NewHost) -> None:
+        """Raises BadRequestError for an engine or profile that this broker does not know."""
+        profiles = self._web.profiles
+        if profiles is None:
+            return
+        if body.engine not in profiles:
+            known = ", ".join(sorted(profiles))
+            raise BadRequestError(f"engines are: {known}", fields={"field": "engine"})
+        named = profiles[body.engine]
+        if named and body.profile.partition("?")[0] not in named:
+            known = ", ".join(sorted(profiles[body.engine]))
+            raise BadRequestError(f"profiles are: {known}", fields={"field": "profile"})
+
+    async def change_host(self, call: Call) -> web.StreamResponse:
+        body: HostChanges = call.body
+        state = given(body.state)
+        ref = call.part("id")
+        if state is not None:
+            ref = (await self._web.services.directory.change_host(ref, state=state)).id
+        loads = await self._web.services.kit.store.directory.host_loads()
+        load = next((one for one in loads if ref in {one.host.id, one.host.name}), None)
+        if load is None:
+            raise NotFoundError
+        return call.answer(render.host(load))
+
+    # ------------------------------------------------------------------ images, jobs
+
+    async def images(self, call: Call) -> web.StreamResponse:
+        every = await self._web.services.pools.images()
+        # names repeat: version 10 comes after version 9
+        page = cut(every, page_query(call, "images"), lambda one: f"{one.name}@{one.version:06d}")
+        return call.answer(
+            listed("images", [render.image(one) for one in page.items], page.next_after)
+        )
+
+    async def jobs(self, call: Call) -> web.StreamResponse:
+        page = await self._web.services.kit.store.jobs.jobs(page_query(call, "jobs"))
+        shapes = await render.jobs(self._web, page.items)
+        return call.answer(listed("jobs", shapes, page.next_after))
+
+    async def job(self, call: Call) -> web.StreamResponse:
+        job = await self._web.services.kit.store.jobs.job(call.part("id"))
+        if job is None:
+            raise NotFoundError
+        return call.answer((await render.jobs(self._web, [job]))[0])
+
+    def routes(self) -> tuple[Route, ...]:
+        return (*self._desktop_routes(), *self._host_routes(), *self._other_routes())
+
+    def _desktop_routes(self) -> tuple[Route, ...]:
+        return (
+            Route(
+                method="GET",
+                path="/api/v1/desktops",
+                handler=self.desktops,
+                need=Permission.READ,
+                summary="Desktops, by name",
+                answers={200: Listed[DesktopShape]},
+                query=(
+                    *PAGE,
+                    TEXT,
+                    text("pool_id", "only of this pool"),
+                    text("host_id", "only on this host"),
+                    text("endpoint_id", "only of this endpoint"),
+                    choice("state", DesktopState, "only in this state"),
+                    choice("architecture", Architecture, "only under this architecture"),
+                ),
+            ),
+            Route(
+                method="GET",
+                path="/api/v1/desktops/{id}",
+                handler=self.desktop,
+                need=Permission.READ,
+                summary="One desktop",
+                answers={200: DesktopShape},
+                errors=(errors.NotFoundError,),
+            ),
+        )
+
+    def _host_routes(self) -> tuple[Route, ...]:
+        return (
+            Route(
+                method="GET",
+                path="/api/v1/hosts",
+                handler=self.hosts,
+                need=Permission.READ,
+                summary="Hosts with what is on them, by name",
+                answers={200: Listed[HostShape]},
+                query=(*PAGE, TEXT),
+            ),
+            Route(
+                method="POST",
+                path="/api/v1/hosts",
+                handler=self.add_host,
+                need=Permission.MANAGE_HOSTS,
+                summary="Add a host",
+                request=NewHost,
+                answers={201: HostShape},
+                errors=(errors.AlreadyExistsError,),
+            ),
+            Route(
+                method="PATCH",
+                path="/api/v1/hosts/{id}",
+                handler=self.change_host,
+                need=Permission.MANAGE_HOSTS,
+                summary="Drain a host, take it down, or put it back up",
+                request=HostChanges,
+                answers={200: HostShape},
+                errors=(errors.NotFoundError,),
+            ),
+        )
+
+    def _other_routes(self) -> tuple[Route, ...]:
+        return (
+            Route(
+                method="GET",
+                path="/api/v1/images",
+                handler=self.images,
+                need=Permission.READ,
+                summary="Versions of images, by name",
+                answers={200: Listed[ImageShape]},
+                query=(*PAGE, TEXT),
+            ),
+            Route(
+                method="GET",
+                path="/api/v1/jobs",
+                handler=self.jobs,
+                need=Permission.READ,
+                summary="Engine work, newest first",
+                answers={200: Listed[JobShape]},
+                query=(
+                    *PAGE,
+                    choice("state", JobState, "only in this state"),
+                    choice("verb", JobVerb, "only of this kind"),
+                    text("desktop_id", "only for this desktop"),
+                    text("host_id", "only on this host"),
+                ),
+            ),
+            Route(
+                method="GET",
+                path="/api/v1/jobs/{id}",
+                handler=self.job,
+                need=Permission.READ,
+                summary="One piece of engine work",
+                answers={200: JobShape},
+                errors=(errors.NotFoundError,),
+            ),
+        )

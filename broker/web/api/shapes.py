@@ -1,0 +1,289 @@
+"""The JSON of the API's answers. Field names are the contract; times are RFC 3339 in UTC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class _Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every answer: immutable, fields by name."""
+
+
+class Ref(_Shape, frozen=True, kw_only=True):
+    """Something by id and name."""
+
+    id: str
+    name: str
+
+
+class UserRef(_Shape, frozen=True, kw_only=True):
+    id: str
+    username: str
+
+
+class ImageRef(_Shape, frozen=True, kw_only=True):
+    id: str
+    name: str
+    version: int
+
+
+class ResourcesShape(_Shape, frozen=True, kw_only=True):
+    """Virtual CPUs and memory in MiB."""
+
+    cpus: float
+    memory_mib: int
+
+
+class UserShape(_Shape, frozen=True, kw_only=True):
+    """A person. `groups` are names."""
+
+    id: str
+    username: str
+    display_name: str
+    role: str
+    enabled: bool
+    groups: list[str]
+    created_at: str
+
+
+class MeShape(UserShape, frozen=True, kw_only=True):
+    """The caller, and what the role allows."""
+
+    permissions: list[str]
+
+
+class SignedInShape(_Shape, frozen=True, kw_only=True):
+    """`token` goes into `Authorization: Bearer`; it is shown this once."""
+
+    token: str
+    expires_at: str
+    user: UserShape
+
+
+class CountShape(_Shape, frozen=True, kw_only=True):
+    """How many passwords were set."""
+
+    set: int
+
+
+class GroupShape(_Shape, frozen=True, kw_only=True):
+    id: str
+    name: str
+    title: str
+    created_at: str
+
+
+class PoolShape(_Shape, frozen=True, kw_only=True):
+    """A pool. `desktops`: state -> how many; `waiting`: people in its queue."""
+
+    id: str
+    name: str
+    title: str
+    architecture: str
+    kind: str
+    image: ImageRef
+    resources: ResourcesShape
+    spares_min: int
+    size_max: int
+    log_off: str
+    disconnect_grace_s: int
+    lease_s: int
+    enabled: bool
+    groups: list[str]
+    desktops: dict[str, int]
+    waiting: int
+
+
+class DesktopShape(_Shape, frozen=True, kw_only=True):
+    """A desktop. `target` and `deadline_at` are set while it is on its way somewhere."""
+
+    id: str
+    name: str
+    pool: Ref
+    architecture: str
+    host: Ref | None
+    endpoint: Ref | None
+    state: str
+    target: str | None
+    deadline_at: str | None
+    generation: int
+    resources: ResourcesShape
+    note: str
+    created_at: str
+    changed_at: str
+
+
+class PhaseShape(_Shape, frozen=True, kw_only=True):
+    """One step of the delivery, as the endpoint saw it: ms, and bytes both ways."""
+
+    name: str
+    took_ms: float
+    bytes_down: int
+    bytes_up: int
+
+
+class TrafficShape(_Shape, frozen=True, kw_only=True):
+    """Bytes on the wire, both directions added."""
+
+    control: int
+    display: int
+    image: int
+
+
+class SessionShape(_Shape, frozen=True, kw_only=True):
+    """A session. `place`: in the queue, 1 being next. `revision` goes up with every change."""
+
+    id: str
+    user: UserRef
+    pool: Ref
+    architecture: str
+    state: str
+    why: str
+    place: int | None
+    desktop: Ref | None
+    endpoint: Ref | None
+    generation: int
+    revision: int
+    requested_at: str
+    assigned_at: str | None
+    live_at: str | None
+    ended_at: str | None
+    lease_until: str | None
+    deadline_at: str | None
+    phases: list[PhaseShape]
+    traffic: TrafficShape
+
+
+class ConnectedShape(_Shape, frozen=True, kw_only=True):
+    """The answer to a connect. `ticket` opens the session's display once; null while waiting."""
+
+    session: SessionShape
+    ticket: str | None
+    ticket_expires_at: str | None
+
+
+class MyPoolShape(PoolShape, frozen=True, kw_only=True):
+    """A pool that the caller may use, with the caller's live session in it."""
+
+    session: SessionShape | None
+
+
+class MyPoolsShape(_Shape, frozen=True, kw_only=True):
+    items: list[MyPoolShape]
+    next: None = None
+
+
+class EndpointShape(_Shape, frozen=True, kw_only=True):
+    """An endpoint. `pools` are names."""
+
+    id: str
+    name: str
+    kind: str
+    location: str
+    state: str
+    pools: list[str]
+    agent_version: str
+    last_seen_at: str | None
+    created_at: str
+
+
+class EnrolmentTokensShape(_Shape, frozen=True, kw_only=True):
+    """One-use enrolment tokens; shown this once."""
+
+    tokens: list[str]
+    expires_at: str
+
+
+class HostShape(_Shape, frozen=True, kw_only=True):
+    """A host. `used`: what its desktops take; `starting`: those being made or reset."""
+
+    id: str
+    name: str
+    engine: str
+    profile: str
+    state: str
+    capacity: ResourcesShape
+    used: ResourcesShape
+    starting: int
+    overcommit_cpu: float
+    start_limit: int
+
+
+class ImageShape(_Shape, frozen=True, kw_only=True):
+    """One version of an image; sizes in bytes."""
+
+    id: str
+    name: str
+    version: int
+    size_bytes: int
+    boot_bytes: int
+    created_at: str
+
+
+class JobShape(_Shape, frozen=True, kw_only=True):
+    """A piece of engine work."""
+
+    id: str
+    verb: str
+    desktop: Ref
+    host: Ref
+    generation: int
+    state: str
+    attempts: int
+    error: str
+    not_before_at: str
+    deadline_at: str | None
+    created_at: str
+    finished_at: str | None
+
+
+class ChangesShape(_Shape, frozen=True, kw_only=True):
+    """Records of one kind in an imported roster."""
+
+    new: int
+    changed: int
+    same: int
+
+
+class ImportedShape(_Shape, frozen=True, kw_only=True):
+    """kind (users, groups, …) -> what the roster made of it."""
+
+    counts: dict[str, ChangesShape]
+
+
+class CampaignShape(_Shape, frozen=True, kw_only=True):
+    """A load campaign. `report_path` is relative to the directory of reports."""
+
+    id: str
+    name: str
+    seed: int
+    plan_sha256: str
+    state: str
+    verdict: str
+    report_path: str
+    summary: dict[str, Any]
+    started_at: str
+    finished_at: str | None
+
+
+class StandingShape(_Shape, frozen=True, kw_only=True):
+    """One architecture now. Counts by state are the installation's, rates this process's."""
+
+    desktops: dict[str, int]
+    sessions: dict[str, int]
+    waiting: int
+    connects_per_min: float
+    live_per_min: float
+    failures_per_min: float
+
+
+class OverviewShape(_Shape, frozen=True, kw_only=True):
+    """How things stand. `series`: points of the last ten minutes, oldest first, each with `at`
+    and for every architecture the counts of active, delivering, waiting and ready."""
+
+    at: str
+    architectures: dict[str, StandingShape]
+    endpoints: dict[str, dict[str, int]]
+    series: list[dict[str, Any]]

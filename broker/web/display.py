@@ -1,0 +1,204 @@
+"""The display sockets: a person's in the browser, and an endpoint's.
+
+Both speak the same: the first message presents the ticket, the answer says ready or why not,
+then frames go down and input goes up as binary messages. What happens in between is the
+gateway's; this file is its DisplayClient over a WebSocket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import msgspec
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from broker import wire
+from broker.domain import errors
+from broker.domain.errors import (
+    BadRequestError,
+    NotSignedInError,
+    TriviumError,
+)
+from broker.domain.roles import Permission
+from broker.limits import (
+    DISPLAY_CLOSE_S,
+    DISPLAY_INPUT_BYTES_MAX,
+    DISPLAY_OPEN_S,
+    EVENTS_BEAT_S,
+)
+from broker.web.access import Access
+from broker.web.call import Call
+from broker.web.context import Web
+from broker.web.routes import Route, Surface
+
+_log = logging.getLogger("trivium.web")
+
+PING_S: Final = 30.0
+"""between two pings; a client that does not answer one counts as gone"""
+CLOSE_REFUSED: Final = 4003
+"""WebSocket close code: see the message before it"""
+CLOSE_ENDED: Final = 4010
+"""WebSocket close code: the display was ended; the reason is a stable code"""
+_REASON_BYTES_MAX: Final = 120
+"""a close frame carries at most 123 bytes of reason"""
+
+
+class SocketClient:
+    """The DisplayClient port over one WebSocket."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self._socket = socket
+
+    async def ready(self, session_id: str, width: int, height: int) -> None:
+        answer = wire.DisplayReady(session_id=session_id, width=width, height=height)
+        await self._socket.send_str(wire.encode(answer).decode())
+
+    async def receive(self) -> bytes:
+        message = await self._socket.receive()
+        # anything but input ends it: a text, a frame that is too large, a broken one, the close
+        if message.type is WSMsgType.BINARY and message.data:
+            return bytes(message.data)
+        return b""
+
+    async def send(self, frame: bytes) -> None:
+        await self._socket.send_bytes(frame)
+
+    async def close(self, code: str, detail: str) -> None:
+        _log.debug("display closed: %s: %s", code, detail)
+        if not self._socket.closed:
+            reason = code.encode()[:_REASON_BYTES_MAX]
+            await self._socket.close(code=CLOSE_ENDED, message=reason)
+
+    async def refuse(self, error: TriviumError) -> None:
+        """Say why it was not opened, and close."""
+        refused = wire.DisplayRefused(code=error.code, detail=error.detail)
+        try:
+            await self._socket.send_str(wire.encode(refused).decode())
+        except ConnectionError:
+            return
+        reason = error.code.encode()[:_REASON_BYTES_MAX]
+        await self._socket.close(code=CLOSE_REFUSED, message=reason)
+
+
+class DisplaySockets:
+    def __init__(self, web_: Web) -> None:
+        self._web = web_
+
+    async def agent(self, call: Call) -> web.StreamResponse:
+        return await self._serve(call, None)
+
+    async def person(self, call: Call) -> web.StreamResponse:
+        session_id = call.part("id")
+        # before the handshake: somebody else's session is not there at all
+        session = await self._web.services.sessions.get(call.who, session_id)
+        if session.user_id != call.who.user_id:
+            raise errors.ForbiddenError("only the session's own person opens its display")
+        return await self._serve(call, session_id)
+
+    async def _serve(self, call: Call, session_id: str | None) -> web.StreamResponse:
+        socket = web.WebSocketResponse(
+            protocols=(wire.SUBPROTOCOL,),
+            compress=False,
+            max_msg_size=DISPLAY_INPUT_BYTES_MAX,
+            heartbeat=PING_S,
+            timeout=DISPLAY_CLOSE_S,
+        )
+        if not socket.can_prepare(call.request):
+            raise BadRequestError("this address is a WebSocket")
+        await call.stream(socket)
+        client = SocketClient(socket)
+        try:
+            ticket = await self._ticket(socket)
+            if ticket is not None:
+                await self._relay(call, client, ticket, session_id)
+        except TriviumError as error:
+            await client.refuse(error)
+        if not socket.closed:
+            await socket.close(code=WSCloseCode.OK)
+        return socket
+
+    async def _ticket(self, socket: web.WebSocketResponse) -> str | None:
+        """The ticket in the first message; None when the client left without one.
+
+        Raises:
+            BadRequestError: the first message is something else, or nothing came in time.
+        """
+        try:
+            async with asyncio.timeout(DISPLAY_OPEN_S):
+                message = await socket.receive()
+        except TimeoutError:
+            raise BadRequestError("the ticket did not come in time") from None
+        if message.type is WSMsgType.TEXT:
+            try:
+                return wire.decode_display_open(message.data).ticket
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                pass
+        elif message.type is not WSMsgType.BINARY:
+            return None
+        raise BadRequestError("the first message presents the ticket")
+
+    async def _relay(
+        self, call: Call, client: SocketClient, ticket: str, session_id: str | None
+    ) -> None:
+        displays = self._web.displays
+        if session_id is None:
+            await displays.serve(client, ticket=ticket)
+            return
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watch = tasks.create_task(self._watch(call, session_id), name="display sign-in")
+                try:
+                    await displays.serve(client, ticket=ticket, session_id=session_id)
+                finally:
+                    watch.cancel()
+        except* TriviumError as group:
+            raise _first(group) from None
+
+    async def _watch(self, call: Call, session_id: str) -> None:
+        """A display does not outlive the sign-in that it was opened with."""
+        before = call.who
+        while True:
+            await asyncio.sleep(EVENTS_BEAT_S)
+            try:
+                now = await call.identify()
+            except NotSignedInError:
+                now = None
+            except TriviumError:
+                # the store is away: what is open stays open until it can be asked
+                continue
+            if now is None or now.user_id != before.user_id:
+                self._web.displays.kill(session_id, "signed out")
+                return
+
+
+def _first(group: BaseExceptionGroup[TriviumError]) -> TriviumError:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def routes(web_: Web) -> tuple[Route, ...]:
+    sockets = DisplaySockets(web_)
+    return (
+        Route(
+            method="GET",
+            path="/api/v1/sessions/{id}/display",
+            handler=sockets.person,
+            need=Permission.OWN_SESSIONS,
+            summary="The session's display (WebSocket); the first message presents the ticket",
+            answers={101: None},
+            errors=(errors.NotFoundError,),
+            socket=True,
+        ),
+        Route(
+            method="GET",
+            path=wire.DISPLAY_PATH,
+            handler=sockets.agent,
+            need=Access.AGENT,
+            summary="An endpoint's display (WebSocket)",
+            answers={101: None},
+            surface=Surface.AGENT,
+            socket=True,
+        ),
+    )
