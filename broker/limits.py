@@ -117,6 +117,8 @@ SIGN_IN_FAILURES_MAX: Final = 5
 SIGN_IN_PAUSE_S_MAX: Final = 60.0
 EVENT_STREAMS_MAX: Final = 500
 """event streams open at once in one process"""
+EVENT_STREAMS_PER_USER_MAX: Final = 20
+"""of them, by one person: windows and tabs"""
 NAME_CHARS_MAX: Final = 120
 DISPLAYS_MAX: Final = 5000
 """displays open at once in one process; past it: server.busy"""

@@ -44,7 +44,7 @@ class Profile:
 PROFILES: Final[Mapping[str, Profile]] = {
     "demo": Profile(says="people come by chance, all the time", arrivals="poisson", per_s=3.0),
     "bell": Profile(says="whole classes come at once", arrivals="flash", per_s=3.0),
-    "ramp": Profile(says="more and more people come", arrivals="ramp", per_s=4.0),
+    "ramp": Profile(says="people come evenly paced", arrivals="ramp", per_s=4.0),
 }
 
 

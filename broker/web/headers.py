@@ -28,12 +28,11 @@ _PAGE: Final = (
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 REPORT_POLICY: Final = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
-    "font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'; "
-    "sandbox allow-scripts allow-downloads"
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox"
 )
-"""For a campaign's report: one file with its own scripts, run in an origin of its own without
-cookies, network or forms."""
+"""For a campaign's report: one file with its own style sheet and no script, in an origin of its
+own without cookies, network or forms."""
 
 
 def headers_of(surface: Surface, *, https: bool) -> CIMultiDict[str]:

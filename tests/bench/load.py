@@ -59,7 +59,9 @@ async def run(
     address: tuple[str, int], requests: Sequence[bytes], connections: int, pids: Sequence[int]
 ) -> Load:
     """Send every request once, `connections` at a time."""
-    left, took, good = list(requests), [], []
+    left = list(requests)
+    took: list[float] = []
+    good: list[int] = []
     before, started = cpu_seconds(pids), time.perf_counter()
     await asyncio.gather(*(_one(address, left, took, good) for _ in range(connections)))
     wall_s = time.perf_counter() - started

@@ -1,0 +1,76 @@
+"""Each package imports only what its own extra installs, and nothing is installed in vain."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import packages_distributions
+
+import pytest
+
+from tests.support.tree import PACKAGES, ROOT, modules, parsed
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+ALLOWED = {
+    "agents": PROJECT["dependencies"],
+    "broker": [*PROJECT["dependencies"], *EXTRAS["broker"]],
+    "loadtests": [*PROJECT["dependencies"], *EXTRAS["load"]],
+    "tests": [*PROJECT["dependencies"], *EXTRAS["broker"], *EXTRAS["load"], *EXTRAS["dev"]],
+}
+
+NOT_IMPORTED = {
+    "psycopg": "SQLAlchemy loads the driver by name",
+}
+
+
+def name_of(requirement: str) -> str:
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match
+    return re.sub(r"[-_.]+", "-", match.group()).lower()
+
+
+def names_of(requirements: Iterable[str]) -> set[str]:
+    return {name_of(requirement) for requirement in requirements}
+
+
+@cache
+def imported(package: str) -> dict[str, str]:
+    """Distribution -> a file that imports it, for every import of other people's modules."""
+    known = packages_distributions()
+    found: dict[str, str] = {}
+    for path in modules():
+        if path.relative_to(ROOT).parts[0] != package:
+            continue
+        for node in ast.walk(parsed(path)):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for module in {name.partition(".")[0] for name in names}:
+                if module in sys.stdlib_module_names or module in {*PACKAGES, "tools", "examples"}:
+                    continue
+                for distribution in known.get(module, [module]):
+                    found[name_of(distribution)] = path.relative_to(ROOT).as_posix()
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_its_extra_declares(package: str) -> None:
+    declared = names_of(ALLOWED[package])
+    undeclared = {name: file for name, file in imported(package).items() if name not in declared}
+    assert undeclared == {}
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"), [("agents", None), ("broker", "broker"), ("loadtests", "load")]
+)
+def test_nothing_is_declared_in_vain(package: str, extra: str | None) -> None:
+    declared = names_of(EXTRAS[extra] if extra else PROJECT["dependencies"])
+    assert declared - imported(package).keys() - NOT_IMPORTED.keys() == set()
