@@ -589,7 +589,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hint:
-    """ "Something changed, look": never the truth itself. `data` is small and JSON-able."""
+    """Says that something changed: look. Never the truth itself. `data` is small and JSON-able."""
 
     topic: str
     data: Mapping[str, Any]

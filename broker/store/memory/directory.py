@@ -1,0 +1,231 @@
+"""People, groups, images, pools and hosts, in memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from broker.domain.errors import AlreadyExistsError, NotFoundError
+from broker.domain.model import (
+    DesktopState,
+    Endpoint,
+    Group,
+    Host,
+    Image,
+    Pool,
+    Resources,
+    Role,
+    User,
+)
+from broker.domain.placement import HostLoad
+from broker.limits import POOLS_MAX
+from broker.ports import Page, PageQuery, RosterChange
+from broker.store.memory.state import State, page
+from broker.store.moves import check_new, check_new_endpoint
+from broker.store.paging import check_names, check_query, folded
+
+_STARTING = {
+    DesktopState.PLANNED,
+    DesktopState.CREATING,
+    DesktopState.STARTING,
+    DesktopState.RESETTING,
+}
+_TAKES_NOTHING = {DesktopState.DELETED, DesktopState.FAILED}
+
+
+def image_name(image: Image) -> str:
+    return f"{image.name}@{image.version}"
+
+
+class MemoryDirectory:
+    """Implements broker.ports.DirectoryStore."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def users(self, query: PageQuery) -> Page[User]:
+        check_query(query, filters={"group_id", "role"}, text=True)
+        group_id, role = query.filters.get("group_id"), query.filters.get("role")
+        part = folded(query.text or "")
+        rows = (
+            one
+            for one in self._state.users.values()
+            if (group_id is None or group_id in one.group_ids)
+            and (role is None or one.role.value == role)
+            and part in folded(one.username, one.display_name)
+        )
+        return page(rows, query, lambda one: one.username)
+
+    async def user(self, user_id: str) -> User | None:
+        return self._state.users.get(user_id)
+
+    async def user_by_name(self, username: str) -> User | None:
+        return self._state.users.get(self._state.names["users"].get(username, ""))
+
+    async def password_hash(self, user_id: str) -> str | None:
+        return self._state.passwords.get(user_id)
+
+    async def add_user(self, user: User, password_hash: str | None) -> None:
+        if user.id in self._state.users:
+            raise AlreadyExistsError
+        self._put_user(user)
+        if password_hash is not None:
+            self._state.passwords[user.id] = password_hash
+
+    async def update_user(self, user: User) -> None:
+        if user.id not in self._state.users:
+            raise NotFoundError("there is no such user")
+        self._put_user(user)
+
+    def _put_user(self, user: User) -> None:
+        for group_id in user.group_ids:
+            self._state.must_know(self._state.groups, group_id)
+        old = self._state.users.get(user.id)
+        created_at = user.created_at if old is None else old.created_at
+        user = replace(user, created_at=created_at)
+        self._state.put_named("users", self._state.users, user.id, user.username, user)
+
+    async def set_passwords(self, hashes: Mapping[str, str]) -> None:
+        if not hashes.keys() <= self._state.users.keys():
+            raise NotFoundError("there is no such user")
+        self._state.passwords.update(hashes)
+
+    async def has_administrator(self) -> bool:
+        return any(
+            one.role is Role.ADMINISTRATOR and one.enabled and one.id in self._state.passwords
+            for one in self._state.users.values()
+        )
+
+    async def groups(self, query: PageQuery) -> Page[Group]:
+        check_query(query, filters=(), text=True)
+        part = folded(query.text or "")
+        rows = (one for one in self._state.groups.values() if part in folded(one.name, one.title))
+        return page(rows, query, lambda one: one.name)
+
+    async def images(self) -> tuple[Image, ...]:
+        return tuple(sorted(self._state.images.values(), key=lambda one: (one.name, one.version)))
+
+    async def pools(self) -> tuple[Pool, ...]:
+        return tuple(sorted(self._state.pools.values(), key=lambda one: one.name))[:POOLS_MAX]
+
+    async def save_pool(self, pool: Pool, *, new: bool) -> None:
+        if new is (pool.id in self._state.pools):
+            raise AlreadyExistsError if new else NotFoundError("there is no such pool")
+        self._put_pool(pool)
+
+    def _put_pool(self, pool: Pool) -> None:
+        self._state.must_know(self._state.images, pool.image_id)
+        for group_id in pool.group_ids:
+            self._state.must_know(self._state.groups, group_id)
+        old = self._state.pools.get(pool.id)
+        pool = pool if old is None else replace(pool, created_at=old.created_at)
+        self._state.put_named("pools", self._state.pools, pool.id, pool.name, pool)
+
+    async def host_loads(self) -> tuple[HostLoad, ...]:
+        cpus: dict[str, float] = {}
+        memory: dict[str, int] = {}
+        starting: dict[str, int] = {}
+        for one in self._state.desktops.values():
+            if one.host_id is None or one.state in _TAKES_NOTHING:
+                continue
+            cpus[one.host_id] = cpus.get(one.host_id, 0.0) + one.resources.cpus
+            memory[one.host_id] = memory.get(one.host_id, 0) + one.resources.memory_mib
+            if one.state in _STARTING:
+                starting[one.host_id] = starting.get(one.host_id, 0) + 1
+        return tuple(
+            HostLoad(
+                host=host,
+                used=Resources(cpus=cpus.get(host.id, 0.0), memory_mib=memory.get(host.id, 0)),
+                starting=starting.get(host.id, 0),
+            )
+            for host in sorted(self._state.hosts.values(), key=lambda one: one.name)
+        )
+
+    async def save_host(self, host: Host, *, new: bool) -> None:
+        if new is (host.id in self._state.hosts):
+            raise AlreadyExistsError if new else NotFoundError("there is no such host")
+        old = self._state.hosts.get(host.id)
+        self._put_host(host if old is None else replace(host, created_at=old.created_at))
+
+    def _put_host(self, host: Host) -> None:
+        self._state.put_named("hosts", self._state.hosts, host.id, host.name, host)
+
+    async def all_names(self) -> Mapping[str, Mapping[str, str]]:
+        kinds = ("users", "groups", "images", "hosts", "pools", "endpoints")
+        return {kind: dict(self._state.names[kind]) for kind in kinds}
+
+    async def names_of(self, kind: str, ids: Collection[str]) -> Mapping[str, str]:
+        check_names(kind, ids)
+        named_by = {"users": "username", "people": "display_name"}.get(kind, "name")
+        rows = getattr(self._state, "users" if kind == "people" else kind)
+        return {row_id: getattr(rows[row_id], named_by) for row_id in ids if row_id in rows}
+
+    async def apply_roster(self, change: RosterChange) -> None:
+        check_new(change.desktops)
+        with self._all_or_nothing():
+            for group in change.groups:
+                self._put_group(group)
+            for image in change.images:
+                self._put_image(image)
+            for host in change.hosts:
+                old = self._state.hosts.get(host.id)
+                self._put_host(
+                    host
+                    if old is None
+                    else replace(host, state=old.state, created_at=old.created_at)
+                )
+            for user in change.users:
+                self._put_user(user)
+            for pool in change.pools:
+                self._put_pool(pool)
+            for endpoint in change.endpoints:
+                self._put_endpoint(endpoint)
+            self._state.add_desktops(change.desktops)
+
+    def _put_group(self, group: Group) -> None:
+        old = self._state.groups.get(group.id)
+        group = group if old is None else replace(group, created_at=old.created_at)
+        self._state.put_named("groups", self._state.groups, group.id, group.name, group)
+
+    def _put_image(self, image: Image) -> None:
+        old = self._state.images.get(image.id)
+        image = image if old is None else replace(image, created_at=old.created_at)
+        self._state.put_named("images", self._state.images, image.id, image_name(image), image)
+
+    def _put_endpoint(self, endpoint: Endpoint) -> None:
+        for pool_id in endpoint.pool_ids:
+            self._state.must_know(self._state.pools, pool_id)
+        old = self._state.endpoints.get(endpoint.id)
+        if old is None:
+            check_new_endpoint(endpoint)
+        else:
+            endpoint = replace(
+                old,
+                name=endpoint.name,
+                kind=endpoint.kind,
+                location=endpoint.location,
+                pool_ids=endpoint.pool_ids,
+            )
+        self._state.put_named(
+            "endpoints", self._state.endpoints, endpoint.id, endpoint.name, endpoint
+        )
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        state = self._state
+        kept = {
+            name: copy.copy(getattr(state, name))
+            for name in ("users", "groups", "images", "hosts", "pools", "endpoints", "named")
+        }
+        names = {kind: dict(taken) for kind, taken in state.names.items()}
+        try:
+            yield
+        except Exception:
+            for name, rows in kept.items():
+                getattr(state, name).clear()
+                getattr(state, name).update(rows)
+            state.names.clear()
+            state.names.update(names)
+            raise

@@ -1,0 +1,201 @@
+"""Sessions, claims and queues, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from broker.domain.errors import AlreadyExistsError
+from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP, SESSION_HOLDS_PLACE, SessionEvent
+from broker.domain.model import (
+    Desktop,
+    DesktopState,
+    Instant,
+    PhaseReport,
+    Pool,
+    Session,
+    SessionState,
+    Traffic,
+)
+from broker.domain.queueing import Waiting
+from broker.limits import CLAIM_BATCH_MAX
+from broker.ports import ClaimOutcome, ClaimRequest, Page, PageQuery, Release
+from broker.store.claiming import Decision, Ready, Snapshot, decide, serve
+from broker.store.memory.state import State, overdue, page
+from broker.store.moves import move_desktop, move_session, note_phases
+from broker.store.paging import LIVE_VALUES, check_query
+
+_LIVE = SESSION_HOLDS_PLACE | SESSION_HOLDS_DESKTOP
+_FIELDS = {"user_id", "pool_id", "desktop_id", "endpoint_id", "state", "architecture"}
+
+
+class MemorySessions:
+    """Implements broker.ports.SessionStore."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def claim(
+        self, requests: Sequence[ClaimRequest], now: Instant
+    ) -> tuple[ClaimOutcome, ...]:
+        if len(requests) > CLAIM_BATCH_MAX:
+            raise ValueError(f"a batch holds at most {CLAIM_BATCH_MAX} claims")
+        self._check(requests)
+        decision = decide(requests, self._snapshot(requests), now)
+        self._store(decision, now)
+        return tuple(decision.outcomes)
+
+    def _check(self, requests: Sequence[ClaimRequest]) -> None:
+        state = self._state
+        for request in requests:
+            state.must_know(state.users, request.user_id)
+            state.must_know(state.pools, request.pool.id)
+            state.must_know(state.groups, request.group_id)
+            state.must_know(state.endpoints, request.endpoint_id)
+            if request.session_id in state.sessions:
+                raise AlreadyExistsError
+
+    def _snapshot(self, requests: Sequence[ClaimRequest]) -> Snapshot:
+        state, snapshot = self._state, Snapshot()
+        for request in requests:
+            if request.idempotency_key is not None:
+                key = (request.user_id, request.idempotency_key)
+                if key in state.keys:
+                    used = state.keys[key][0]
+                    snapshot.keys[key] = used
+                    snapshot.add_sessions([state.sessions[used.session_id]])
+            held = state.held_places.get((request.user_id, request.pool.id))
+            if held is not None:
+                snapshot.add_sessions([state.sessions[held]])
+        for session in snapshot.sessions.values():
+            if session.desktop_id is not None:
+                snapshot.desktops[session.desktop_id] = state.desktops[session.desktop_id]
+        for pool_id in {request.pool.id for request in requests}:
+            snapshot.waiting[pool_id] = list(self._waiting(pool_id))
+            snapshot.ready.add(self._ready(pool_id))
+        return snapshot
+
+    def _ready(self, pool_id: str) -> list[Desktop]:
+        state = self._state
+        found = [
+            desktop
+            for desktop_id in state.pool_desktops[pool_id]
+            if (desktop := state.desktops[desktop_id]).state is DesktopState.READY
+            and desktop_id not in state.held_desktops
+        ]
+        return sorted(found, key=lambda one: one.name)
+
+    def _store(self, decision: Decision, now: Instant) -> None:
+        for desktop in decision.claimed:
+            self._state.put_desktop(desktop)
+        for session in (*decision.new, *decision.reconnected):
+            self._state.put_session(session)
+        for ticket in decision.tickets:
+            self._state.tickets[ticket.secret_hash] = ticket
+        for used in decision.keys:
+            self._state.keys[used.user_id, used.key] = (used, now)
+
+    def _waiting(self, pool_id: str) -> Iterator[Waiting]:
+        for session_id in self._state.queues[pool_id]:
+            session = self._state.sessions[session_id]
+            yield Waiting(
+                session_id=session.id,
+                group_id=session.group_id,
+                requested_at=session.requested_at,
+            )
+
+    async def session(self, session_id: str) -> Session | None:
+        return self._state.sessions.get(session_id)
+
+    async def sessions(self, query: PageQuery) -> Page[Session]:
+        check_query(query, filters=_FIELDS | {"live"}, text=False)
+        wanted = {name: value for name, value in query.filters.items() if name != "live"}
+        live = query.filters.get("live")
+        rows = (
+            one
+            for one in self._state.sessions.values()
+            if all(getattr(one, name) == value for name, value in wanted.items())
+            and (live is None or (one.state in _LIVE) is LIVE_VALUES[live])
+        )
+        return page(rows, query, lambda one: one.id, descending=True)
+
+    async def waiting(self, pool_id: str) -> tuple[Waiting, ...]:
+        return tuple(self._waiting(pool_id))
+
+    async def serve_queue(
+        self, pool: Pool, order: Sequence[str], deadline_at: Instant, now: Instant
+    ) -> tuple[Session, ...]:
+        state, ready = self._state, Ready()
+        ready.add(self._ready(pool.id))
+        queued = [state.sessions[one] for one in order if one in state.queues[pool.id]]
+        served = serve(pool, queued, ready, deadline_at, now)
+        for session, desktop in served:
+            state.put_desktop(desktop)
+            state.put_session(session)
+        return tuple(session for session, _ in served)
+
+    async def advance(
+        self,
+        session_id: str,
+        event: SessionEvent,
+        now: Instant,
+        *,
+        why: str,
+        deadline_at: Instant | None = None,
+        generation: int | None = None,
+        lease_until: Instant | None = None,
+        release: Release | None = None,
+        leave_endpoint: bool = False,
+    ) -> Session:
+        old = self._state.sessions.get(session_id)
+        moved = move_session(
+            old,
+            event,
+            now,
+            why=why,
+            deadline_at=deadline_at,
+            generation=generation,
+            lease_until=lease_until,
+            leave_endpoint=leave_endpoint,
+        )
+        if (
+            release is not None
+            and old is not None
+            and old.desktop_id is not None
+            and old.state in SESSION_HOLDS_DESKTOP
+            and moved.state not in SESSION_HOLDS_DESKTOP
+        ):
+            self._release(self._state.desktops[old.desktop_id], release, now)
+        self._state.put_session(moved)
+        return moved
+
+    def _release(self, desktop: Desktop, release: Release, now: Instant) -> None:
+        if desktop.state is not DesktopState.ASSIGNED:
+            return
+        freed = move_desktop(
+            desktop, release.event, now, deadline_at=release.deadline_at, fresh=release.fresh
+        )
+        if release.job is not None:
+            self._state.add_job(replace(release.job, generation=freed.generation))
+        self._state.put_desktop(freed)
+
+    async def note_phases(
+        self, session_id: str, phases: Sequence[PhaseReport], traffic: Traffic
+    ) -> None:
+        session = self._state.sessions.get(session_id)
+        if session is not None:
+            self._state.put_session(note_phases(session, phases, traffic))
+
+    async def expired(self, now: Instant, limit: int) -> tuple[Session, ...]:
+        timed = [self._state.sessions[one] for one in self._state.timed_sessions]
+        return overdue(timed, now, limit)
+
+    async def at_endpoints(
+        self, endpoint_ids: Sequence[str], states: Iterable[SessionState]
+    ) -> tuple[Session, ...]:
+        wanted, allowed = set(endpoint_ids), set(states)
+        return tuple(
+            one
+            for one in self._state.sessions.values()
+            if one.endpoint_id in wanted and one.state in allowed
+        )

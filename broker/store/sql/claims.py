@@ -1,0 +1,333 @@
+"""Claims and queues: read a snapshot, let broker.store.claiming decide, write the decision.
+
+A batch is one transaction of about eight statements, whatever its size. On SQLite it has the
+database for itself. On PostgreSQL three things keep batches of several processes apart: those
+that touch one user wait for each other (advisory locks), ready desktops are locked as they are
+read and skipped by others (SKIP LOCKED), and the unique indexes refuse what slips through, after
+which the batch is decided again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from broker.domain.lifecycle import DESKTOP as DESKTOP_LIFECYCLE
+from broker.domain.lifecycle import DesktopEvent
+from broker.domain.model import Desktop, DesktopState, Instant, Pool, PoolKind, Session
+from broker.domain.queueing import Waiting
+from broker.ports import ClaimOutcome, ClaimRequest
+from broker.store.claiming import (
+    Decision,
+    Ready,
+    Snapshot,
+    UsedKey,
+    Wants,
+    decide,
+    queue_bound_to,
+    serve,
+    unowned_needed,
+    wants,
+)
+from broker.store.sql import tables as t
+from broker.store.sql.credentials import ticket_values
+from broker.store.sql.faults import WorldMoved
+from broker.store.sql.rows import Values
+from broker.store.sql.rows.machines import DESKTOP, to_desktop
+from broker.store.sql.rows.sessions import SESSION, from_session, to_session
+from broker.store.sql.statements import any_of, constant, first
+
+_LOCK_USERS = sa.select(
+    sa.func.pg_advisory_xact_lock(
+        sa.func.unnest(sa.bindparam("numbers", type_=ARRAY(sa.BigInteger)))
+    )
+)
+_KEYS = sa.select(
+    t.idempotency_keys.c.user_and_key,
+    t.idempotency_keys.c.request_hash,
+    t.idempotency_keys.c.session_id,
+).where(any_of(t.idempotency_keys.c.user_and_key, "keys"))
+_SESSIONS = (
+    sa.select(*SESSION).where(any_of(t.sessions.c.id, "ids")).with_for_update(key_share=True)
+)
+_HOLDING_PLACE = (
+    sa.select(*SESSION)
+    .where(any_of(t.sessions.c.user_id, "users"), t.HOLDS_PLACE)
+    .order_by(t.sessions.c.id)
+    .with_for_update(key_share=True)
+)
+_WAITING = sa.select(
+    t.sessions.c.pool_id, t.sessions.c.id, t.sessions.c.group_id, t.sessions.c.requested_at
+).where(any_of(t.sessions.c.pool_id, "pools"), t.QUEUED)
+_DESKTOPS = sa.select(*DESKTOP).where(any_of(t.desktops.c.id, "ids"))
+
+# A session that lost its desktop still holds it until it is ended; the unique index would refuse.
+_HELD = sa.exists(sa.literal_column("1")).where(
+    t.sessions.c.desktop_id == t.desktops.c.id, t.HOLDS_DESKTOP
+)
+_READY = (
+    sa.select(*DESKTOP)
+    .where(t.desktops.c.state == constant(DesktopState.READY), ~_HELD)
+    .order_by(t.desktops.c.name)
+    .with_for_update(skip_locked=True, key_share=True, of=t.desktops)
+)
+_READY_AT = _READY.where(
+    any_of(t.desktops.c.endpoint_id, "endpoints"),
+    any_of(t.desktops.c.pool_id, "pools"),
+    t.NOT_DELETED,
+)
+_READY_OWN = _READY.where(
+    any_of(t.desktops.c.pool_id, "pools"), any_of(t.desktops.c.owner_id, "users")
+)
+_READY_FREE = _READY.where(
+    t.desktops.c.pool_id == sa.bindparam("pool"),
+    t.desktops.c.owner_id.is_(None),
+    ~any_of(t.desktops.c.id, "taken"),
+).limit(sa.bindparam("most"))
+_SOME_READY = (
+    sa.select(t.desktops.c.id)
+    .where(
+        t.desktops.c.pool_id == sa.bindparam("pool"),
+        t.desktops.c.state == constant(DesktopState.READY),
+    )
+    .limit(1)
+)
+
+# No condition on the state: with one, SQLite walks all ready desktops rather than look these up.
+# A desktop that is not ready has no move to `assigned`, so the lifecycle's foreign key refuses it.
+_CLAIM = (
+    sa.update(t.desktops)
+    .where(any_of(t.desktops.c.id, "ids"))
+    .values(
+        prior_state=t.desktops.c.state,
+        state=constant(DESKTOP_LIFECYCLE.advance(DesktopState.READY, DesktopEvent.CLAIMED)),
+        target=None,
+        deadline_at=None,
+        changed_at=sa.bindparam("now"),
+    )
+)
+_OWN = (
+    sa.update(t.desktops)
+    .where(t.desktops.c.id == sa.bindparam("key"))
+    .values(owner_id=sa.bindparam("user"))
+)
+# RETURNING makes SQLAlchemy send all rows in one statement: a thread gives up the interpreter
+# once for each statement, and on a busy process gets it back milliseconds later.
+_INSERT_SESSIONS = sa.insert(t.sessions).returning(t.sessions.c.id)
+_INSERT_TICKETS = sa.insert(t.tickets).returning(t.tickets.c.id)
+_INSERT_KEYS = sa.insert(t.idempotency_keys).returning(t.idempotency_keys.c.user_and_key)
+_GIVE = (
+    sa.update(t.sessions)
+    .where(t.sessions.c.id == sa.bindparam("key"))
+    .values(
+        prior_state=t.sessions.c.state,
+        state=sa.bindparam("new_state"),
+        desktop_id=sa.bindparam("desktop"),
+        endpoint_id=sa.bindparam("endpoint"),
+        deadline_at=sa.bindparam("deadline"),
+        generation=sa.bindparam("new_generation"),
+        revision=sa.bindparam("new_revision"),
+        why=sa.bindparam("words"),
+        assigned_at=sa.bindparam("assigned"),
+    )
+)
+_TO_SERVE = (
+    sa.select(*SESSION)
+    .where(any_of(t.sessions.c.id, "ids"), t.QUEUED)
+    .with_for_update(skip_locked=True, key_share=True)
+)
+
+
+def claim(
+    requests: Sequence[ClaimRequest], now: Instant, connection: sa.Connection
+) -> tuple[ClaimOutcome, ...]:
+    """See SessionStore.claim."""
+    snapshot = _snapshot(connection, requests)
+    _fetch_ready(connection, wants(requests, snapshot), snapshot.ready)
+    decision = decide(requests, snapshot, now)
+    _store(connection, decision, now)
+    return tuple(decision.outcomes)
+
+
+def _snapshot(connection: sa.Connection, requests: Sequence[ClaimRequest]) -> Snapshot:
+    snapshot = Snapshot()
+    users = sorted({request.user_id for request in requests})
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK_USERS, {"numbers": sorted(map(_number, users))}).all()
+    _read_keys(connection, requests, snapshot)
+    rows = connection.execute(_HOLDING_PLACE, {"users": users}).all()
+    snapshot.add_sessions(map(to_session, rows))
+    for pool_id, found in waiting({request.pool.id for request in requests}, connection).items():
+        snapshot.waiting[pool_id] = found
+    ids = [one.desktop_id for one in snapshot.sessions.values() if one.desktop_id is not None]
+    if ids:
+        for row in connection.execute(_DESKTOPS, {"ids": ids}).all():
+            desktop = to_desktop(row)
+            snapshot.desktops[desktop.id] = desktop
+    return snapshot
+
+
+def _number(user_id: str) -> int:
+    """A lock's number. Two users with the same one only wait for each other."""
+    return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8).digest(), signed=True)
+
+
+def _user_and_key(user_id: str, key: str) -> str:
+    """One text, so that a batch is looked up by one column. No id has a space."""
+    return f"{user_id} {key}"
+
+
+def _read_keys(
+    connection: sa.Connection, requests: Sequence[ClaimRequest], snapshot: Snapshot
+) -> None:
+    asked = {
+        _user_and_key(request.user_id, request.idempotency_key)
+        for request in requests
+        if request.idempotency_key is not None
+    }
+    if not asked:
+        return
+    for text, request_hash, session_id in connection.execute(_KEYS, {"keys": sorted(asked)}).all():
+        user_id, _, key = text.partition(" ")
+        snapshot.keys[user_id, key] = UsedKey(
+            user_id=user_id, key=key, request_hash=request_hash, session_id=session_id
+        )
+    ids = sorted(used.session_id for used in snapshot.keys.values())
+    if ids:
+        snapshot.add_sessions(map(to_session, connection.execute(_SESSIONS, {"ids": ids}).all()))
+
+
+def waiting(pool_ids: Iterable[str], connection: sa.Connection) -> dict[str, list[Waiting]]:
+    """Pool -> everybody queued for it."""
+    found: defaultdict[str, list[Waiting]] = defaultdict(list)
+    rows = connection.execute(_WAITING, {"pools": sorted(pool_ids)}).all()
+    for pool_id, session_id, group_id, requested_at in rows:
+        found[pool_id].append(
+            Waiting(session_id=session_id, group_id=group_id, requested_at=requested_at)
+        )
+    return found
+
+
+def _fetch_ready(connection: sa.Connection, wanted: Wants, ready: Ready) -> None:
+    """Read and lock what the batch may use, and no more: others skip what is locked."""
+    if wanted.at:
+        parameters: Values = {
+            "pools": sorted({pool_id for pool_id, _ in wanted.at}),
+            "endpoints": sorted({endpoint_id for _, endpoint_id in wanted.at}),
+        }
+        _add(connection, _READY_AT, parameters, ready)
+    if wanted.own:
+        parameters = {
+            "pools": sorted({pool_id for pool_id, _ in wanted.own}),
+            "users": sorted({user_id for _, user_id in wanted.own}),
+        }
+        _add(connection, _READY_OWN, parameters, ready)
+    for pool_id, count in unowned_needed(wanted, ready).items():
+        _add_free(connection, pool_id, count, ready)
+
+
+def _add(
+    connection: sa.Connection, statement: sa.Select[Any], parameters: Values, ready: Ready
+) -> None:
+    rows = connection.execute(statement, parameters).all()
+    ready.add(map(to_desktop, rows))
+
+
+def _add_free(connection: sa.Connection, pool_id: str, count: int, ready: Ready) -> None:
+    """Up to `count` unowned desktops beside those that `ready` has."""
+    parameters: Values = {"pool": pool_id, "most": count, "taken": sorted(ready.ids)}
+    _add(connection, _READY_FREE, parameters, ready)
+
+
+def _store(connection: sa.Connection, decision: Decision, now: Instant) -> None:
+    _assign(connection, decision.claimed, now)
+    if decision.new:
+        connection.execute(_INSERT_SESSIONS, [from_session(one) for one in decision.new]).all()
+    _give(connection, decision.reconnected)
+    if decision.tickets:
+        connection.execute(_INSERT_TICKETS, [ticket_values(one) for one in decision.tickets]).all()
+    if decision.keys:
+        rows = [
+            {
+                "user_and_key": _user_and_key(used.user_id, used.key),
+                "request_hash": used.request_hash,
+                "session_id": used.session_id,
+                "seen_at": now,
+            }
+            for used in decision.keys
+        ]
+        connection.execute(_INSERT_KEYS, rows).all()
+
+
+def _assign(connection: sa.Connection, claimed: Sequence[Desktop], now: Instant) -> None:
+    if not claimed:
+        return
+    moved = connection.execute(_CLAIM, {"ids": [one.id for one in claimed], "now": now})
+    if moved.rowcount != len(claimed):
+        raise WorldMoved
+    owned = [{"key": one.id, "user": one.owner_id} for one in claimed if one.owner_id is not None]
+    if owned:
+        connection.execute(_OWN, owned)
+
+
+def _give(connection: sa.Connection, sessions: Sequence[Session]) -> None:
+    """Write sessions that moved to `delivering`."""
+    if not sessions:
+        return
+    rows = [
+        {
+            "key": one.id,
+            "new_state": one.state.value,
+            "desktop": one.desktop_id,
+            "endpoint": one.endpoint_id,
+            "deadline": one.deadline_at,
+            "new_generation": one.generation,
+            "new_revision": one.revision,
+            "words": one.why,
+            "assigned": one.assigned_at,
+        }
+        for one in sessions
+    ]
+    connection.execute(_GIVE, rows)
+
+
+def serve_queue(
+    pool: Pool,
+    order: Sequence[str],
+    deadline_at: Instant,
+    now: Instant,
+    connection: sa.Connection,
+) -> tuple[Session, ...]:
+    """See SessionStore.serve_queue."""
+    if first(connection.execute(_SOME_READY, {"pool": pool.id})) is None:
+        return ()
+    rows = connection.execute(_TO_SERVE, {"ids": list(order)}).all()
+    found = {row[0]: to_session(row) for row in rows}
+    queued = [found[one] for one in order if one in found and found[one].pool_id == pool.id]
+    if not queued:
+        return ()
+    ready = Ready()
+    _fetch_for_queue(connection, pool, queued, ready)
+    served = serve(pool, queued, ready, deadline_at, now)
+    _assign(connection, [desktop for _, desktop in served], now)
+    _give(connection, [session for session, _ in served])
+    return tuple(session for session, _ in served)
+
+
+def _fetch_for_queue(
+    connection: sa.Connection, pool: Pool, queued: Sequence[Session], ready: Ready
+) -> None:
+    bound = sorted({end for one in queued if (end := queue_bound_to(one, pool)) is not None})
+    free = [one for one in queued if queue_bound_to(one, pool) is None]
+    if bound:
+        _add(connection, _READY_AT, {"pools": [pool.id], "endpoints": bound}, ready)
+    if free and pool.kind is PoolKind.DEDICATED:
+        users = sorted({one.user_id for one in free})
+        _add(connection, _READY_OWN, {"pools": [pool.id], "users": users}, ready)
+    if free:
+        _add_free(connection, pool.id, len(free), ready)

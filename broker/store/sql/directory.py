@@ -1,0 +1,277 @@
+"""People, groups, images, pools and hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+
+from broker.domain.errors import NotFoundError
+from broker.domain.model import DesktopState, Group, Host, Image, Pool, Resources, Role, User
+from broker.domain.placement import HostLoad
+from broker.limits import POOLS_MAX
+from broker.ports import Page, PageQuery, RosterChange
+from broker.store.paging import check_names
+from broker.store.sql import roster
+from broker.store.sql import tables as t
+from broker.store.sql.pages import Listing, equals
+from broker.store.sql.rows import Row
+from broker.store.sql.rows.directory import (
+    GROUP,
+    HOST,
+    IMAGE,
+    POOL,
+    USER,
+    from_host,
+    from_pool,
+    from_user,
+    to_group,
+    to_host,
+    to_image,
+    to_pool,
+    to_user,
+)
+from broker.store.sql.runner import Database
+from broker.store.sql.schema import among
+from broker.store.sql.statements import any_of, first, grouped
+
+_GROUPS_OF_USERS = (
+    sa.select(t.memberships.c.user_id, t.memberships.c.group_id)
+    .where(any_of(t.memberships.c.user_id, "ids"))
+    .order_by(t.memberships.c.user_id, t.memberships.c.position)
+)
+_USERS = Listing(
+    USER,
+    t.users.c.username,
+    {
+        **equals(t.users.c.role),
+        "group_id": lambda value: t.users.c.id.in_(
+            sa.select(t.memberships.c.user_id).where(t.memberships.c.group_id == value)
+        ),
+    },
+    search=t.users.c.search,
+)
+_ONE_USER = (
+    sa.select(t.memberships.c.group_id, *USER)
+    .join_from(t.users, t.memberships, t.memberships.c.user_id == t.users.c.id, isouter=True)
+    .order_by(t.memberships.c.position)
+)
+_USER = _ONE_USER.where(t.users.c.id == sa.bindparam("key"))
+_USER_BY_NAME = _ONE_USER.where(t.users.c.username == sa.bindparam("key"))
+_PASSWORD = sa.select(t.users.c.password_hash).where(t.users.c.id == sa.bindparam("key"))
+_SET_PASSWORD = (
+    sa.update(t.users)
+    .where(t.users.c.id == sa.bindparam("key"))
+    .values(password_hash=sa.bindparam("hash"))
+)
+_KNOWN_USERS = sa.select(t.users.c.id).where(any_of(t.users.c.id, "ids"))
+_ADMINISTRATOR = (
+    sa.select(t.users.c.id)
+    .where(
+        t.users.c.role == Role.ADMINISTRATOR.value,
+        t.users.c.enabled,
+        t.users.c.password_hash.is_not(None),
+    )
+    .limit(1)
+)
+_GROUPS = Listing(GROUP, t.groups.c.name, {}, search=t.groups.c.search)
+_IMAGES = sa.select(*IMAGE).order_by(t.images.c.name, t.images.c.version)
+_POOLS = sa.select(*POOL).order_by(t.pools.c.name).limit(POOLS_MAX)
+_ENTITLED = sa.select(t.entitlements.c.pool_id, t.entitlements.c.group_id).order_by(
+    t.entitlements.c.pool_id, t.entitlements.c.position
+)
+_STARTING = [
+    DesktopState.PLANNED,
+    DesktopState.CREATING,
+    DesktopState.STARTING,
+    DesktopState.RESETTING,
+]
+_USED = (
+    sa.select(
+        t.desktops.c.host_id,
+        sa.func.sum(t.desktops.c.cpus).label("cpus"),
+        sa.func.sum(t.desktops.c.memory_mib).label("memory_mib"),
+        sa.func.sum(sa.case((among("state", _STARTING), 1), else_=0)).label("starting"),
+    )
+    .where(t.ON_HOSTS)
+    .group_by(t.desktops.c.host_id)
+    .subquery("used")
+)
+_HOST_LOADS = (
+    sa.select(*HOST, _USED.c.cpus, _USED.c.memory_mib, _USED.c.starting)
+    .join_from(t.hosts, _USED, _USED.c.host_id == t.hosts.c.id, isouter=True)
+    .order_by(t.hosts.c.name)
+)
+_IMAGE_NAME = t.images.c.name + "@" + sa.cast(t.images.c.version, sa.Text)
+_NAMES: dict[str, sa.Select[Any]] = {
+    "users": sa.select(t.users.c.username, t.users.c.id),
+    "groups": sa.select(t.groups.c.name, t.groups.c.id),
+    "images": sa.select(_IMAGE_NAME, t.images.c.id),
+    "hosts": sa.select(t.hosts.c.name, t.hosts.c.id),
+    "pools": sa.select(t.pools.c.name, t.pools.c.id),
+    "endpoints": sa.select(t.endpoints.c.name, t.endpoints.c.id),
+}
+
+_NAMES_OF: dict[str, sa.Select[Any]] = {
+    "users": sa.select(t.users.c.id, t.users.c.username).where(any_of(t.users.c.id, "ids")),
+    "people": sa.select(t.users.c.id, t.users.c.display_name).where(any_of(t.users.c.id, "ids")),
+    "groups": sa.select(t.groups.c.id, t.groups.c.name).where(any_of(t.groups.c.id, "ids")),
+    "desktops": sa.select(t.desktops.c.id, t.desktops.c.name).where(any_of(t.desktops.c.id, "ids")),
+    "endpoints": sa.select(t.endpoints.c.id, t.endpoints.c.name).where(
+        any_of(t.endpoints.c.id, "ids")
+    ),
+}
+
+
+class SqlDirectory:
+    """Implements broker.ports.DirectoryStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def users(self, query: PageQuery) -> Page[User]:
+        statement = _USERS.statement(query)
+
+        def work(connection: sa.Connection) -> Page[User]:
+            rows, after = _USERS.fetch(connection, query, statement)
+            groups = grouped(connection, _GROUPS_OF_USERS, (row[0] for row in rows))
+            items = tuple(to_user(row, groups.get(row[0], ())) for row in rows)
+            return Page(items=items, next_after=after)
+
+        return await self._database.view(work)
+
+    async def user(self, user_id: str) -> User | None:
+        return await self._database.read(partial(_one_user, _USER, user_id))
+
+    async def user_by_name(self, username: str) -> User | None:
+        return await self._database.read(partial(_one_user, _USER_BY_NAME, username))
+
+    async def password_hash(self, user_id: str) -> str | None:
+        def work(connection: sa.Connection) -> str | None:
+            found: str | None = connection.execute(_PASSWORD, {"key": user_id}).scalar()
+            return found
+
+        return await self._database.read(work)
+
+    async def add_user(self, user: User, password_hash: str | None) -> None:
+        def work(connection: sa.Connection) -> None:
+            values = {**from_user(user), "password_hash": password_hash}
+            connection.execute(sa.insert(t.users), values)
+            roster.relate(connection, roster.MEMBERSHIPS, {user.id: user.group_ids})
+
+        await self._database.transaction(work)
+
+    async def update_user(self, user: User) -> None:
+        def work(connection: sa.Connection) -> None:
+            if not roster.replace(connection, t.users, [from_user(user)]):
+                raise NotFoundError("there is no such user")
+            roster.relate(connection, roster.MEMBERSHIPS, {user.id: user.group_ids})
+
+        await self._database.transaction(work)
+
+    async def set_passwords(self, hashes: Mapping[str, str]) -> None:
+        if not hashes:
+            return
+
+        def work(connection: sa.Connection) -> None:
+            known = connection.execute(_KNOWN_USERS, {"ids": list(hashes)}).all()
+            if len(known) < len(hashes):
+                raise NotFoundError("there is no such user")
+            rows = [{"key": user_id, "hash": text} for user_id, text in sorted(hashes.items())]
+            connection.execute(_SET_PASSWORD, rows)
+
+        await self._database.transaction(work)
+
+    async def has_administrator(self) -> bool:
+        return await self._database.read(
+            lambda connection: first(connection.execute(_ADMINISTRATOR)) is not None
+        )
+
+    async def groups(self, query: PageQuery) -> Page[Group]:
+        statement = _GROUPS.statement(query)
+
+        def work(connection: sa.Connection) -> Page[Group]:
+            rows, after = _GROUPS.fetch(connection, query, statement)
+            return Page(items=tuple(map(to_group, rows)), next_after=after)
+
+        return await self._database.read(work)
+
+    async def images(self) -> tuple[Image, ...]:
+        return await self._database.read(
+            lambda connection: tuple(map(to_image, connection.execute(_IMAGES).all()))
+        )
+
+    async def pools(self) -> tuple[Pool, ...]:
+        def work(connection: sa.Connection) -> tuple[Pool, ...]:
+            groups: dict[str, list[str]] = {}
+            for pool_id, group_id in connection.execute(_ENTITLED):
+                groups.setdefault(pool_id, []).append(group_id)
+            rows = connection.execute(_POOLS).all()
+            return tuple(to_pool(row, tuple(groups.get(row[0], ()))) for row in rows)
+
+        return await self._database.view(work)
+
+    async def save_pool(self, pool: Pool, *, new: bool) -> None:
+        def work(connection: sa.Connection) -> None:
+            if new:
+                connection.execute(sa.insert(t.pools), from_pool(pool))
+            elif not roster.replace(connection, t.pools, [from_pool(pool)]):
+                raise NotFoundError("there is no such pool")
+            roster.relate(connection, roster.ENTITLEMENTS, {pool.id: pool.group_ids})
+
+        await self._database.transaction(work)
+
+    async def host_loads(self) -> tuple[HostLoad, ...]:
+        return await self._database.read(
+            lambda connection: tuple(_to_load(row) for row in connection.execute(_HOST_LOADS).all())
+        )
+
+    async def save_host(self, host: Host, *, new: bool) -> None:
+        def work(connection: sa.Connection) -> None:
+            if new:
+                connection.execute(sa.insert(t.hosts), from_host(host))
+            elif not roster.replace(connection, t.hosts, [from_host(host)]):
+                raise NotFoundError("there is no such host")
+
+        await self._database.transaction(work)
+
+    async def all_names(self) -> Mapping[str, Mapping[str, str]]:
+        def work(connection: sa.Connection) -> Mapping[str, Mapping[str, str]]:
+            return {
+                kind: {name: row_id for name, row_id in connection.execute(statement)}  # noqa: C416
+                for kind, statement in _NAMES.items()
+            }
+
+        return await self._database.view(work)
+
+    async def names_of(self, kind: str, ids: Collection[str]) -> Mapping[str, str]:
+        check_names(kind, ids)
+        statement, parameters = _NAMES_OF[kind], {"ids": list(ids)}
+
+        def work(connection: sa.Connection) -> Mapping[str, str]:
+            rows = connection.execute(statement, parameters).all()
+            return {row_id: name for row_id, name in rows}  # noqa: C416 - rows are not pairs to mypy
+
+        return await self._database.read(work) if ids else {}
+
+    async def apply_roster(self, change: RosterChange) -> None:
+        roster.check(change)
+        await self._database.transaction(partial(roster.apply, change))
+
+
+def _one_user(statement: sa.Select[Any], key: str, connection: sa.Connection) -> User | None:
+    rows = connection.execute(statement, {"key": key}).all()
+    if not rows:
+        return None
+    return to_user(rows[0][1:], tuple(row[0] for row in rows if row[0] is not None))
+
+
+def _to_load(row: Row) -> HostLoad:
+    *host, cpus, memory_mib, starting = row
+    return HostLoad(
+        host=to_host(host),
+        used=Resources(cpus=float(cpus or 0), memory_mib=int(memory_mib or 0)),
+        starting=int(starting or 0),
+    )

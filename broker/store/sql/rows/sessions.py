@@ -1,0 +1,103 @@
+"""Sessions."""
+
+from __future__ import annotations
+
+import msgspec
+
+from broker.domain.model import Architecture, PhaseReport, Session, SessionState, Traffic
+from broker.store.sql import tables as t
+from broker.store.sql.rows import Row, Values
+from broker.store.sql.schema import NOTHING
+
+NO_PHASES = "[]"
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(tuple[PhaseReport, ...]).decode
+
+
+def phases_text(phases: tuple[PhaseReport, ...]) -> str:
+    return _encode(phases).decode() if phases else NO_PHASES
+
+
+def to_phases(text: str) -> tuple[PhaseReport, ...]:
+    return _decode(text) if text != NO_PHASES else ()
+
+
+SESSION = (
+    t.sessions.c.id,
+    t.sessions.c.user_id,
+    t.sessions.c.pool_id,
+    t.sessions.c.architecture,
+    t.sessions.c.desktop_id,
+    t.sessions.c.endpoint_id,
+    t.sessions.c.group_id,
+    t.sessions.c.state,
+    t.sessions.c.deadline_at,
+    t.sessions.c.generation,
+    t.sessions.c.revision,
+    t.sessions.c.why,
+    t.sessions.c.requested_at,
+    t.sessions.c.assigned_at,
+    t.sessions.c.live_at,
+    t.sessions.c.ended_at,
+    t.sessions.c.lease_until,
+    t.sessions.c.phases,
+    t.sessions.c.control_bytes,
+    t.sessions.c.display_bytes,
+    t.sessions.c.image_bytes,
+)
+
+
+def to_session(row: Row) -> Session:
+    session_id, user_id, pool_id, architecture, desktop_id, endpoint_id, group_id, *rest = row
+    state, deadline_at, generation, revision, why, requested_at, assigned_at, *rest = rest
+    live_at, ended_at, lease_until, phases, control, display, image = rest
+    return Session(
+        id=session_id,
+        user_id=user_id,
+        pool_id=pool_id,
+        architecture=Architecture(architecture),
+        desktop_id=desktop_id,
+        endpoint_id=endpoint_id,
+        group_id=group_id,
+        state=SessionState(state),
+        deadline_at=deadline_at,
+        generation=generation,
+        revision=revision,
+        why=why,
+        requested_at=requested_at,
+        assigned_at=assigned_at,
+        live_at=live_at,
+        ended_at=ended_at,
+        lease_until=lease_until,
+        phases=to_phases(phases),
+        traffic=Traffic(control=control, display=display, image=image),
+    )
+
+
+def from_session(session: Session) -> Values:
+    """A new session's row."""
+    return {
+        "id": session.id,
+        "user_id": session.user_id,
+        "pool_id": session.pool_id,
+        "architecture": session.architecture.value,
+        "desktop_id": session.desktop_id,
+        "endpoint_id": session.endpoint_id,
+        "group_id": session.group_id,
+        "prior_state": NOTHING,
+        "state": session.state.value,
+        "deadline_at": session.deadline_at,
+        "generation": session.generation,
+        "revision": session.revision,
+        "why": session.why,
+        "requested_at": session.requested_at,
+        "assigned_at": session.assigned_at,
+        "live_at": session.live_at,
+        "ended_at": session.ended_at,
+        "lease_until": session.lease_until,
+        "phases": phases_text(session.phases),
+        "control_bytes": session.traffic.control,
+        "display_bytes": session.traffic.display,
+        "image_bytes": session.traffic.image,
+    }

@@ -1,0 +1,257 @@
+"""The statements of the busy paths find their rows by index, with years of data and ANALYZE.
+
+SQLite may drop a partial index once it has statistics (it did, in a measured prototype), which
+no functional test would notice.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from broker.domain.lifecycle import DesktopEvent, EndpointEvent, JobEvent, SessionEvent
+from broker.domain.model import (
+    DesktopState,
+    PhaseReport,
+    PoolKind,
+    SessionState,
+    Ticket,
+    Traffic,
+)
+from broker.ports import OneUseSecret, PageQuery, Release, Store
+from broker.store import open_store
+from tests.support import bulk
+from tests.support.builders import NOW
+from tests.support.stores import (
+    IDV,
+    VDI,
+    fill,
+    make_job,
+    make_request,
+    make_token,
+    new_desktop,
+    new_endpoint,
+    ready_desktops,
+)
+
+SORTED = ("endpoint_id = ?", "memberships.group_id = ?", "endpoint_pools.pool_id = ?")
+"""filters that leave so few rows that they are sorted in no time"""
+USERS = 3000
+BIG = {
+    "sessions",
+    "desktops",
+    "tokens",
+    "tickets",
+    "users",
+    "endpoints",
+    "jobs",
+    "idempotency_keys",
+}
+
+
+@pytest.fixture
+async def aged(sqlite_url: str) -> AsyncIterator[Store]:
+    """A store after years of use, with statistics."""
+    store = open_store(sqlite_url)
+    await store.open()
+    await fill(store, users=5, endpoints=50)
+    bulk.insert_users(sqlite_url, range(100, USERS))
+    bulk.insert_tokens(sqlite_url, range(100, USERS))
+    bulk.insert_devices(sqlite_url, range(100, USERS))
+    bulk.insert_ended(sqlite_url, 20_000, users=5)
+    bulk.insert_ready(sqlite_url, [new_desktop(number) for number in range(100, 1100)])
+    await store.desktops.add(
+        [new_desktop(number) for number in range(2000, 2500)],
+        [make_job(n, desktop_id=f"dsk_library_{2000 + n % 500}") for n in range(3000)],
+    )
+    await ready_desktops(store, range(1, 30), IDV)
+    for first in range(100, 800, 100):
+        requests = [make_request(number) for number in range(first, first + 100)]
+        await store.sessions.claim(requests, NOW)
+    await store.sessions.claim([make_request(1, IDV, endpoint_id="ept_50")], NOW)
+    await store.credentials.add_token(make_token())
+    bulk.run(sqlite_url, "ANALYZE")
+    await store.close()
+    store = open_store(sqlite_url)
+    await store.open()
+    yield store
+    await store.close()
+
+
+@contextmanager
+def statements() -> Iterator[dict[str, Any]]:
+    """Every statement that runs meanwhile, with one set of its parameters."""
+    seen: dict[str, Any] = {}
+
+    def note(_c: Any, _cursor: Any, text: str, parameters: Any, _context: Any, many: bool) -> None:
+        seen[text] = parameters[0] if isinstance(parameters, list) else parameters
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+async def busy_paths(store: Store) -> None:
+    """What happens all day."""
+    await store.credentials.identity(b"?" * 32, NOW)
+    owned = replace(VDI, kind=PoolKind.DEDICATED)
+    outcomes = await store.sessions.claim(
+        [
+            make_request(900, idempotency_key="k", endpoint_id="ept_1"),
+            make_request(901, owned),
+            make_request(902, IDV, endpoint_id="ept_3"),
+            make_request(903, IDV),
+            make_request(100),
+        ],
+        NOW,
+    )
+    session = outcomes[0].session
+    assert session is not None
+    await store.sessions.claim([make_request(900, idempotency_key="k")], NOW)
+    ticket = Ticket(
+        id="tkt_x", secret_hash=b"x", session_id=session.id, user_id="usr_1", expires_at=NOW
+    )
+    await store.credentials.add_ticket(ticket)
+    await store.credentials.redeem_ticket(b"x", NOW)
+    await store.credentials.add_secrets(
+        [OneUseSecret(secret_hash=b"x", kind="setup", payload={}, expires_at=NOW)]
+    )
+    await store.credentials.use_secret("setup", b"x", NOW)
+    await store.credentials.purge(NOW)
+    advance = store.sessions.advance
+    await advance(session.id, SessionEvent.REPORTED_LIVE, NOW, why="", generation=1)
+    phase = PhaseReport(name="x", took_ms=1)
+    await store.sessions.note_phases(session.id, [phase], Traffic())
+    await store.sessions.note_phases(session.id, [], Traffic())
+    await advance(session.id, SessionEvent.DISCONNECTED, NOW, why="")
+    await store.sessions.claim([make_request(900)], NOW)
+    await advance(session.id, SessionEvent.LOG_OFF, NOW, why="")
+    release = Release(
+        event=DesktopEvent.RELEASED_RESET,
+        fresh=True,
+        deadline_at=NOW,
+        job=make_job(9000, desktop_id="dsk_library_100"),
+    )
+    await advance(session.id, SessionEvent.FINISHED, NOW, why="", release=release)
+    await store.sessions.session(session.id)
+    await store.sessions.at_endpoints(["ept_1", "ept_2"], [SessionState.ACTIVE])
+    await watching(store)
+    await machines(store)
+
+
+async def watching(store: Store) -> None:
+    """The reconciler's looks."""
+    for pool in (VDI, IDV):
+        queued = await store.sessions.waiting(pool.id)
+        order = [one.session_id for one in queued] or ["ses_9"]
+        await store.sessions.serve_queue(pool, order, NOW, NOW)
+    await store.sessions.expired(NOW, 100)
+    await store.desktops.expired(NOW, 100)
+    await store.jobs.expired(NOW, 100)
+    await store.desktops.counts()
+    await store.desktops.by_state([DesktopState.FAILED], 100)
+    await store.desktops.names(VDI.id)
+    await store.endpoints.silent(NOW, 100)
+
+
+async def machines(store: Store) -> None:
+    """Endpoints come and go, engines work."""
+    await store.endpoints.endpoint("ept_1")
+    await store.endpoints.endpoint_by_name("LAB-01")
+    for event in (EndpointEvent.LOST, EndpointEvent.CONNECTED):
+        await store.endpoints.presence("ept_2", event, NOW)
+    await store.endpoints.seen(["ept_1", "ept_2"], NOW)
+    (job,) = await store.jobs.take(NOW, NOW, 1)
+    await store.jobs.advance(job.id, JobEvent.SUCCEEDED, NOW)
+    await store.jobs.job(job.id)
+    desktop = new_desktop(2001)
+    await store.desktops.advance(desktop.id, DesktopEvent.CREATE_BEGUN, NOW)
+    await store.desktops.desktop(desktop.id)
+    await store.directory.user("usr_1")
+    await store.directory.user_by_name("user-0001")
+    await store.directory.names_of("users", ["usr_1"])
+
+
+async def lists(store: Store) -> None:
+    """What people look at, page by page."""
+    for name, value in {
+        "user_id": "usr_1",
+        "desktop_id": "dsk_library_1",
+        "endpoint_id": "ept_2",
+        "state": "active",
+        "live": "true",
+    }.items():
+        await store.sessions.sessions(PageQuery(filters={name: value}))
+    await store.sessions.sessions(PageQuery(after="ses_1"))
+    for query in (
+        PageQuery(),
+        PageQuery(after="library-0100", filters={"pool_id": VDI.id}),
+        PageQuery(filters={"endpoint_id": "ept_1"}),
+    ):
+        await store.desktops.desktops(query)
+    await store.directory.users(PageQuery(filters={"group_id": "grp_1"}))
+    await store.directory.users(PageQuery(after="user-0001"))
+    await store.endpoints.endpoints(PageQuery(filters={"pool_id": IDV.id}))
+    await store.jobs.jobs(PageQuery(filters={"desktop_id": "dsk_library_2000"}))
+
+
+def steps(url: str, seen: dict[str, Any]) -> list[tuple[str, str]]:
+    """(statement, step) of every plan."""
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    found = [
+        (text, row[3])
+        for text, parameters in seen.items()
+        if text.lstrip().startswith(("SELECT", "UPDATE", "DELETE", "INSERT"))
+        for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", parameters).fetchall()
+    ]
+    connection.close()
+    return found
+
+
+async def test_no_statement_of_a_busy_path_reads_a_whole_table(
+    aged: Store, sqlite_url: str
+) -> None:
+    with statements() as seen:
+        await busy_paths(aged)
+    plans = steps(sqlite_url, seen)
+    scans = [
+        (text, step)
+        for text, step in plans
+        # the jobs to do are an index of their own, read from its beginning
+        if _scanned(step) in BIG and not step.endswith("jobs_to_do")
+    ]
+    assert scans == []
+    assert len({text for text, _ in plans}) > 40
+
+
+async def test_lists_are_read_in_the_order_of_an_index(aged: Store, sqlite_url: str) -> None:
+    with statements() as seen:
+        await lists(aged)
+    plans = steps(sqlite_url, seen)
+    scans = [
+        (text, step)
+        for text, step in plans
+        if (_scanned(step) in BIG and "USING" not in step)
+        or ("TEMP B-TREE" in step and not any(filtered in text for filtered in SORTED))
+    ]
+    assert scans == []
+
+
+def _scanned(step: str) -> str | None:
+    words = step.split()
+    return words[1] if words[0] == "SCAN" else None
+
+
+def test_a_scan_is_told_from_a_search() -> None:
+    assert _scanned("SCAN sessions") == "sessions"
+    assert _scanned("SCAN desktops USING INDEX desktops_by_state") == "desktops"
+    assert _scanned("SEARCH sessions USING INDEX sessions_by_user (user_id=?)") is None
+    assert new_endpoint(1).id == "ept_1"
