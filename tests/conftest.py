@@ -22,8 +22,8 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-HEAVY = ("bench", "console", "load", "real")
-"""folders whose tests start browsers, servers or load of their own"""
+HEAVY = ("bench", "console", "load", "real", "contract/test_claim_storm.py")
+"""folders and files whose tests start browsers, servers or load of their own"""
 
 _HERE = Path(__file__).parent
 
@@ -32,5 +32,5 @@ _HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep heavy tests on one worker (`-n 2 --dist loadgroup`), so that they never overlap."""
     for item in items:
-        if item.path.relative_to(_HERE).parts[0] in HEAVY:
+        if item.path.relative_to(_HERE).as_posix().startswith(HEAVY):
             item.add_marker(pytest.mark.xdist_group("heavy"))

@@ -214,3 +214,18 @@ def test_somebody_elses_session_is_not_found(school: LiveBroker, visitor: Visito
     one = visitor("wang")
     one.expected.append("404")
     assert one.open(f"/me/sessions/{session.id}").status == 404
+
+
+def test_what_is_typed_stays_while_the_page_looks_again(
+    school: LiveBroker, visitor: Visitors
+) -> None:
+    until_ready(school)
+    one = visitor("li", hints_only=True)
+    lab = one.page.get_by_role("region", name="Laboratory 机房")
+    seat = lab.get_by_label("The computer where you sit")
+    seat.fill("lab-")
+    one.page.get_by_role("heading", name="My desktops").click()
+    library = one.page.get_by_role("region", name="Library 图书馆")
+    connect(school, "li")
+    expect(library.get_by_role("link", name="Open")).to_be_visible()
+    expect(seat).to_have_value("lab-")

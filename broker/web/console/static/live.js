@@ -24,10 +24,11 @@ const show = (state, words) => {
   sign.textContent = words;
 };
 
+// Somebody is at work in it: a choice is open, a button is pressed, a request is on its way.
 const busy = (part) =>
   document.hidden ||
   document.querySelector("dialog[open]") !== null ||
-  part.matches(":has(select:focus, input:focus)");
+  part.matches(":has(select:focus, input:focus, :active, .htmx-request)");
 
 const fetchAgain = (id) => {
   waiting.delete(id);
@@ -63,6 +64,13 @@ const hangUp = () => {
   stream = null;
   show("off", "paused");
 };
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const part = event.detail.elt;
+  if (part.dataset.live === undefined || !busy(part)) return;
+  event.detail.shouldSwap = false;
+  schedule(part);
+});
 
 document.addEventListener("htmx:sseOpen", (event) => {
   const source = event.detail.source;
