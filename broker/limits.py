@@ -28,6 +28,8 @@ IDEMPOTENCY_S: Final = 24 * 3600
 """life of an idempotency key"""
 PURGE_BATCH_MAX: Final = 5000
 """expired rows of one kind that one transaction deletes"""
+ENDED_SETTLED_S: Final = 600
+"""after this a session's end is counted once and for all; clocks of brokers differ by less"""
 POOL_QUEUE_MAX: Final = 1000
 """people waiting for one pool"""
 POOLS_MAX: Final = 1000

@@ -49,7 +49,9 @@ class PageQuery:
     `after` is the last row's key: the name for users, groups, pools, hosts, endpoints and
     desktops (ascending), the id for sessions, jobs and campaigns (descending, newest first).
     `filters` holds equality filters by field name; each list names those it takes, and ignores
-    none: an unknown one raises ValueError. `text` filters by a case-insensitive part of a name.
+    none: an unknown one raises ValueError. `text` filters by a case-insensitive part of a name
+    (title, display name); a list without names (sessions, jobs) refuses it with ValueError, as
+    every list refuses a limit outside 1 to PAGE_LIMIT_MAX.
     """
 
     limit: int = 100
@@ -108,7 +110,8 @@ class ClaimOutcome:
     - `mismatch`: the key was used for a different request. - `queue_full`: no room to wait.
 
     `ticket_stored` says that the request's ticket was stored and may be handed out: whenever
-    the session has a desktop. `place` is the place in the queue, 1 being next, else None.
+    the session has a desktop and still holds its place (SESSION_HOLDS_PLACE). `place` is the
+    place in the queue, 1 being next, else None.
     """
 
     session: Session | None = None
@@ -126,6 +129,8 @@ class Release:
 
     `event` is one of RELEASED_RESET, RELEASED_KEEP, RELEASED_DELETE or FAILED. With `fresh` the
     desktop's generation goes up by one. `job`, if given, is stored too (with that generation).
+    A desktop that is not `assigned` any more (it failed under its session) is left as it is, and
+    the job is not stored: nothing keeps a session from ending.
     """
 
     event: DesktopEvent
@@ -289,7 +294,10 @@ class SessionStore(Protocol):
         A desktop fits when it is of the pool, and: its owner is the user or nobody (DEDICATED:
         the owner is stored; the user's own desktop goes first); it is the endpoint's if
         `runs_on_endpoint` and `endpoint_id` are set. Lowest name first.
-        For IDV and VOI the session's endpoint_id becomes the desktop's.
+        For IDV and VOI the session's endpoint_id becomes the desktop's. A desktop that a live
+        session still holds (it failed and came back) does not fit.
+        At most CLAIM_BATCH_MAX requests (ValueError). Nothing is stored when a request names a
+        user, group or endpoint that does not exist (ConflictError).
         """
 
     async def session(self, session_id: str) -> Session | None: ...
@@ -332,12 +340,14 @@ class SessionStore(Protocol):
         `lease_until`, where given, is stored. `release`, where given, is applied to the desktop
         if the new state no longer holds it (SESSION_HOLDS_DESKTOP) and it held one.
         `leave_endpoint` clears the session's endpoint_id (the person walked away from it).
+        CLAIMED is refused here: a session is claimed together with a desktop.
         """
 
     async def note_phases(
         self, session_id: str, phases: Sequence[PhaseReport], traffic: Traffic
     ) -> None:
-        """Append phases (at most PHASES_MAX kept) and add traffic; unknown ids are ignored."""
+        """Append phases (the newest PHASES_MAX are kept) and add traffic. New phases make a new
+        revision, traffic alone does not. Unknown ids are ignored."""
 
     async def expired(self, now: Instant, limit: int) -> tuple[Session, ...]:
         """Sessions whose deadline_at has passed, oldest deadline first."""
@@ -352,7 +362,10 @@ class DesktopStore(Protocol):
     async def desktop(self, desktop_id: str) -> Desktop | None: ...
 
     async def desktops(self, query: PageQuery) -> Page[Desktop]:
-        """By name. Filters: pool_id, host_id, endpoint_id, state, architecture."""
+        """By name. Filters: pool_id, host_id, endpoint_id, state, architecture.
+
+        Deleted desktops are left out unless the filter is state=deleted; since names are used
+        again, that list goes by id, newest first."""
 
     async def add(self, desktops: Sequence[Desktop], jobs: Sequence[Job]) -> None:
         """New desktops with their first jobs, in one transaction. A name is unique among the
@@ -375,7 +388,8 @@ class DesktopStore(Protocol):
     ) -> Desktop:
         """Move one desktop in one statement. IllegalTransitionError where the table does not
         allow it or `generation` is given and is not the desktop's; NotFoundError if unknown.
-        `fresh` adds one to the generation; `job` is stored in the same transaction."""
+        `fresh` adds one to the generation; `job` is stored in the same transaction, with the
+        generation that the desktop has then."""
 
     async def counts(self) -> Mapping[tuple[str, str], int]:
         """(pool_id, state) -> how many, all states but deleted."""

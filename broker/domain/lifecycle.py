@@ -43,6 +43,7 @@ class SessionEvent(StrEnum):
     REPORTED_LIVE = "reported_live"
     DISCONNECTED = "disconnected"
     RECONNECTED = "reconnected"
+    LEASE_RENEWED = "lease_renewed"
     LOG_OFF = "log_off"
     FINISHED = "finished"
     FAILED = "failed"
@@ -180,7 +181,7 @@ SESSION: Lifecycle[S, SessionEvent] = Lifecycle(
         (S.DELIVERING, SessionEvent.FAILED): Rule(S.FAILED, "the endpoint could not start it"),
         (S.DELIVERING, SessionEvent.DEADLINE_PASSED): Rule(S.FAILED, "delivery took too long"),
         (S.ACTIVE, SessionEvent.DISCONNECTED): Rule(S.DISCONNECTED, "the endpoint went away"),
-        (S.ACTIVE, SessionEvent.REPORTED_LIVE): Rule(S.ACTIVE, "said again: its lease is renewed"),
+        (S.ACTIVE, SessionEvent.LEASE_RENEWED): Rule(S.ACTIVE, "its endpoint has a new lease"),
         (S.ACTIVE, SessionEvent.RECONNECTED): Rule(S.DELIVERING, "its endpoint is back"),
         (S.ACTIVE, SessionEvent.LOG_OFF): Rule(S.ENDING, "the person logged off"),
         (S.ACTIVE, SessionEvent.FAILED): Rule(S.FAILED, "its desktop was lost"),

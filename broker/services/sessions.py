@@ -208,9 +208,7 @@ class Sessions:
         session = await self._at(session_id, endpoint_id)
         if session is None or session.generation != generation:
             return None
-        if session.state is SessionState.ACTIVE or not SESSION.allows(
-            session.state, SessionEvent.REPORTED_LIVE
-        ):
+        if not SESSION.allows(session.state, SessionEvent.REPORTED_LIVE):
             return session
         pool = await self._pools.find(session.pool_id)
         now = self._kit.clock.now()
@@ -321,7 +319,7 @@ class Sessions:
             return
         moved = await self._kit.store.sessions.advance(
             session.id,
-            SessionEvent.REPORTED_LIVE,
+            SessionEvent.LEASE_RENEWED,
             self._kit.clock.now(),
             why=session.why,
             generation=session.generation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import pytest
@@ -129,7 +130,7 @@ def test_times_are_in_the_browsers_zone_and_exact_in_the_title(
     assert title.endswith(" UTC")
     utc_hour, minute = title[11:13], title[14:16]
     local = (int(utc_hour) + 8) % 24
-    assert time.inner_text().startswith(f"{local:02d}:{minute}:")
+    expect(time).to_have_text(re.compile(f"^{local:02d}:{minute}:"))
 
 
 def test_pages_are_there_without_scripts(school: LiveBroker, visitor: Visitors) -> None:

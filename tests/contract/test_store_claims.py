@@ -310,6 +310,17 @@ async def test_keys_of_two_users_have_nothing_to_do_with_each_other(store: Store
     assert two.new
 
 
+@pytest.mark.parametrize("key", ["", " ", "\x00", "\udcff", "键" * 200])
+async def test_whatever_a_key_is_made_of_it_works_and_harms_nobody(store: Store, key: str) -> None:
+    await fill(store)
+    await ready_desktops(store, [1, 2])
+    requests = [make_request(1), make_request(2, idempotency_key=key)]
+    outcomes = await store.sessions.claim(requests, NOW)
+    assert all(one.new for one in outcomes)
+    replay = make_request(2, idempotency_key=key, request_hash=b"other")
+    assert (await claim_one(store, replay)).mismatch
+
+
 async def test_a_key_that_met_a_live_session_stays_with_it(store: Store) -> None:
     await fill(store)
     await ready_desktops(store, [1, 2])

@@ -189,8 +189,14 @@ async def test_a_call_that_nobody_waits_for_makes_room_again(
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.to_thread(lambda: None)
-    assert await groups(database) == 0
+        # the thread may be at work for a moment yet; what counts is that the place comes back
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    assert await groups(database) == 0
+                    break
+                except BusyError:
+                    await asyncio.sleep(0.01)
     await database.close()
 
 
@@ -337,12 +343,9 @@ async def test_a_value_that_cannot_be_stored_is_the_callers_mistake(sql_url: str
 
 async def test_refusals_carry_their_cause_and_none_of_the_drivers_words(store: Store) -> None:
     await fill(store)
-    for act in (
-        lambda: store.directory.add_user(make_user(1), None),
-        lambda: store.directory.add_user(make_user(70, group_ids=("grp_70",)), None),
-    ):
+    for user in (make_user(1), make_user(70, group_ids=("grp_70",))):
         with pytest.raises((AlreadyExistsError, ConflictError)) as caught:
-            await act()
+            await store.directory.add_user(user, None)
         for word in ("UNIQUE", "unique", "FOREIGN", "foreign", "sqlite", "psycopg", "users"):
             assert word not in caught.value.detail
 

@@ -343,6 +343,7 @@ async def _picture(store: Store) -> dict[str, Any]:
     }
 
 
+@pytest.mark.timeout(600)
 def test_memory_and_sqlite_are_the_same_store(sqlite_template: Path) -> None:
     machine = type("Machine", (TwoStores,), {"template": sqlite_template})
     run_state_machine_as_test(
@@ -355,6 +356,7 @@ def test_memory_and_sqlite_are_the_same_store(sqlite_template: Path) -> None:
     )
 
 
+@pytest.mark.timeout(600)
 def test_a_store_that_forgets_is_found_out(
     sqlite_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

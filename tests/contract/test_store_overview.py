@@ -65,6 +65,17 @@ async def test_the_overview_counts_what_there_is(store: Store) -> None:
     )
 
 
+async def test_endings_are_counted_once_however_old_they_are(store: Store) -> None:
+    await fill(store)
+    hour, minute = 3600 * 1000, 60 * 1000
+    times = (0, 1, hour, hour + 1, 2 * hour, 9 * hour, 9 * hour + 5, 9 * hour - 5 * minute)
+    for ended, at in enumerate(times, start=1):
+        session = await claimed_session(store, make_request(1), NOW + at)
+        await store.sessions.advance(session.id, SessionEvent.CANCELLED, NOW + at, why="")
+        for _ in range(2):
+            assert (await store.overview()).ended_total == {("vdi", "cancelled"): ended}
+
+
 async def test_an_empty_store_has_an_empty_overview(store: Store) -> None:
     await store.ping()
     empty = Overview(desktops={}, sessions={}, endpoints={}, ended_total={})
@@ -99,6 +110,7 @@ async def test_a_closed_store_says_so(store: Store) -> None:
         "sqlite://host/path",
         "postgres://localhost/x",
         "postgresql+asyncpg://localhost/x",
+        "postgresql://host:port/x",
         "nonsense",
     ],
 )

@@ -78,9 +78,7 @@ class MemoryStore:
             raise UnavailableError("the store is not open")
 
     async def overview(self) -> Overview:
-        sessions = Counter(
-            (one.architecture.value, one.state.value) for one in self._state.sessions.values()
-        )
+        sessions = +self._state.session_counts
         terminal = {state.value for state in SESSION.terminal}
         return Overview(
             desktops=Counter(

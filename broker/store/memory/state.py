@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
@@ -70,6 +70,8 @@ class State:
     """desktop -> session"""
     queues: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """pool -> sessions that wait"""
+    session_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(architecture, state) -> how many sessions"""
     timed_sessions: set[str] = field(default_factory=set)
     """sessions that have a deadline"""
     names: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -104,6 +106,7 @@ class State:
         if old is not None:
             self._forget_holds(old)
         self.sessions[session.id] = session
+        self.session_counts[session.architecture.value, session.state.value] += 1
         if holds_place:
             self.held_places[place] = session.id
         if desktop_id:
@@ -114,6 +117,7 @@ class State:
             self.timed_sessions.add(session.id)
 
     def _forget_holds(self, old: Session) -> None:
+        self.session_counts[old.architecture.value, old.state.value] -= 1
         place = (old.user_id, old.pool_id)
         if self.held_places.get(place) == old.id:
             del self.held_places[place]

@@ -18,7 +18,7 @@ from broker.store.sql.endpoints import SqlEndpoints
 from broker.store.sql.engine import parse_url, prepare_file
 from broker.store.sql.jobs import SqlJobs
 from broker.store.sql.migrate import bring_up_to_date
-from broker.store.sql.overview import overview
+from broker.store.sql.overview import Overviews
 from broker.store.sql.runner import Database
 from broker.store.sql.sessions import SqlSessions
 
@@ -39,6 +39,7 @@ class SqlStore:
         self._url: URL = parse_url(url)
         self._migrate = migrate
         self._database = Database(self._url, connections=connections)
+        self._overviews = Overviews()
         self._directory = SqlDirectory(self._database)
         self._credentials = SqlCredentials(self._database)
         self._sessions = SqlSessions(self._database)
@@ -91,4 +92,4 @@ class SqlStore:
         await self._database.read(work)
 
     async def overview(self) -> Overview:
-        return await self._database.view(overview)
+        return await self._database.view(self._overviews.read)

@@ -40,7 +40,7 @@ from broker.store.sql.faults import WorldMoved
 from broker.store.sql.rows import Values
 from broker.store.sql.rows.machines import DESKTOP, to_desktop
 from broker.store.sql.rows.sessions import SESSION, from_session, to_session
-from broker.store.sql.statements import any_of, constant, first
+from broker.store.sql.statements import BatchInsert, any_of, constant, first
 
 _LOCK_USERS = sa.select(
     sa.func.pg_advisory_xact_lock(
@@ -48,10 +48,10 @@ _LOCK_USERS = sa.select(
     )
 )
 _KEYS = sa.select(
-    t.idempotency_keys.c.user_and_key,
+    t.idempotency_keys.c.digest,
     t.idempotency_keys.c.request_hash,
     t.idempotency_keys.c.session_id,
-).where(any_of(t.idempotency_keys.c.user_and_key, "keys"))
+).where(any_of(t.idempotency_keys.c.digest, "digests"))
 _SESSIONS = (
     sa.select(*SESSION).where(any_of(t.sessions.c.id, "ids")).with_for_update(key_share=True)
 )
@@ -67,13 +67,18 @@ _WAITING = sa.select(
 _DESKTOPS = sa.select(*DESKTOP).where(any_of(t.desktops.c.id, "ids"))
 
 # A session that lost its desktop still holds it until it is ended; the unique index would refuse.
-_HELD = sa.exists(sa.literal_column("1")).where(
-    t.sessions.c.desktop_id == t.desktops.c.id, t.HOLDS_DESKTOP
+# OFFSET 0 keeps PostgreSQL from making a join of it, which reads every live session for one
+# desktop while the tables are too young for statistics.
+_HELD = sa.exists(
+    sa.select(sa.literal_column("1"))
+    .select_from(t.sessions)
+    .where(t.sessions.c.desktop_id == t.desktops.c.id, t.HOLDS_DESKTOP)
+    .offset(sa.literal_column("0"))
+    .correlate(t.desktops)
 )
 _READY = (
     sa.select(*DESKTOP)
     .where(t.desktops.c.state == constant(DesktopState.READY), ~_HELD)
-    .order_by(t.desktops.c.name)
     .with_for_update(skip_locked=True, key_share=True, of=t.desktops)
 )
 _READY_AT = _READY.where(
@@ -82,13 +87,17 @@ _READY_AT = _READY.where(
     t.NOT_DELETED,
 )
 _READY_OWN = _READY.where(
-    any_of(t.desktops.c.pool_id, "pools"), any_of(t.desktops.c.owner_id, "users")
+    any_of(t.desktops.c.owner_id, "users"), any_of(t.desktops.c.pool_id, "pools")
 )
-_READY_FREE = _READY.where(
-    t.desktops.c.pool_id == sa.bindparam("pool"),
-    t.desktops.c.owner_id.is_(None),
-    ~any_of(t.desktops.c.id, "taken"),
-).limit(sa.bindparam("most"))
+_READY_FREE = (
+    _READY.where(
+        t.desktops.c.pool_id == sa.bindparam("pool"),
+        t.desktops.c.owner_id.is_(None),
+        ~any_of(t.desktops.c.id, "taken"),
+    )
+    .order_by(t.desktops.c.name, t.desktops.c.id)
+    .limit(sa.bindparam("most"))
+)
 _SOME_READY = (
     sa.select(t.desktops.c.id)
     .where(
@@ -116,11 +125,9 @@ _OWN = (
     .where(t.desktops.c.id == sa.bindparam("key"))
     .values(owner_id=sa.bindparam("user"))
 )
-# RETURNING makes SQLAlchemy send all rows in one statement: a thread gives up the interpreter
-# once for each statement, and on a busy process gets it back milliseconds later.
-_INSERT_SESSIONS = sa.insert(t.sessions).returning(t.sessions.c.id)
-_INSERT_TICKETS = sa.insert(t.tickets).returning(t.tickets.c.id)
-_INSERT_KEYS = sa.insert(t.idempotency_keys).returning(t.idempotency_keys.c.user_and_key)
+_NEW_SESSIONS = BatchInsert(t.sessions)
+_NEW_TICKETS = BatchInsert(t.tickets)
+_NEW_KEYS = BatchInsert(t.idempotency_keys)
 _GIVE = (
     sa.update(t.sessions)
     .where(t.sessions.c.id == sa.bindparam("key"))
@@ -177,23 +184,28 @@ def _number(user_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8).digest(), signed=True)
 
 
-def _user_and_key(user_id: str, key: str) -> str:
-    """One text, so that a batch is looked up by one column. No id has a space."""
-    return f"{user_id} {key}"
+def _digest(user_id: str, key: str) -> str:
+    """A user's key as it is stored. Whatever characters a client sends, it can be stored: a batch
+    must not fail for everybody because of one request."""
+    return hashlib.sha256(f"{user_id} {key}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _read_keys(
     connection: sa.Connection, requests: Sequence[ClaimRequest], snapshot: Snapshot
 ) -> None:
     asked = {
-        _user_and_key(request.user_id, request.idempotency_key)
+        _digest(request.user_id, request.idempotency_key): (
+            request.user_id,
+            request.idempotency_key,
+        )
         for request in requests
         if request.idempotency_key is not None
     }
     if not asked:
         return
-    for text, request_hash, session_id in connection.execute(_KEYS, {"keys": sorted(asked)}).all():
-        user_id, _, key = text.partition(" ")
+    rows = connection.execute(_KEYS, {"digests": sorted(asked)}).all()
+    for digest, request_hash, session_id in rows:
+        user_id, key = asked[digest]
         snapshot.keys[user_id, key] = UsedKey(
             user_id=user_id, key=key, request_hash=request_hash, session_id=session_id
         )
@@ -234,8 +246,8 @@ def _fetch_ready(connection: sa.Connection, wanted: Wants, ready: Ready) -> None
 def _add(
     connection: sa.Connection, statement: sa.Select[Any], parameters: Values, ready: Ready
 ) -> None:
-    rows = connection.execute(statement, parameters).all()
-    ready.add(map(to_desktop, rows))
+    found = map(to_desktop, connection.execute(statement, parameters).all())
+    ready.add(sorted(found, key=lambda one: one.name))
 
 
 def _add_free(connection: sa.Connection, pool_id: str, count: int, ready: Ready) -> None:
@@ -246,22 +258,19 @@ def _add_free(connection: sa.Connection, pool_id: str, count: int, ready: Ready)
 
 def _store(connection: sa.Connection, decision: Decision, now: Instant) -> None:
     _assign(connection, decision.claimed, now)
-    if decision.new:
-        connection.execute(_INSERT_SESSIONS, [from_session(one) for one in decision.new]).all()
+    _NEW_SESSIONS.run(connection, [from_session(one) for one in decision.new])
     _give(connection, decision.reconnected)
-    if decision.tickets:
-        connection.execute(_INSERT_TICKETS, [ticket_values(one) for one in decision.tickets]).all()
-    if decision.keys:
-        rows = [
-            {
-                "user_and_key": _user_and_key(used.user_id, used.key),
-                "request_hash": used.request_hash,
-                "session_id": used.session_id,
-                "seen_at": now,
-            }
-            for used in decision.keys
-        ]
-        connection.execute(_INSERT_KEYS, rows).all()
+    _NEW_TICKETS.run(connection, [ticket_values(one) for one in decision.tickets])
+    keys: list[Values] = [
+        {
+            "digest": _digest(used.user_id, used.key),
+            "request_hash": used.request_hash,
+            "session_id": used.session_id,
+            "seen_at": now,
+        }
+        for used in decision.keys
+    ]
+    _NEW_KEYS.run(connection, keys)
 
 
 def _assign(connection: sa.Connection, claimed: Sequence[Desktop], now: Instant) -> None:

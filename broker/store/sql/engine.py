@@ -56,6 +56,9 @@ def make_engine(url: URL, *, read_only: bool = False) -> sa.Engine:
             f"-c statement_timeout={STORE_STATEMENT_S * 1000}"
             f" -c lock_timeout={STORE_LOCK_S * 1000}"
             f" -c idle_in_transaction_session_timeout={STORE_STATEMENT_S * 1000}"
+            # Every statement has its index. A plan made while a table is young would scan it,
+            # and a prepared statement keeps its plan until the statistics are made anew.
+            " -c enable_seqscan=off -c jit=off"
         )
     return _create(url, arguments)
 

@@ -12,7 +12,6 @@ from broker.domain.errors import IllegalTransitionError
 from broker.domain.lifecycle import SESSION as LIFECYCLE
 from broker.domain.lifecycle import (
     SESSION_HOLDS_DESKTOP,
-    SESSION_HOLDS_PLACE,
     SessionEvent,
 )
 from broker.domain.model import Instant, PhaseReport, Pool, Session, SessionState, Traffic

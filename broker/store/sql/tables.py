@@ -188,6 +188,7 @@ endpoints = sa.Table(
     sa.UniqueConstraint("name", name="an_endpoint_has_its_own_name"),
     one_of("kind", EndpointKind, "an_endpoint_is_of_a_known_kind"),
     sa.Index("endpoints_by_state_and_sign_of_life", "state", "last_seen_at"),
+    sa.Index("endpoints_by_kind", "kind", "state"),
 )
 
 endpoint_pools = sa.Table(
@@ -238,8 +239,15 @@ desktops = sa.Table(
         unique=True,
         where=sa.text("endpoint_id IS NOT NULL AND state <> 'deleted'"),
     ),
-    # not partial: after ANALYZE, SQLite may scan rather than use a partial index
-    sa.Index("desktops_to_give", "pool_id", "state", "owner_id", "name"),
+    # In the order in which desktops are given, id and all: so no planner can think of walking
+    # the index of names instead, at whose beginning the desktops are all taken.
+    sa.Index("desktops_to_give", "pool_id", "state", "name", "id", "owner_id"),
+    partial_index(
+        "desktops_by_owner",
+        "owner_id",
+        "pool_id",
+        where=sa.text("owner_id IS NOT NULL"),
+    ),
     partial_index("desktops_on_hosts", "host_id", "state", "cpus", "memory_mib", where=ON_HOSTS),
     sa.Index("desktops_by_state", "state", "changed_at", "id"),
     partial_index("desktops_by_deadline", "deadline_at", where=sa.text("deadline_at IS NOT NULL")),
@@ -316,8 +324,14 @@ sessions = sa.Table(
     sa.Index("sessions_by_desktop", "desktop_id", "id"),
     sa.Index("sessions_by_endpoint", "endpoint_id", "state"),
     sa.Index("sessions_by_state", "state", "id"),
-    sa.Index("sessions_by_kind", "state", "architecture"),
-    partial_index("sessions_live", "id", where=LIVE),
+    partial_index("sessions_live", "id", "architecture", "state", where=LIVE),
+    partial_index(
+        "sessions_ended",
+        "ended_at",
+        "architecture",
+        "state",
+        where=sa.text("ended_at IS NOT NULL"),
+    ),
 )
 
 tickets = sa.Table(
@@ -336,7 +350,8 @@ tickets = sa.Table(
 idempotency_keys = sa.Table(
     "idempotency_keys",
     METADATA,
-    sa.Column("user_and_key", NAME, primary_key=True),
+    # of the user's id and the key, so that a batch is looked up by one column
+    sa.Column("digest", NAME, primary_key=True),
     sa.Column("request_hash", sa.LargeBinary, nullable=False),
     link("session_id", "sessions"),
     sa.Column("seen_at", INSTANT, nullable=False),

@@ -257,6 +257,7 @@ def _endpoints() -> None:
         sa.PrimaryKeyConstraint("id", name="endpoints_pk"),
         sa.UniqueConstraint("name", name="an_endpoint_has_its_own_name"),
     )
+    op.create_index("endpoints_by_kind", "endpoints", ["kind", "state"])
     op.create_index("endpoints_by_state_and_sign_of_life", "endpoints", ["state", "last_seen_at"])
 
 

@@ -88,6 +88,9 @@ def _desktops() -> None:
     op.create_index(
         "desktops_by_deadline", "desktops", ["deadline_at"], **_where("deadline_at IS NOT NULL")
     )
+    op.create_index(
+        "desktops_by_owner", "desktops", ["owner_id", "pool_id"], **_where("owner_id IS NOT NULL")
+    )
     op.create_index("desktops_by_state", "desktops", ["state", "changed_at", "id"])
     op.create_index(
         "desktops_on_hosts",
@@ -95,7 +98,7 @@ def _desktops() -> None:
         ["host_id", "state", "cpus", "memory_mib"],
         **_where("host_id IS NOT NULL AND state NOT IN ('deleted', 'failed')"),
     )
-    op.create_index("desktops_to_give", "desktops", ["pool_id", "state", "owner_id", "name"])
+    op.create_index("desktops_to_give", "desktops", ["pool_id", "state", "name", "id", "owner_id"])
 
 
 def _jobs() -> None:
@@ -197,14 +200,19 @@ def _sessions() -> None:
     )
     op.create_index("sessions_by_desktop", "sessions", ["desktop_id", "id"])
     op.create_index("sessions_by_endpoint", "sessions", ["endpoint_id", "state"])
-    op.create_index("sessions_by_kind", "sessions", ["state", "architecture"])
     op.create_index("sessions_by_state", "sessions", ["state", "id"])
     op.create_index("sessions_by_user", "sessions", ["user_id", "id"])
+    op.create_index(
+        "sessions_ended",
+        "sessions",
+        ["ended_at", "architecture", "state"],
+        **_where("ended_at IS NOT NULL"),
+    )
     op.create_index("sessions_in_queues", "sessions", ["pool_id"], **_where("state IN ('queued')"))
     op.create_index(
         "sessions_live",
         "sessions",
-        ["id"],
+        ["id", "architecture", "state"],
         **_where("state IN ('active', 'delivering', 'disconnected', 'ending', 'queued')"),
     )
 
@@ -229,14 +237,14 @@ def _tickets() -> None:
 def _idempotency_keys() -> None:
     op.create_table(
         "idempotency_keys",
-        sa.Column("user_and_key", NAME, nullable=False),
+        sa.Column("digest", NAME, nullable=False),
         sa.Column("request_hash", sa.LargeBinary(), nullable=False),
         sa.Column("session_id", NAME, nullable=False),
         sa.Column("seen_at", sa.BigInteger, nullable=False),
         sa.ForeignKeyConstraint(
             ["session_id"], ["sessions.id"], name="idempotency_keys_session_id_exists"
         ),
-        sa.PrimaryKeyConstraint("user_and_key", name="idempotency_keys_pk"),
+        sa.PrimaryKeyConstraint("digest", name="idempotency_keys_pk"),
     )
     op.create_index("idempotency_keys_by_age", "idempotency_keys", ["seen_at"])
 
