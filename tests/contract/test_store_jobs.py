@@ -10,7 +10,8 @@ import pytest
 from broker.domain.errors import IllegalTransitionError, NotFoundError
 from broker.domain.lifecycle import JOB, JobEvent
 from broker.domain.model import Job, JobState
-from broker.ports import Store
+from broker.ports import PageQuery, Store
+from broker.store import open_store
 from tests.support.builders import NOW
 from tests.support.stores import fill, make_job, new_desktop
 
@@ -120,3 +121,24 @@ async def test_expired_jobs_are_those_that_run_past_their_deadline(store: Store)
     await store.jobs.advance("job_002", JobEvent.DEADLINE_PASSED, NOW, not_before_at=NOW)
     assert [job.id for job in await store.jobs.expired(NOW + 20, 10)] == ["job_001"]
     assert await store.jobs.expired(NOW + 9, 10) == ()
+
+
+@pytest.mark.parametrize("method", ["nestloop", "hashjoin", "mergejoin"])
+async def test_postgres_takes_no_more_than_asked_however_it_joins(
+    postgres_url: str, method: str
+) -> None:
+    """Left to itself, its choice of a join depends on when it last counted the tables."""
+    off = [f"enable_{one}=off" for one in ("nestloop", "hashjoin", "mergejoin") if one != method]
+    off += ["enable_material=off", "enable_sort=off", "enable_hashagg=off"]
+    options = "%20".join(f"-c%20{one}" for one in off)
+    mark = "&" if "?" in postgres_url else "?"
+    store = open_store(f"{postgres_url}{mark}options={options}", connections=2)
+    await store.open()
+    try:
+        await add_jobs(store, *(make_job(number) for number in range(1, 9)))
+        taken = await store.jobs.take(NOW + 9, NOW + 99, 2)
+        assert [one.id for one in taken] == ["job_001", "job_002"]
+        running = await store.jobs.jobs(PageQuery(filters={"state": "running"}))
+        assert len(running.items) == 2
+    finally:
+        await store.close()

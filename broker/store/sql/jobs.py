@@ -35,9 +35,12 @@ _DUE = (
     .limit(sa.bindparam("most"))
     .with_for_update(skip_locked=True)
 )
+# A CTE, not a subquery: PostgreSQL may run a subquery again for each row that it updates, and with
+# SKIP LOCKED every run finds other rows, past the limit. A CTE that locks is run once.
+_DUE_ONCE = _DUE.cte("due")
 _TAKE = (
     sa.update(t.jobs)
-    .where(t.jobs.c.id.in_(_DUE))
+    .where(t.jobs.c.id.in_(sa.select(_DUE_ONCE.c.id)))
     .values(
         prior_state=t.jobs.c.state,
         state=constant(LIFECYCLE.advance(JobState.QUEUED, JobEvent.STARTED)),
