@@ -18,7 +18,7 @@ PACKAGES := broker agents loadtests tests tools examples
 UV := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup run test check static bench docs lock vendor browser dev clean
+.PHONY: help setup run test check static bench mutants docs lock vendor browser dev clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ static: dev ## lint, format, types, import directions, generated pages
 
 bench: dev ## measure the broker against its floors, as ratios in one run
 	@$(BIN)/python -m tests.bench
+
+mutants: dev ## change the domain's code thousands of times and see that its tests notice (half an hour)
+	@$(BIN)/python -m tools.mutants
 
 docs: dev ## write docs/errors.md, lifecycles.md and settings.md anew from the code
 	@$(BIN)/python tools/reference.py

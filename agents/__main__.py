@@ -108,7 +108,7 @@ def run(**given: Any) -> None:
         state=given["state"],
         cache=given["cache"],
         every_s=_MINUTE_S if given["as_json"] else 0.0,
-        **_settings(given),
+        **_settings(given, answers=False),
     )
     _run(settings, as_json=given["as_json"], quiet=not given["as_json"], level=given["verbose"] + 1)
 
@@ -198,7 +198,7 @@ def _places(names: Path | None, mix: str | None, endpoints: int | None) -> list[
     return roster.made_up(parsed)
 
 
-def _settings(given: dict[str, Any]) -> dict[str, Any]:
+def _settings(given: dict[str, Any], *, answers: bool = True) -> dict[str, Any]:
     """The settings that both commands share."""
     path = given["calibration"] or shipped()
     try:
@@ -211,7 +211,7 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
             f"{given['ca']} holds no certificates that can be used: {error.reason}"
         ) from error
     return {
-        "model": Model(figures=figures, speed=given["speed"]),
+        "model": Model(figures=figures, speed=given["speed"], answers=answers),
         "seed": given["seed"],
         "ca": ca,
     }

@@ -24,11 +24,8 @@ class CalibrationError(Exception):
 def shipped() -> Path | None:
     """The project's own file: beside the agents in a checkout and in the wheel. An endpoint may
     be without it."""
-    root = Path(__file__).parent.parent
-    for place in (root / "broker" / "_data", root / "loadtests"):
-        if (found := place / "calibration.toml").is_file():
-            return found
-    return None
+    found = Path(__file__).parent.parent / "loadtests" / "calibration.toml"
+    return found if found.is_file() else None
 
 
 def read_figures(path: Path) -> Figures:

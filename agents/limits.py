@@ -53,7 +53,15 @@ MEMORY_MAX: Final = 8
 DESKTOPS_MAX: Final = 16
 """desktops of one endpoint whose generation is remembered"""
 
+NOTICES_MAX: Final = 16
+"""messages to the person that are remembered, so that a repeated one is shown once"""
+QUESTIONS_MAX: Final = 4
+"""questions that wait for the person's answer at once; further ones are left without one"""
+
 # ----------------------------------------------------------------------- a session's steps
+
+CONSENT_S_MAX: Final = 600.0
+"""longest time that a question waits for its answer"""
 
 GRANT_S: Final = 30.0
 """from Redeem to Grant"""
@@ -63,6 +71,8 @@ FIRST_FRAME_S: Final = 30.0
 """from DisplayReady to the first frame"""
 REORDER_S: Final = 20.0
 """for a repeated Start, after something was lost that only a new ticket can open again"""
+RESUME_S: Final = 180.0
+"""for a repeated Start, while the desktop is being resumed: as long as a delivery may take"""
 LOOK_AHEAD: Final = 4
 """segments asked for beyond the first that is still missing, per session"""
 FETCH_S: Final = 60.0

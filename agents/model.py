@@ -12,6 +12,7 @@ os_start     8 to 25 s: theorypc.ca 2016, Windows 10 by PVS in 8 s on one fast c
 reset        2 to 3 s: measured by this project, 2.5 s for libvirt to revert an internal snapshot,
              +-20 %; that a write layer on an endpoint takes as long is an assumption.
 input_pause  1 s on average between two operations of a person: assumption.
+consent      0.8 of the questions whether a session may move are answered with yes: assumption.
 delta_share  0.021 of an image changes from one version to the next: 0.2 to 2 GB (0.25 measured,
              the upper end an assumption) of 40 to 64 GB (the same reference architecture).
 """
@@ -61,20 +62,34 @@ class Figures:
     steps: Mapping[str, Length] = field(default_factory=_built_in)
     input_pause_s: float = 1.0
     delta_share: float = 1.1 / 52
+    consent_share: float = 0.8
 
     def __post_init__(self) -> None:
         if not 0 < self.input_pause_s <= limits.STEP_S_MAX:
             raise ValueError("the pause between two operations is not above 0")
         if not 0 <= self.delta_share <= 1:
             raise ValueError("the share of an image that changes is not between 0 and 1")
+        if not 0 <= self.consent_share <= 1:
+            raise ValueError("the share of answers that are yes is not between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """One fleet's figures, and how much its simulated time is compressed (1: not at all)."""
+    """One fleet's figures, and how much its simulated time is compressed (1: not at all).
+
+    `answers`: whether the simulated person answers questions; who is not simulated is not spoken
+    for.
+    """
 
     figures: Figures = field(default_factory=Figures)
     speed: float = 1.0
+    answers: bool = True
+
+    def agrees(self, key: bytes, wish_id: str) -> bool | None:
+        """Whether the simulated person of `key` lets the session move; None if nobody answers."""
+        if not self.answers:
+            return None
+        return fraction_of(key, f"consent {wish_id}") < self.figures.consent_share
 
     def step_s(self, step: str, key: bytes, ordinal: int) -> float:
         """The length of an endpoint's `ordinal`-th simulated step, in seconds.

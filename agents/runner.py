@@ -213,6 +213,14 @@ class Runner:
     def _log_line(self, command: commands.Log) -> None:
         _log.log(_LEVELS[command.level], "%s: %s", self.name, command.text)
 
+    def _show(self, command: commands.Show) -> None:
+        sender = command.sender or "the broker"
+        _log.warning("%s: message from %s: %s", self.name, sender, command.text)
+
+    def _ask(self, command: commands.Ask) -> None:
+        text = "%s: may the session move to %s? Without an answer within %.0f s it stays"
+        _log.warning(text, self.name, command.endpoint or "a browser", command.within_s)
+
     def _note(self, command: commands.Note) -> None:
         self.shared.tally.note(command)
 
@@ -226,6 +234,8 @@ class Runner:
         commands.CloseLink: _close_link,
         commands.Finish: _finish,
         commands.Log: _log_line,
+        commands.Show: _show,
+        commands.Ask: _ask,
         commands.Note: _note,
         commands.OpenDisplay: lambda runner, command: runner.displays.open(command),
         commands.SendDisplay: lambda runner, command: runner.displays.send(command),

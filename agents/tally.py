@@ -12,8 +12,10 @@ from agents.core import commands
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One progress line. Bytes and counts are since the process began, the rest is now.
 
-    `sessions` and `failures` are by architecture and by code. `lost` are links that were up and
-    ended, `retries` pauses before another try. `faults` are errors of the agent itself: 0.
+    `sessions` and `failures` are by architecture and by code. `notices` are messages shown to
+    people, `granted` and `kept` their answers to whether a session may move. `lost` are links
+    that were up and ended, `retries` pauses before another try. `faults` are errors of the agent
+    itself: 0.
     """
 
     at_s: float
@@ -25,6 +27,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     over: int
     failures: dict[str, int]
     fresh: int
+    notices: int
+    granted: int
+    kept: int
     lost: int
     retries: int
     faults: int
@@ -88,6 +93,9 @@ class Tally:
             over=self.counts["over"],
             failures=dict(sorted(self.failures.items())),
             fresh=self.counts["fresh"],
+            notices=self.counts["notice"],
+            granted=self.counts["granted"],
+            kept=self.counts["kept"],
             lost=self.counts["down"],
             retries=self.counts["retry"],
             faults=self.faults,

@@ -16,6 +16,9 @@ from agents.core.session import Host, Session
 from agents.core.turn import Turn
 from broker import wire
 
+RESUMING = "desktop.resuming"
+"""the desktop was suspended and is being resumed; another order comes when it runs"""
+
 
 class ThinSession(Session):
     """Phases: display_open, first_frame, logon (simulated)."""
@@ -32,6 +35,7 @@ class ThinSession(Session):
         "_seen",
         "_sent",
         "_size",
+        "_typed_at",
         "_used",
     )
 
@@ -46,6 +50,10 @@ class ThinSession(Session):
         self._frames = 0
         self._sent = 0
         self._size = (1, 1)
+        self._typed_at = now
+
+    def idle_s(self, now: float) -> float | None:
+        return now - self._typed_at if self.is_live else None
 
     @property
     def carried(self) -> bool:
@@ -137,6 +145,7 @@ class ThinSession(Session):
                 pass
 
     def _go_live(self, turn: Turn) -> None:
+        self._typed_at = turn.now
         self.live(turn)
         self.set_timer(turn, "input", self._host.pause_s())
 
@@ -145,13 +154,17 @@ class ThinSession(Session):
         data = display_input.input_message(self._host.chance, *self._size)
         self.display += len(data)
         self._sent += len(data)
+        self._typed_at = turn.now
         turn.do(commands.SendDisplay(session_id=self.id, data=data))
         self.set_timer(turn, "input", self._host.pause_s())
 
     # --------------------------------------------------------------------- loss
 
     def _refused(self, turn: Turn, refused: wire.DisplayRefused) -> None:
-        if self._logged_on:
+        if refused.code == RESUMING:
+            self._lost(turn)
+            self.set_timer(turn, "reorder", limits.RESUME_S)
+        elif self._logged_on:
             self._lost(turn)
         else:
             self.fail(turn, refused.code, refused.detail)

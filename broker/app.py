@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import hashlib
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from broker.config import Address, Config
-from broker.domain.errors import ConfigError
 from broker.engines.registry import EngineContext, EngineSet, known_engines
 from broker.events.memory import MemoryEvents
 from broker.events.nats import NatsEvents
@@ -31,24 +27,14 @@ from broker.identity.ed25519 import Ed25519Signatures
 from broker.identity.local import LocalPasswords
 from broker.imaging.simulated import SimulatedImages
 from broker.ports import Chance, Clock, Events, Ids, PasswordHasher, Store
-from broker.services.accounts import Accounts
+from broker.services.assembly import assemble
 from broker.services.bundle import Services
-from broker.services.connect import Connect
-from broker.services.delivery import Delivery
-from broker.services.directory import Directory
-from broker.services.endpoints import Endpoints
-from broker.services.engine_work import EngineWork
+from broker.services.conversation.link import AgentLink
 from broker.services.images import Images
-from broker.services.kit import Kit
-from broker.services.overview import Overviews
-from broker.services.pools import Pools
-from broker.services.reconciler import Reconciler
-from broker.services.sessions import Sessions
-from broker.services.tally import Tally
-from broker.services.watch import SessionWatch
+from broker.services.kit import Kit, installation_id_of
 from broker.store import open_store
-from broker.system import SystemChance, SystemClock, SystemIds
-from broker.web.agent_link import AgentLink
+from broker.system import SystemChance, SystemClock, SystemIds, lock_data
+from broker.web.agent_link import AgentSockets
 from broker.web.console import build_console
 from broker.web.server import WebServer, build_web
 
@@ -99,7 +85,7 @@ async def _installation(store: Store, ids: Ids) -> tuple[str, bytes]:
     """(installation id, key for image tokens), made at the first start."""
     identity = await store.credentials.installation_secret("installation", ids.secret().encode())
     key = await store.credentials.installation_secret("image-key", ids.secret().encode())
-    return "tri_" + hashlib.sha256(identity).hexdigest()[:24], key
+    return installation_id_of(identity), key
 
 
 def _events(config: Config, installation_id: str, seams: Seams) -> Events:
@@ -113,42 +99,15 @@ def _events(config: Config, installation_id: str, seams: Seams) -> Events:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    services: Services
-    link: AgentLink
-
-
-def _services(
-    kit: Kit, engines: EngineSet, hasher: PasswordHasher, image_key: bytes, config: Config
-) -> _Parts:
-    link, tally = AgentLink(), Tally()
-    pools, watch = Pools(kit), SessionWatch(kit)
-    images = Images(SimulatedImages(bytes_scale=config.bytes_scale), image_key)
-    delivery = Delivery(kit, pools, link)
-    accounts = Accounts(kit, hasher)
-    connect = Connect(kit, pools, delivery, tally)
-    sessions = Sessions(kit, pools, delivery, images, tally, watch)
-    endpoints = Endpoints(kit, Ed25519Signatures(), sessions, delivery, tally)
-    works = EngineWork(kit, pools, engines.__getitem__, sessions, tally)
-    services = Services(
-        kit=kit,
-        accounts=accounts,
-        connect=connect,
-        delivery=delivery,
-        directory=Directory(kit, pools, accounts),
-        endpoints=endpoints,
-        engine_work=works,
-        images=images,
-        overviews=Overviews(kit, tally),
-        pools=pools,
-        reconciler=Reconciler(kit, pools, works, connect, sessions, delivery, endpoints, tally),
-        sessions=sessions,
-        tally=tally,
-        watch=watch,
+def _engines(config: Config, installation_id: str, seams: Seams) -> EngineSet:
+    context = EngineContext(
+        clock=seams.clock,
+        chance=seams.chance,
+        installation_id=installation_id,
+        speed=config.speed,
+        shared=not config.database_url.startswith("sqlite"),
     )
-    link.attach(services)
-    return _Parts(services=services, link=link)
+    return EngineSet.named(known_engines(), context)
 
 
 @contextlib.asynccontextmanager
@@ -162,7 +121,7 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
     async with contextlib.AsyncExitStack() as stack:
         config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         if config.database_url.startswith("sqlite"):
-            stack.callback(_lock(config.data).close)
+            stack.callback(lock_data(config.data).close)
         store = open_store(config.database_url)
         await store.open()
         stack.push_async_callback(store.close)
@@ -170,15 +129,7 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
         events = _events(config, installation_id, seams)
         await events.open()
         stack.push_async_callback(events.close)
-        engines = EngineSet.named(
-            known_engines(),
-            EngineContext(
-                clock=seams.clock,
-                chance=seams.chance,
-                installation_id=installation_id,
-                speed=config.speed,
-            ),
-        )
+        engines = _engines(config, installation_id, seams)
         await engines.open()
         stack.push_async_callback(engines.close)
         hasher = seams.hasher or stack.enter_context(contextlib.closing(LocalPasswords()))
@@ -190,14 +141,23 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             events=events,
             installation_id=installation_id,
         )
-        parts = _services(kit, engines, hasher, image_key, config)
-        desk = Desk(kit, parts.services.sessions, engines.__getitem__)
+        link = AgentLink()
+        services = assemble(
+            kit,
+            link=link,
+            engines=engines.__getitem__,
+            hasher=hasher,
+            signatures=Ed25519Signatures(),
+            images=Images(SimulatedImages(bytes_scale=config.bytes_scale), image_key),
+        )
+        link.attach(services)
+        desk = Desk(kit, services.sessions, engines.__getitem__)
         displays = DisplayGateway(desk=desk, clock=seams.clock)
         console = build_console()
         server = build_web(
-            services=parts.services,
+            services=services,
             config=config,
-            link=parts.link,
+            link=AgentSockets(link),
             displays=displays,
             profiles={name: engine.profiles for name, engine in engines.items()},
             extra_routes=console.routes,
@@ -205,35 +165,14 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
         )
         yield Broker(
             config=config,
-            services=parts.services,
+            services=services,
             store=store,
             events=events,
             engines=engines,
-            link=parts.link,
+            link=link,
             displays=displays,
             web=server,
         )
-
-
-def _lock(data: Path) -> IO[str]:
-    """Held while a broker uses this data directory with SQLite. Raises ConfigError."""
-    path = data / "broker.lock"
-    handle = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.seek(0)
-        owner = handle.read().strip() or "unknown"
-        handle.close()
-        raise ConfigError(
-            f"another broker (process {owner}) uses the data directory; stop it, or set "
-            "TRIVIUM_DATA to another one"
-        ) from error
-    handle.seek(0)
-    handle.truncate()
-    handle.write(f"{os.getpid()}\n")
-    handle.flush()
-    return handle
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -258,6 +197,9 @@ async def serve(
     cannot start (also when the port is taken).
     """
     async with build(config, seams) as broker:
+        if config.database_url.startswith("sqlite"):
+            # the data directory is locked: whoever held a lease is gone
+            await broker.services.shared.inherit()
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(work, name=name) for name, work in _background(broker).items()
@@ -269,6 +211,7 @@ async def serve(
                     task.cancel()
         await broker.displays.flush()
         await broker.services.endpoints.flush()
+        await broker.services.shared.stop()
 
 
 def _background(broker: Broker) -> dict[str, Coroutine[Any, Any, None]]:
@@ -276,6 +219,8 @@ def _background(broker: Broker) -> dict[str, Coroutine[Any, Any, None]]:
     bus = {"bus": broker.events.run()} if isinstance(broker.events, NatsEvents) else {}
     return bus | {
         "claims": services.connect.run(),
+        "copies": services.copies.run(),
+        "sealer": services.audit.run(),
         "delivery": services.delivery.run(),
         "watch": services.watch.run(),
         "overview": services.overviews.run(),

@@ -6,7 +6,9 @@ from typing import Final
 
 CLAIM_BATCH_MAX: Final = 128
 """claims that share one commit"""
-CLAIM_QUEUE_MAX: Final = 4096
+IDENTITY_BATCH_MAX: Final = 128
+"""tokens that are looked up together"""
+CLAIM_QUEUE_MAX: Final = 16_384
 """claims waiting for a commit in one process; past it: server.busy"""
 STORE_CALLS_MAX: Final = 10_000
 """calls of the store waiting or running in one process; past it: server.busy"""
@@ -82,8 +84,12 @@ JOB_S: Final = 120
 JOB_ATTEMPTS_MAX: Final = 5
 JOB_PAUSE_S: Final = 5.0
 """before a failed job is tried again, times the attempt"""
-JOBS_AT_ONCE_MAX: Final = 32
+JOBS_AT_ONCE_MAX: Final = 64
 """engine calls under way in one process"""
+JOBS_PER_HOST_MAX: Final = 16
+"""of them, on one host: one that hangs does not take them all"""
+JOBS_TAKEN_MAX: Final = 128
+"""jobs that one process has taken, those that wait for their host's turn included"""
 RECONCILE_S: Final = 1.0
 """between two looks of the reconciler when nothing hints"""
 RECONCILE_BATCH_MAX: Final = 200
@@ -209,3 +215,97 @@ STORE_PING_S: Final = 2.0
 HEADER_LINE_BYTES_MAX: Final = 8190
 """one line of a request's header"""
 HEADER_LINES_MAX: Final = 64
+RULES_MAX: Final = 500
+"""entitlement rules, and quotas, in one installation"""
+RULE_PARTS_MAX: Final = 200
+"""people, groups, pools, endpoints, networks or windows that one rule or quota names"""
+NOTE_CHARS_MAX: Final = 500
+"""an administrator's note beside a rule"""
+SCHEDULE_ENTRIES_MAX: Final = 50
+"""entries of one pool's schedule"""
+HOLIDAYS_MAX: Final = 500
+CLIENT_SILENT_S: Final = 90
+"""without a call a client that waits in a queue has gone; its long poll takes WAIT_S_MAX"""
+NOTICE_CHARS_MAX: Final = 1000
+"""one message to a person"""
+EXTEND_S_MAX: Final = 8 * 3600
+"""one extension of a session"""
+ACTIVITY_S: Final = 30
+"""between two writes of a session's last activity"""
+SESSION_LOOK_S: Final = 3600
+"""longest time between two looks at a live session, after which a pool's new limits hold for it"""
+SESSION_TRIES_MAX: Final = 8
+"""tries to move one session that others move at the same time; past it: server.busy"""
+NOTICE_AGAIN_S: Final = 600
+"""age of a message up to which it is sent once more to an endpoint that may not have it"""
+PLACE_ANSWER_S: Final = 5.0
+"""a long poll is answered for a new place in the queue only when it has lasted this long"""
+PLACES_FRESH_S: Final = 1.0
+"""age of the places in a pool's queue as they are told; each change moves everybody"""
+SERVED_WINDOW_S: Final = 600.0
+"""how far back it is remembered how fast a queue moves"""
+RESUME_RETRY_S: Final = 2.0
+"""pause told to a client whose desktop is being resumed"""
+PARK_AGAIN_S: Final = 10
+"""before a desktop that is being resumed while its person is away again is suspended anew"""
+DISPLAYS_CHECK_S: Final = 60.0
+"""between two checks that the displays open here are still the sessions' own"""
+LEASE_S: Final = 15
+"""a broker's lease of shared work; renewed at a third of it"""
+LEASE_SKEW_S: Final = 5
+"""clocks of brokers differ by less; a lease is taken over only this long after its end"""
+POWER_S: Final = 600
+"""for a host to go on or off"""
+MIGRATE_S: Final = 300
+"""for one live migration"""
+MIGRATIONS_PER_HOST_MAX: Final = 2
+"""migrations under way from or to one host"""
+SUSPEND_S: Final = 120
+"""for a machine to be suspended, or to report ready after it was resumed"""
+STRAYS_S: Final = 30.0
+"""between two comparisons of the engines' machines with the store"""
+STRAYS_MAX: Final = 100
+"""strays removed in one comparison"""
+DESKTOPS_PER_HOST_MAX: Final = 10_000
+"""desktops of one host that a comparison with its machines reads"""
+AUDIT_SETTLE_S: Final = 60
+"""a request that was not settled by then is sealed as unknown"""
+AUDIT_SEAL_S: Final = 1.0
+"""between two runs of the sealer"""
+AUDIT_SEAL_MAX: Final = 2000
+"""entries sealed in one transaction"""
+AUDIT_DETAILS_BYTES_MAX: Final = 8 * 1024
+"""an entry's details, as JSON; what is past it is cut and said so"""
+DOCUMENT_BYTES_MAX: Final = 256 * 1024
+"""one stored document, as JSON"""
+EXPORT_BATCH: Final = 1000
+"""rows of one part of an export or a backup"""
+GENERATION_STEP: Final = 1_000_000
+"""what a restore adds to generations and fences, so that whatever was given out before loses"""
+PLACEMENT_REASONS_MAX: Final = 10
+"""hosts whose reasons one decision keeps; the others are counted"""
+BEGUN_PER_LOOK_MAX: Final = 500
+"""machines that one look makes or resumes, over all pools"""
+REMOVED_PER_LOOK_MAX: Final = 50
+"""surplus machines that one look suspends or removes for one pool, or takes from one host"""
+SPARE_SETTLE_S: Final = 60
+"""a surplus of running spares lasted this long before some are suspended as second-level spares"""
+POWER_PER_LOOK_MAX: Final = 5
+"""hosts that one look switches on, and off"""
+UNLIKE_PER_LOOK_MAX: Final = 50
+"""desktops of one pool looked at for a change of size in one look"""
+BACKUP_BYTES_MAX: Final = 256 * 2**30
+"""a backup's tables, decompressed"""
+BACKUP_ROW_BYTES_MAX: Final = 1024 * 1024
+"""one row of a backup"""
+BACKUP_CHUNK_BYTES: Final = 256 * 1024
+"""read from a backup at a time, decompressed"""
+BACKUP_MANIFEST_BYTES_MAX: Final = 256 * 1024
+BACKUP_TABLES_MAX: Final = 200
+"""tables in a backup"""
+MOVES_PER_LOOK_MAX: Final = 50
+"""migrations that one look begins, over all hosts"""
+HOSTS_READ_PER_LOOK_MAX: Final = 20
+"""hosts whose desktops one look reads one by one"""
+POWER_RESERVE_MAX: Final = 10
+"""desktops of one pool that must still fit elsewhere before a host goes off"""

@@ -1,13 +1,19 @@
-"""The system's clock, ids and chance: the only file of the broker that may read them."""
+"""The system's clock, ids and chance: the only file of the broker that may read them. And the
+lock that keeps a second broker from a data directory."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import random
 import secrets
 import threading
 import time
+from pathlib import Path
+from typing import IO
 
+from broker.domain.errors import ConfigError
 from broker.domain.model import Instant
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -93,3 +99,28 @@ class SystemChance:
 
     def uniform(self, low: float, high: float) -> float:
         return self._random.uniform(low, high)
+
+
+def lock_data(data: Path) -> IO[str]:
+    """Held, until it is closed, while a broker uses this data directory with SQLite.
+
+    Raises:
+        ConfigError: a broker holds it already.
+    """
+    path = data / "broker.lock"
+    handle = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.seek(0)
+        owner = handle.read().strip() or "unknown"
+        handle.close()
+        raise ConfigError(
+            f"another broker (process {owner}) uses the data directory; stop it, or set "
+            "TRIVIUM_DATA to another one"
+        ) from error
+    handle.seek(0)
+    handle.truncate()
+    handle.write(f"{os.getpid()}\n")
+    handle.flush()
+    return handle

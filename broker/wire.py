@@ -78,12 +78,14 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, tag="proof"):
 
 
 class SessionTraffic(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes since the last heartbeat, both directions added."""
+    """Bytes since the last heartbeat, both directions added. `idle_s`: since the person's last
+    input, None where the endpoint cannot know."""
 
     session_id: str
     control: int = 0
     display: int = 0
     image: int = 0
+    idle_s: float | None = None
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
@@ -138,6 +140,14 @@ class Fresh(msgspec.Struct, frozen=True, kw_only=True, tag="fresh"):
 
     desktop_id: str
     generation: int
+
+
+class Consent(msgspec.Struct, frozen=True, kw_only=True, tag="consent"):
+    """The person's answer to AskConsent."""
+
+    session_id: str
+    wish_id: str
+    granted: bool
 
 
 class Bye(msgspec.Struct, frozen=True, kw_only=True, tag="bye"):
@@ -220,9 +230,31 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, tag="grant"):
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
+    """The session is over here. `moved`: it goes on elsewhere or rests at the server, so nothing
+    is answered; an Ended that comes late would end what the person has by then."""
+
     session_id: str
     generation: int
     reason: str
+    moved: bool = False
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
+    """Show this to the person of the session. The same id again is the same message."""
+
+    session_id: str
+    notice_id: str
+    text: str
+    sender: str = ""
+
+
+class AskConsent(msgspec.Struct, frozen=True, kw_only=True, tag="ask_consent"):
+    """May the session move to `endpoint` (empty: a browser)? No answer in time is a no."""
+
+    session_id: str
+    wish_id: str
+    endpoint: str
+    answer_within_s: float
 
 
 class MakeFresh(msgspec.Struct, frozen=True, kw_only=True, tag="make_fresh"):
@@ -253,14 +285,18 @@ class DisplayRefused(msgspec.Struct, frozen=True, kw_only=True, tag="display_ref
 
 
 FromAgent: TypeAlias = (
-    Hello | Proof | Heartbeat | Redeem | Report | Live | Failed | Ended | Fresh | Bye
+    Hello | Proof | Heartbeat | Redeem | Report | Live | Failed | Ended | Fresh | Consent | Bye
 )
-FromBroker: TypeAlias = Challenge | Welcome | Refused | Pace | Start | Grant | Stop | MakeFresh
+FromBroker: TypeAlias = (
+    Challenge | Welcome | Refused | Pace | Start | Grant | Stop | MakeFresh | Notice | AskConsent
+)
 FromDisplay: TypeAlias = DisplayReady | DisplayRefused
 
+DecodeError = msgspec.DecodeError
+"""what decoding raises (ValidationError is one)"""
 encode = msgspec.json.Encoder().encode
 decode_from_agent = msgspec.json.Decoder(FromAgent).decode
 decode_from_broker = msgspec.json.Decoder(FromBroker).decode
 decode_display_open = msgspec.json.Decoder(DisplayOpen).decode
 decode_from_display = msgspec.json.Decoder(FromDisplay).decode
-"""Encoders and decoders; decoding raises msgspec.DecodeError (ValidationError is one)."""
+"""Encoders and decoders; decoding raises DecodeError."""

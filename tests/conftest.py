@@ -22,7 +22,14 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-HEAVY = ("bench", "console", "load", "real", "contract/test_claim_storm.py")
+HEAVY = (
+    "api/test_backup_and_restore.py",
+    "bench",
+    "console",
+    "contract/test_claim_storm.py",
+    "load",
+    "real",
+)
 """folders and files whose tests start browsers, servers or load of their own"""
 
 _HERE = Path(__file__).parent

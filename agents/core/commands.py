@@ -130,6 +130,27 @@ class StopFetches:
     session_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Show:
+    """A message to the person of the session. `sender` is empty for the broker itself."""
+
+    session_id: str
+    notice_id: str
+    text: str
+    sender: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """May the session move to this endpoint (empty: a browser)? The core answers: as the simulated
+    person does, or no when the time is over."""
+
+    session_id: str
+    wish_id: str
+    endpoint: str
+    within_s: float
+
+
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 
@@ -139,13 +160,27 @@ class Log:
     text: str
 
 
-What: TypeAlias = Literal["up", "down", "retry", "begun", "live", "away", "over", "failed", "fresh"]
+What: TypeAlias = Literal[
+    "up",
+    "down",
+    "retry",
+    "begun",
+    "live",
+    "away",
+    "over",
+    "failed",
+    "fresh",
+    "notice",
+    "granted",
+    "kept",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """For the counters. `up`, `down`, `retry`: the link. `begun`, `live`, `away` (live no more),
-    `over`, `failed` (with its code): a session of `architecture`. `fresh`: a desktop."""
+    `over`, `failed` (with its code): a session of `architecture`. `fresh`: a desktop. `notice`: a
+    message shown. `granted`, `kept`: answers to whether a session may move."""
 
     what: What
     architecture: str = ""
@@ -176,6 +211,8 @@ Command: TypeAlias = (
     | KeepSegment
     | KeepImage
     | StopFetches
+    | Show
+    | Ask
     | Log
     | Note
     | Finish

@@ -7,6 +7,7 @@ two of them. The rules that make every such run end in the same state:
   ignored, a newer one replaces.
 - What is done already is answered at once, and again: Live, Ended, Fresh.
 - A session that is over is begun anew only by another ticket.
+- One that has moved elsewhere is let go without a word: see wire.Stop.
 - Reports made while the link is down are kept, a few, and told first at the next one.
 """
 
@@ -19,11 +20,12 @@ from typing import TypeAlias
 
 from agents import limits
 from agents.chance import Chance
-from agents.core import commands, desktops, events
+from agents.core import commands, desktops, events, person
 from agents.core import session as sessions
 from agents.core.desktops import Desktops
 from agents.core.identity import Identity
 from agents.core.link import Link, Order, State
+from agents.core.person import Person
 from agents.core.session import Session
 from agents.core.timers import Timers
 from agents.core.turn import Turn
@@ -57,6 +59,7 @@ class Endpoint:
         "_memory",
         "_model",
         "_outbox",
+        "_person",
         "_refs",
         "_sessions",
         "chance",
@@ -86,6 +89,7 @@ class Endpoint:
         self._memory: dict[str, _Over] | None = None
         self._desktops: Desktops | None = None
         self._outbox: deque[bytes] | None = None
+        self._person: Person | None = None
         self._refs = 0
         self._drawn = 0
 
@@ -134,6 +138,8 @@ class Endpoint:
             owner, name = key
             if owner == "":
                 self.link.on_timer(turn, name)
+            elif owner == person.OWNER:
+                self._own_person().timer(turn, name, frozenset(self._sessions))
             elif owner.startswith(desktops.OWNER):
                 waiting = self._own_desktops().timer(turn, owner.removeprefix(desktops.OWNER))
                 if waiting is not None:
@@ -168,14 +174,16 @@ class Endpoint:
                 self._stop(turn, order)
             case wire.MakeFresh():
                 self._make_fresh(turn, order)
+            case wire.Notice() | wire.AskConsent():
+                self._say(turn, order)
         if not isinstance(order, wire.MakeFresh):
             concerned = self._sessions.get(order.session_id)
             if concerned is not None:
                 concerned.control += size
 
-    def beat(self, seq: int) -> bytes:
+    def beat(self, seq: int, now: float) -> bytes:
         carried = [session for session in self._sessions.values() if session.carried]
-        taken = tuple(session.take_traffic() for session in carried)
+        taken = tuple(session.take_traffic(session.idle_s(now)) for session in carried)
         data = wire.encode(wire.Heartbeat(seq=seq, sessions=taken))
         for session in carried:
             session.control += len(data) // len(carried)
@@ -210,6 +218,9 @@ class Endpoint:
 
     def pause_s(self) -> float:
         return self._model.pause_s(self.chance.uniform(0.0, 1.0))
+
+    def agrees(self, wish_id: str) -> bool | None:
+        return self._model.agrees(self._key, wish_id)
 
     def failed(self, turn: Turn, session: Session, code: str, detail: str) -> None:
         answer = wire.Failed(
@@ -297,10 +308,29 @@ class Endpoint:
             return
         if self._desktops is not None:
             self._desktops.drop(order.session_id)
-        if mine is not None:
+        if order.moved:
+            # what would be said of it could reach the broker when it is here again
+            if mine is not None:
+                self.forget(turn, mine)
+                turn.do(commands.Note(what="over", architecture=mine.architecture))
+        elif mine is not None:
             self._end(turn, mine)
         else:
             self.tell(turn, wire.Ended(session_id=order.session_id, generation=order.generation))
+
+    def _say(self, turn: Turn, order: wire.Notice | wire.AskConsent) -> None:
+        """For the person of a session that is here; of others nothing is said."""
+        if order.session_id not in self._sessions:
+            return
+        if isinstance(order, wire.Notice):
+            self._own_person().notice(turn, order)
+        else:
+            self._own_person().ask(turn, order)
+
+    def _own_person(self) -> Person:
+        if self._person is None:
+            self._person = Person(self)
+        return self._person
 
     def _make_fresh(self, turn: Turn, order: wire.MakeFresh) -> None:
         there = [one for one in self.sessions if one.order.desktop_id == order.desktop_id]

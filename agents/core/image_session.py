@@ -57,6 +57,12 @@ class ImageSession(Session):
         """All of them are. `size`: bytes that crossed the wire for it."""
         raise NotImplementedError
 
+    def idle_s(self, now: float) -> float | None:
+        """As long as a pause of the simulated person, whose every operation is not played here:
+        at any instant the time since the last one is distributed as the pauses are."""
+        del now
+        return self._host.pause_s() if self.is_live else None
+
     # -------------------------------------------------------------------- grant
 
     def begin(self, turn: Turn) -> None:

@@ -19,7 +19,9 @@ from agents.core.timers import Timers
 from agents.core.turn import Turn
 from broker import wire
 
-Order: TypeAlias = wire.Start | wire.Grant | wire.Stop | wire.MakeFresh
+Order: TypeAlias = (
+    wire.Start | wire.Grant | wire.Stop | wire.MakeFresh | wire.Notice | wire.AskConsent
+)
 
 _CLOSE_NORMAL = 1000
 _CLOSE_PROTOCOL = 1002
@@ -51,7 +53,7 @@ class Host(Protocol):
 
     def order(self, turn: Turn, order: Order, size: int) -> None: ...
 
-    def beat(self, seq: int) -> bytes:
+    def beat(self, seq: int, now: float) -> bytes:
         """The next heartbeat, encoded."""
 
 
@@ -203,7 +205,14 @@ class Link:
                 self._welcome(turn, message)
             case wire.Pace() if self.state is State.UP:
                 self._pace(turn, message.heartbeat_s)
-            case wire.Start() | wire.Grant() | wire.Stop() | wire.MakeFresh() if self.is_up:
+            case (
+                wire.Start()
+                | wire.Grant()
+                | wire.Stop()
+                | wire.MakeFresh()
+                | wire.Notice()
+                | wire.AskConsent()
+            ) if self.is_up:
                 self._host.order(turn, message, len(data))
             case _:
                 name = type(message).__name__
@@ -255,7 +264,7 @@ class Link:
             self._down(turn, None)
             return
         self._seq += 1
-        turn.do(commands.Send(data=self._host.beat(self._seq)))
+        turn.do(commands.Send(data=self._host.beat(self._seq, turn.now)))
         turn.do(commands.Ping())
         self._timers.set("", "heartbeat", turn.now + self._pace_s)
 

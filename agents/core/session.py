@@ -90,10 +90,17 @@ class Session:
         """False while there is nothing of it here but the hope for another ticket."""
         return True
 
-    def take_traffic(self) -> wire.SessionTraffic:
+    def idle_s(self, now: float) -> float | None:
+        """Seconds since the person's last input; None where there is nobody, or it is not known."""
+
+    def take_traffic(self, idle_s: float | None = None) -> wire.SessionTraffic:
         """Bytes since this was last called."""
         taken = wire.SessionTraffic(
-            session_id=self.id, control=self.control, display=self.display, image=self.image
+            session_id=self.id,
+            control=self.control,
+            display=self.display,
+            image=self.image,
+            idle_s=None if idle_s is None else round(idle_s, 1),
         )
         self.control = self.display = self.image = 0
         return taken

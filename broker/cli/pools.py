@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from broker.cli.assignments import assigned, flat
+from broker.cli.explanations import explain, why_options
 from broker.cli.output import Output, clean, json_option, listed, name_of, state
 from broker.cli.remote import Access, Remote, ask, path_of, remote_options
 from broker.domain.model import LogOff
@@ -37,9 +39,13 @@ def list_(access: Access) -> None:
     )
 
 
+_COMING = ("planned", "creating", "starting", "resetting", "resuming")
+_USED = ("assigned", "parking", "parked", "unparking")
+
+
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
     counts = one.get("desktops") or {}
-    coming = sum(counts.get(name, 0) for name in ("planned", "creating", "starting", "resetting"))
+    coming = sum(counts.get(name, 0) for name in _COMING)
     waiting = one.get("waiting") or 0
     return (
         clean(one["name"]) + ("" if one.get("enabled", True) else " [yellow](closed)[/]"),
@@ -47,7 +53,7 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
         clean(one["architecture"]).upper(),
         f"{name_of(one['image'])}@{clean(one['image']['version'])}",
         str(counts.get("ready", 0)),
-        str(counts.get("assigned", 0)),
+        str(sum(counts.get(name, 0) for name in _USED)),
         str(coming),
         f"[yellow]{waiting}[/]" if waiting else "0",
         str(one["size_max"] or ""),
@@ -98,6 +104,14 @@ def show(access: Access, name: str) -> None:
 
 @pool.command()
 @click.argument("name")
+@why_options
+def why(access: Access, name: str, limit: int) -> None:
+    """What was decided about this pool, by name or id, and why; newest first."""
+    explain(access, "pools", name, limit)
+
+
+@pool.command()
+@click.argument("name")
 @click.option("--title", help="New title.")
 @click.option("--spares", "spares_min", type=click.IntRange(0), help="Machines kept ready (VDI).")
 @click.option("--max", "size_max", type=click.IntRange(0), help="The most machines (VDI).")
@@ -121,3 +135,30 @@ def change(access: Access, name: str, groups: tuple[str, ...], **wanted: Any) ->
         return found
 
     _show(ask(access, write))
+
+
+@pool.command()
+@click.argument("name")
+@click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
+@remote_options
+@json_option
+def settings(access: Access, name: str, fields: tuple[str, ...]) -> None:
+    """Show how a pool behaves, or change it: idle_s=1200 after_grace=suspend apart=true.
+
+    Nested fields take dots (guarantee.memory=1), lists are JSON (labels='["gpu"]').
+    """
+    body = assigned(fields)
+
+    async def act(remote: Remote) -> dict[str, Any]:
+        path = path_of("pools", name)
+        found: dict[str, Any] = (
+            await remote.patch(path, {"settings": body}) if body else await remote.get(path)
+        )
+        return found
+
+    found = ask(access, act)
+    output = Output.current()
+    if output.as_json:
+        output.document(found["settings"])
+        return
+    output.fields([(field, clean(text)) for field, text in flat(found["settings"])])

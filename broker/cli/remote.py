@@ -30,6 +30,8 @@ ANSWER_S: Final = 120.0
 """for one whole answer: an import of 8 MiB takes seconds"""
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 """one answer"""
+LINE_BYTES_MAX: Final = 256 * 1024
+"""one line of an answer that is read line by line"""
 BUSY_TRIES_MAX: Final = 20
 """tries of one call while the broker says that it is busy"""
 BUSY_PAUSE_S_MAX: Final = 5.0
@@ -184,6 +186,31 @@ class Remote:
             before, after = after, answer.get("next")
             if after is None or after == before:
                 return
+
+    async def lines(self, path: str, **query: str | int) -> AsyncIterator[bytes]:
+        """The lines of an answer of any length, as they come, each with its end.
+
+        Lines are at most LINE_BYTES_MAX long. Raises CommandError also when it breaks off.
+        """
+        url = f"{self._access.url}/api/v1/{path}"
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=ANSWER_S)
+        try:
+            async with self._session.get(
+                url,
+                params=query or None,
+                allow_redirects=False,
+                timeout=timeout,
+                read_bufsize=LINE_BYTES_MAX,
+            ) as answer:
+                if answer.status >= HTTP_ERROR:
+                    raise self._problem(answer.status, answer.headers, await answer.read())
+                async for line in answer.content:
+                    yield line
+        except TimeoutError as error:
+            raise unreachable(self._access.url, "it does not answer in time") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            reason = "the connection is refused or breaks off"
+            raise unreachable(self._access.url, reason) from error
 
     async def _call(
         self,

@@ -11,7 +11,7 @@ import click
 
 from broker.app import Running
 from broker.app import serve as serve_broker
-from broker.cli import logs
+from broker.cli import collector, logs
 from broker.cli.output import Output, clean, json_option
 from broker.cli.ports import refuse_if_taken
 from broker.cli.settings import setting_options
@@ -45,7 +45,12 @@ async def _serve(config: Config, output: Output) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop, number)
-    await serve_broker(config, stop, ready=lambda running: _tell(running, output))
+
+    def ready(running: Running) -> None:
+        collector.calm()
+        _tell(running, output)
+
+    await serve_broker(config, stop, ready=ready)
     if not output.as_json:
         output.say("stopped")
 

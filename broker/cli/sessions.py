@@ -1,19 +1,23 @@
-"""`trivium session`: who has which desktop, and ending it."""
+"""`trivium session`: who has which desktop and why, telling people things, ending it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from broker.cli.explanations import explain, why_options
 from broker.cli.output import Output, clean, json_option, name_of, state, when
 from broker.cli.remote import Access, Remote, ask, path_of, remote_options
 from broker.domain.model import Architecture, SessionState
+from broker.limits import EXTEND_S_MAX
+
+_MINUTE_S: Final = 60
 
 
 @click.group()
 def session() -> None:
-    """Look at sessions and end them."""
+    """Look at sessions, tell their people something, extend or end them."""
 
 
 @session.command("list")
@@ -90,7 +94,9 @@ def _show(one: dict[str, Any]) -> None:
             ("assigned", when(one.get("assigned_at"))),
             ("live", when(one.get("live_at"))),
             ("ended", when(one.get("ended_at"))),
+            ("ends", when(one.get("ends_at"))),
             ("lease until", when(one.get("lease_until"))),
+            ("last message", _message(one.get("notice"))),
             ("traffic", ", ".join(f"{clean(kind)} {size:,} B" for kind, size in traffic.items())),
         )
     )
@@ -111,6 +117,14 @@ def _show(one: dict[str, Any]) -> None:
         )
 
 
+def _message(notice: dict[str, Any] | None) -> str:
+    if not notice:
+        return ""
+    sender = clean(notice["sender"]) or "the broker"
+    lines = "\n".join(clean(line) for line in notice["text"].splitlines())
+    return f"{lines} [dim]({sender}, {when(notice['at'])})[/]"
+
+
 @session.command()
 @click.argument("session_id")
 @remote_options
@@ -123,6 +137,42 @@ def show(access: Access, session_id: str) -> None:
         return found
 
     _show(ask(access, read))
+
+
+@session.command()
+@click.argument("session_id")
+@why_options
+def why(access: Access, session_id: str, limit: int) -> None:
+    """Why a session has its desktop, waits, or is over; newest first."""
+    explain(access, "sessions", session_id, limit)
+
+
+def _post(access: Access, session_id: str, what: str, body: dict[str, Any] | None = None) -> None:
+    async def write(remote: Remote) -> dict[str, Any]:
+        found: dict[str, Any] = await remote.post(path_of("sessions", session_id, what), body)
+        return found
+
+    _show(ask(access, write))
+
+
+@session.command()
+@click.argument("session_id")
+@click.argument("text")
+@remote_options
+@json_option
+def message(access: Access, session_id: str, text: str) -> None:
+    """Tell a session's person something, at the endpoint or in the browser."""
+    _post(access, session_id, "message", {"text": text})
+
+
+@session.command()
+@click.argument("session_id")
+@click.argument("minutes", type=click.IntRange(1, EXTEND_S_MAX // _MINUTE_S))
+@remote_options
+@json_option
+def extend(access: Access, session_id: str, minutes: int) -> None:
+    """Let a session last longer than its pool's maximum time, by so many minutes."""
+    _post(access, session_id, "extend", {"seconds": minutes * _MINUTE_S})
 
 
 @session.command()
@@ -145,9 +195,4 @@ def end(access: Access, session_id: str) -> None:
 @json_option
 def disconnect(access: Access, session_id: str) -> None:
     """Take the display away and keep the desktop for its person."""
-
-    async def write(remote: Remote) -> dict[str, Any]:
-        found: dict[str, Any] = await remote.post(path_of("sessions", session_id, "disconnect"))
-        return found
-
-    _show(ask(access, write))
+    _post(access, session_id, "disconnect")

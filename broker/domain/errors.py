@@ -136,6 +136,30 @@ class PoolClosedError(TriviumError):
     advice = "Try another pool, or later."
 
 
+class DeniedByRuleError(TriviumError):
+    code = "admission.denied"
+    title = "A rule does not allow this here or now"
+    advice = "Ask an administrator about the rule named in the detail."
+
+
+class OverQuotaError(TriviumError):
+    code = "admission.over_quota"
+    title = "As many sessions as a quota allows are live already"
+    advice = "End a session that you do not need, or ask an administrator about the quota."
+
+
+class SiteClosedError(TriviumError):
+    code = "admission.site_closed"
+    title = "The site takes no new sessions at the moment"
+    advice = "Try again later; desktops that are in use stay in use."
+
+
+class ElsewhereError(TriviumError):
+    code = "session.elsewhere"
+    title = "Your session is in use at another endpoint"
+    advice = "Disconnect or log off there first; this pool's sessions do not move by themselves."
+
+
 class WrongEndpointError(TriviumError):
     code = "admission.wrong_endpoint"
     title = "This endpoint cannot carry a desktop of that pool"
@@ -204,10 +228,40 @@ class EngineError(TriviumError):
     advice = "The broker tries again by itself; see the job for the reason."
 
 
+class StaleGenerationError(EngineError):
+    code = "engine.stale_generation"
+    title = "The machine belongs to a later generation of the desktop"
+    advice = "Nothing to do: a newer decision replaced this one."
+
+
+class UnsupportedError(EngineError):
+    code = "engine.unsupported"
+    title = "The engine cannot do this on that host"
+    advice = "Choose another host, or leave the setting off; the host's page lists what it can do."
+
+
+class BrokenChainError(TriviumError):
+    code = "audit.broken_chain"
+    title = "The audit trail was changed after it was written"
+    advice = "Keep the database as it is, and compare it with an export or a backup from before."
+
+
+class BadBackupError(TriviumError):
+    code = "backup.invalid"
+    title = "This file is not a complete backup that this version can restore"
+    advice = "Check that it was copied whole, and restore with the version named in the detail."
+
+
 class ConfigError(TriviumError):
     code = "config.invalid"
     title = "The configuration is not valid"
     advice = "Correct the named setting; `trivium check-config` shows where each value comes from."
+
+
+class ResumingError(TriviumError):
+    code = "desktop.resuming"
+    title = "The desktop was suspended and is being resumed"
+    advice = "Ask for the session again after the time in Retry-After."
 
 
 class NoHostFitsError(TriviumError):

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from broker.domain.errors import IllegalTransitionError
 from broker.domain.model import DesktopState as D
 from broker.domain.model import EndpointState as E
+from broker.domain.model import HostState as H
 from broker.domain.model import JobState as J
 from broker.domain.model import SessionState as S
 
@@ -34,6 +35,9 @@ class DesktopEvent(StrEnum):
     DEADLINE_PASSED = "deadline_passed"
     ENDPOINT_LOST = "endpoint_lost"
     ENDPOINT_BACK = "endpoint_back"
+    SUSPEND_ASKED = "suspend_asked"
+    SUSPENDED = "suspended"
+    RESUME_ASKED = "resume_asked"
     DELETE_ASKED = "delete_asked"
     DELETED = "deleted"
 
@@ -43,11 +47,26 @@ class SessionEvent(StrEnum):
     REPORTED_LIVE = "reported_live"
     DISCONNECTED = "disconnected"
     RECONNECTED = "reconnected"
+    TAKEN_OVER = "taken_over"
     LEASE_RENEWED = "lease_renewed"
+    NOTED = "noted"
     LOG_OFF = "log_off"
     FINISHED = "finished"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    DEADLINE_PASSED = "deadline_passed"
+
+
+class HostEvent(StrEnum):
+    DRAIN_ASKED = "drain_asked"
+    MAINTENANCE_ASKED = "maintenance_asked"
+    OPENED = "opened"
+    LOST = "lost"
+    BACK = "back"
+    POWER_OFF_ASKED = "power_off_asked"
+    POWERED_OFF = "powered_off"
+    POWER_ON_ASKED = "power_on_asked"
+    POWERED_ON = "powered_on"
     DEADLINE_PASSED = "deadline_passed"
 
 
@@ -124,12 +143,16 @@ class Lifecycle(Generic[State, Event]):
 DESKTOP: Lifecycle[D, DesktopEvent] = Lifecycle(
     noun="desktop",
     first=(D.PLANNED, D.UNAVAILABLE),
-    stable=frozenset({D.READY, D.ASSIGNED, D.UNAVAILABLE, D.FAILED}),
+    stable=frozenset({D.READY, D.ASSIGNED, D.SUSPENDED, D.PARKED, D.UNAVAILABLE, D.FAILED}),
     transient={
         D.PLANNED: D.READY,
         D.CREATING: D.READY,
         D.STARTING: D.READY,
         D.RESETTING: D.READY,
+        D.SUSPENDING: D.SUSPENDED,
+        D.RESUMING: D.READY,
+        D.PARKING: D.PARKED,
+        D.UNPARKING: D.ASSIGNED,
         D.DELETING: D.DELETED,
     },
     terminal=frozenset({D.DELETED}),
@@ -151,6 +174,34 @@ DESKTOP: Lifecycle[D, DesktopEvent] = Lifecycle(
         (D.ASSIGNED, DesktopEvent.RELEASED_KEEP): Rule(D.READY, "kept as its owner left it"),
         (D.ASSIGNED, DesktopEvent.RELEASED_DELETE): Rule(D.DELETING, "used once, then removed"),
         (D.ASSIGNED, DesktopEvent.FAILED): Rule(D.FAILED, "lost under its session"),
+        (D.READY, DesktopEvent.SUSPEND_ASKED): Rule(D.SUSPENDING, "kept as a suspended spare"),
+        (D.SUSPENDING, DesktopEvent.SUSPENDED): Rule(D.SUSPENDED, "the engine suspended it"),
+        (D.SUSPENDING, DesktopEvent.FAILED): Rule(D.FAILED, "it could not be suspended"),
+        (D.SUSPENDING, DesktopEvent.DEADLINE_PASSED): Rule(D.FAILED, "suspending took too long"),
+        (D.SUSPENDED, DesktopEvent.RESUME_ASKED): Rule(D.RESUMING, "it is needed again"),
+        (D.SUSPENDED, DesktopEvent.DELETE_ASKED): Rule(D.DELETING, "it is not wanted any more"),
+        (D.SUSPENDED, DesktopEvent.FAILED): Rule(D.FAILED, "the engine lost it"),
+        (D.RESUMING, DesktopEvent.REPORTED_READY): Rule(D.READY, "its agent reports ready"),
+        (D.RESUMING, DesktopEvent.FAILED): Rule(D.FAILED, "it could not be resumed"),
+        (D.RESUMING, DesktopEvent.DEADLINE_PASSED): Rule(D.FAILED, "resuming took too long"),
+        (D.ASSIGNED, DesktopEvent.SUSPEND_ASKED): Rule(D.PARKING, "its person is away"),
+        (D.PARKING, DesktopEvent.SUSPENDED): Rule(D.PARKED, "the engine suspended it"),
+        (D.PARKING, DesktopEvent.RELEASED_RESET): Rule(D.RESETTING, "made fresh for the next"),
+        (D.PARKING, DesktopEvent.RELEASED_KEEP): Rule(D.SUSPENDING, "kept as its owner left it"),
+        (D.PARKING, DesktopEvent.RELEASED_DELETE): Rule(D.DELETING, "used once, then removed"),
+        (D.PARKING, DesktopEvent.FAILED): Rule(D.FAILED, "it could not be suspended"),
+        (D.PARKING, DesktopEvent.DEADLINE_PASSED): Rule(D.FAILED, "suspending took too long"),
+        (D.PARKED, DesktopEvent.RESUME_ASKED): Rule(D.UNPARKING, "its person is back"),
+        (D.PARKED, DesktopEvent.RELEASED_RESET): Rule(D.RESETTING, "made fresh for the next"),
+        (D.PARKED, DesktopEvent.RELEASED_KEEP): Rule(D.SUSPENDED, "kept as its owner left it"),
+        (D.PARKED, DesktopEvent.RELEASED_DELETE): Rule(D.DELETING, "used once, then removed"),
+        (D.PARKED, DesktopEvent.FAILED): Rule(D.FAILED, "the engine lost it"),
+        (D.UNPARKING, DesktopEvent.REPORTED_READY): Rule(D.ASSIGNED, "its agent reports ready"),
+        (D.UNPARKING, DesktopEvent.RELEASED_RESET): Rule(D.RESETTING, "made fresh for the next"),
+        (D.UNPARKING, DesktopEvent.RELEASED_KEEP): Rule(D.RESUMING, "kept as its owner left it"),
+        (D.UNPARKING, DesktopEvent.RELEASED_DELETE): Rule(D.DELETING, "used once, then removed"),
+        (D.UNPARKING, DesktopEvent.FAILED): Rule(D.FAILED, "it could not be resumed"),
+        (D.UNPARKING, DesktopEvent.DEADLINE_PASSED): Rule(D.FAILED, "resuming took too long"),
         (D.RESETTING, DesktopEvent.REPORTED_READY): Rule(D.READY, "fresh again"),
         (D.RESETTING, DesktopEvent.ENDPOINT_LOST): Rule(D.UNAVAILABLE, "its endpoint went away"),
         (D.RESETTING, DesktopEvent.FAILED): Rule(D.FAILED, "it could not be made fresh"),
@@ -173,18 +224,24 @@ SESSION: Lifecycle[S, SessionEvent] = Lifecycle(
     terminal=frozenset({S.ENDED, S.FAILED, S.CANCELLED}),
     table={
         (S.QUEUED, SessionEvent.CLAIMED): Rule(S.DELIVERING, "a desktop was found"),
+        (S.QUEUED, SessionEvent.NOTED): Rule(S.QUEUED, "something about it was written down"),
         (S.QUEUED, SessionEvent.CANCELLED): Rule(S.CANCELLED, "the person left the queue"),
         (S.QUEUED, SessionEvent.DEADLINE_PASSED): Rule(S.CANCELLED, "waited past the limit"),
         (S.DELIVERING, SessionEvent.REPORTED_LIVE): Rule(S.ACTIVE, "the person has the desktop"),
+        (S.DELIVERING, SessionEvent.TAKEN_OVER): Rule(S.DELIVERING, "moved to another endpoint"),
+        (S.DELIVERING, SessionEvent.NOTED): Rule(S.DELIVERING, "something was written down"),
         (S.DELIVERING, SessionEvent.DISCONNECTED): Rule(S.DISCONNECTED, "its endpoint went away"),
         (S.DELIVERING, SessionEvent.LOG_OFF): Rule(S.ENDING, "asked to end before it was live"),
         (S.DELIVERING, SessionEvent.FAILED): Rule(S.FAILED, "the endpoint could not start it"),
         (S.DELIVERING, SessionEvent.DEADLINE_PASSED): Rule(S.FAILED, "delivery took too long"),
         (S.ACTIVE, SessionEvent.DISCONNECTED): Rule(S.DISCONNECTED, "the endpoint went away"),
+        (S.ACTIVE, SessionEvent.TAKEN_OVER): Rule(S.DELIVERING, "moved to another endpoint"),
+        (S.ACTIVE, SessionEvent.NOTED): Rule(S.ACTIVE, "something about it was written down"),
         (S.ACTIVE, SessionEvent.LEASE_RENEWED): Rule(S.ACTIVE, "its endpoint has a new lease"),
         (S.ACTIVE, SessionEvent.RECONNECTED): Rule(S.DELIVERING, "its endpoint is back"),
         (S.ACTIVE, SessionEvent.LOG_OFF): Rule(S.ENDING, "the person logged off"),
         (S.ACTIVE, SessionEvent.FAILED): Rule(S.FAILED, "its desktop was lost"),
+        (S.DISCONNECTED, SessionEvent.NOTED): Rule(S.DISCONNECTED, "something was written down"),
         (S.DISCONNECTED, SessionEvent.RECONNECTED): Rule(S.DELIVERING, "the person is back"),
         (S.DISCONNECTED, SessionEvent.REPORTED_LIVE): Rule(S.ACTIVE, "its endpoint is back"),
         (S.DISCONNECTED, SessionEvent.LOG_OFF): Rule(S.ENDING, "asked to end"),
@@ -193,6 +250,37 @@ SESSION: Lifecycle[S, SessionEvent] = Lifecycle(
         (S.ENDING, SessionEvent.FINISHED): Rule(S.ENDED, "the desktop is released"),
         (S.ENDING, SessionEvent.DEADLINE_PASSED): Rule(S.ENDED, "released without an answer"),
         (S.ENDING, SessionEvent.FAILED): Rule(S.FAILED, "its desktop was lost"),
+    },
+)
+
+HOST: Lifecycle[H, HostEvent] = Lifecycle(
+    noun="host",
+    first=(H.UP, H.OFF, H.DRAINING, H.MAINTENANCE, H.DOWN),
+    stable=frozenset({H.UP, H.DRAINING, H.MAINTENANCE, H.DOWN, H.OFF}),
+    transient={H.POWERING_ON: H.UP, H.POWERING_OFF: H.OFF},
+    terminal=frozenset(),
+    table={
+        (H.UP, HostEvent.DRAIN_ASKED): Rule(H.DRAINING, "an administrator drains it"),
+        (H.UP, HostEvent.MAINTENANCE_ASKED): Rule(H.MAINTENANCE, "an administrator works on it"),
+        (H.UP, HostEvent.POWER_OFF_ASKED): Rule(H.POWERING_OFF, "it is not needed now"),
+        (H.UP, HostEvent.LOST): Rule(H.DOWN, "it does not answer"),
+        (H.DRAINING, HostEvent.OPENED): Rule(H.UP, "an administrator opened it"),
+        (H.DRAINING, HostEvent.MAINTENANCE_ASKED): Rule(H.MAINTENANCE, "now it is worked on"),
+        (H.DRAINING, HostEvent.LOST): Rule(H.DOWN, "it does not answer"),
+        (H.MAINTENANCE, HostEvent.OPENED): Rule(H.UP, "an administrator opened it"),
+        (H.MAINTENANCE, HostEvent.DRAIN_ASKED): Rule(H.DRAINING, "an administrator drains it"),
+        (H.MAINTENANCE, HostEvent.POWER_OFF_ASKED): Rule(H.POWERING_OFF, "switched off"),
+        (H.DOWN, HostEvent.BACK): Rule(H.UP, "it answers again"),
+        (H.DOWN, HostEvent.OPENED): Rule(H.UP, "an administrator opened it"),
+        (H.DOWN, HostEvent.MAINTENANCE_ASKED): Rule(H.MAINTENANCE, "an administrator works on it"),
+        (H.POWERING_OFF, HostEvent.POWERED_OFF): Rule(H.OFF, "it is off"),
+        (H.POWERING_OFF, HostEvent.BACK): Rule(H.UP, "it could not go off; it answers"),
+        (H.POWERING_OFF, HostEvent.DEADLINE_PASSED): Rule(H.DOWN, "it did not go off in time"),
+        (H.OFF, HostEvent.POWER_ON_ASKED): Rule(H.POWERING_ON, "it is needed"),
+        (H.OFF, HostEvent.OPENED): Rule(H.UP, "an administrator says that it is on"),
+        (H.OFF, HostEvent.MAINTENANCE_ASKED): Rule(H.MAINTENANCE, "an administrator works on it"),
+        (H.POWERING_ON, HostEvent.POWERED_ON): Rule(H.UP, "it answers"),
+        (H.POWERING_ON, HostEvent.DEADLINE_PASSED): Rule(H.DOWN, "it did not come up in time"),
     },
 )
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from broker.domain.settings import HostSettings, PoolSettings
+
 Instant: TypeAlias = int
 """Milliseconds since the Unix epoch, UTC."""
 
@@ -53,12 +55,20 @@ class Role(StrEnum):
 
 
 class DesktopState(StrEnum):
+    """Parked: suspended while a session still has it; suspended: while nobody does."""
+
     PLANNED = "planned"
     CREATING = "creating"
     STARTING = "starting"
     READY = "ready"
     ASSIGNED = "assigned"
     RESETTING = "resetting"
+    SUSPENDING = "suspending"
+    SUSPENDED = "suspended"
+    RESUMING = "resuming"
+    PARKING = "parking"
+    PARKED = "parked"
+    UNPARKING = "unparking"
     UNAVAILABLE = "unavailable"
     FAILED = "failed"
     DELETING = "deleting"
@@ -84,9 +94,16 @@ class EndpointState(StrEnum):
 
 
 class HostState(StrEnum):
+    """Draining and maintenance are an administrator's wish: nothing new comes, and under
+    maintenance idle desktops move or go, too. Down: it does not answer."""
+
     UP = "up"
     DRAINING = "draining"
+    MAINTENANCE = "maintenance"
     DOWN = "down"
+    OFF = "off"
+    POWERING_ON = "powering_on"
+    POWERING_OFF = "powering_off"
 
 
 class JobState(StrEnum):
@@ -103,6 +120,12 @@ class JobVerb(StrEnum):
     CREATE = "create"
     RESET = "reset"
     DESTROY = "destroy"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    MIGRATE = "migrate"
+    RESIZE = "resize"
+    POWER_ON = "power_on"
+    POWER_OFF = "power_off"
 
 
 class CampaignState(StrEnum):
@@ -113,10 +136,13 @@ class CampaignState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a desktop takes, or a host has: virtual CPUs and memory in MiB."""
+    """What a desktop takes at most, or a host has. 0 for disk and network: not counted."""
 
     cpus: float
     memory_mib: int
+    disk_mib: int = 0
+    disk_iops: int = 0
+    network_mbit: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +200,7 @@ class Pool:
     enabled: bool
     group_ids: tuple[str, ...]
     created_at: Instant
+    settings: PoolSettings = field(default_factory=PoolSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +216,16 @@ class Host:
     overcommit_cpu: float
     start_limit: int
     created_at: Instant
+    settings: HostSettings = field(default_factory=HostSettings)
+    deadline_at: Instant | None = None
+    changed_at: Instant = 0
+    note: str = ""
+
+    @property
+    def hardware(self) -> tuple[str, str]:
+        """What a running machine must find again where it moves to: the engine, and the profile
+        without its knobs."""
+        return self.engine, self.profile.partition("?")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +251,8 @@ class Desktop:
     note: str
     created_at: Instant
     changed_at: Instant
+    moving_to: str | None = None
+    """the host that it migrates to; it counts on both until it is there"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +291,25 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Somebody wants to take the session over at another endpoint (None: in a browser)."""
+
+    id: str
+    endpoint_id: str | None
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """A message to the person, from `sender` (a user name, or "" for the broker)."""
+
+    id: str
+    text: str
+    sender: str
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """A person's request for a desktop, from the queue to log-off. Never deleted.
 
@@ -278,6 +336,13 @@ class Session:
     lease_until: Instant | None
     phases: tuple[PhaseReport, ...] = ()
     traffic: Traffic = field(default_factory=Traffic)
+    active_at: Instant | None = None
+    """the person's last input, as far as it was reported; while queued, the client's last call"""
+    ends_at: Instant | None = None
+    """the maximum session time's end, extensions included"""
+    wish: Wish | None = None
+    notice: Notice | None = None
+    """the newest message to the person"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +372,20 @@ class Job:
     error: str
     created_at: Instant
     finished_at: Instant | None
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """MIGRATE: to_host_id. RESIZE: cpus, memory_mib, disk_mib, disk_iops, network_mbit.
+    Work on a host has no desktop: `desktop_id` is empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkLease:
+    """The right to do one kind of shared work until `until`. `fence` goes up whenever the holder
+    changes; what a holder writes names it and is refused once it is not the lease's."""
+
+    name: str
+    holder: str
+    fence: int
+    until: Instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

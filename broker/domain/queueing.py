@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from broker import limits
 from broker.domain.model import Instant
 
 
@@ -37,3 +39,45 @@ def fair_order(waiting: Sequence[Waiting]) -> tuple[str, ...]:
 def places(waiting: Sequence[Waiting]) -> dict[str, int]:
     """Each session's place, 1 being next."""
     return {session_id: place for place, session_id in enumerate(fair_order(waiting), start=1)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supply:
+    """What a pool's queue will be served with, as far as it can be told.
+
+    coming_s: for each machine on its way the seconds that it still needs, at best 0. served_per_s:
+    how many people of this queue were served a second in the recent past.
+    """
+
+    coming_s: tuple[float, ...] = ()
+    served_per_s: float = 0.0
+
+
+WAIT_S_KNOWN: Final = float(limits.QUEUE_S)
+"""longer waits are not foretold: the person is let go before"""
+
+
+def remaining_s(usual_s: float, age_s: float) -> float:
+    """How long a machine still needs that usually takes `usual_s` and was begun `age_s` ago. One
+    that is late counts as needing a tenth of the usual time."""
+    return max(usual_s - age_s, usual_s / 10)
+
+
+def expected_wait_s(place: int, supply: Supply) -> float | None:
+    """Seconds until the person at this place (1 is next) gets a desktop; None if nothing can be
+    said, or the wait is past WAIT_S_KNOWN.
+
+    With k machines on their way, sorted by when they come: the p-th for place p <= k. Behind them
+    (p - k) / rate later, the rate being that of the recent past: in a steady state a queue empties
+    at the rate at which people leave it, whatever the order of service within it (Little's law,
+    L = lambda W). Assumes that the rate stays as it was, and that nobody before gives up.
+    """
+    coming = sorted(supply.coming_s)
+    if place <= len(coming):
+        wait = coming[place - 1]
+    elif supply.served_per_s > 0:
+        first = coming[-1] if coming else 0.0
+        wait = first + (place - len(coming)) / supply.served_per_s
+    else:
+        return None
+    return wait if wait <= WAIT_S_KNOWN else None

@@ -19,13 +19,16 @@ class Permission(StrEnum):
     MANAGE_USERS = "manage-users"
     MANAGE_HOSTS = "manage-hosts"
     RUN_CAMPAIGNS = "run-campaigns"
+    MANAGE_POLICIES = "manage-policies"
+    MANAGE_SITE = "manage-site"
+    READ_AUDIT = "read-audit"
 
 
 _READERS = frozenset({Permission.OWN_SESSIONS, Permission.READ})
 
 GRANTS: Mapping[Role, frozenset[Permission]] = {
     Role.USER: frozenset({Permission.OWN_SESSIONS}),
-    Role.AUDITOR: _READERS,
+    Role.AUDITOR: _READERS | {Permission.READ_AUDIT},
     Role.OPERATOR: _READERS
     | {Permission.MANAGE_SESSIONS, Permission.MANAGE_ENDPOINTS, Permission.RUN_CAMPAIGNS},
     Role.ADMINISTRATOR: frozenset(Permission),

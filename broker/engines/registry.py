@@ -26,15 +26,15 @@ GROUP = "trivium.engines"
 class EngineContext:
     """What an engine may use. `installation_id` tags its machines.
 
-    `speed` and `bytes_scale` are for simulated engines only: time runs `speed` times as fast,
-    and bytes that stand for pixels are divided by `bytes_scale`.
+    `speed` is for simulated engines only: time runs `speed` times as fast. `shared`: other
+    processes may serve the same installation, each with an engine object of its own.
     """
 
     clock: Clock
     chance: Chance
     installation_id: str
     speed: float = 1.0
-    bytes_scale: int = 1
+    shared: bool = False
 
 
 EngineFactory: TypeAlias = Callable[[EngineContext], Engine]

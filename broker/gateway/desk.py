@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
 from broker.architectures import rules_of
 from broker.domain.errors import BadTicketError, EngineError, NotFoundError, TriviumError
 from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP
-from broker.domain.model import Desktop, SessionState, Traffic
+from broker.domain.model import Desktop, Instant, SessionState, Traffic
 from broker.gateway.display import DisplayEnd, DisplayLeave
-from broker.ports import Console, Displays, Engine
+from broker.limits import DISPLAYS_CHECK_S
+from broker.ports import Console, Displays, Engine, Hint
 from broker.services.kit import Kit
 from broker.services.sessions import Sessions
 
 _log = logging.getLogger("trivium.display")
 
-_WITHOUT_DISPLAY = frozenset(SessionState) - {SessionState.DELIVERING, SessionState.ACTIVE}
+_WITH_DISPLAY = frozenset({SessionState.DELIVERING, SessionState.ACTIVE})
+_WITHOUT_DISPLAY = frozenset(SessionState) - _WITH_DISPLAY
 
 
 class Desk:
@@ -28,6 +31,8 @@ class Desk:
         self._engines = engines
 
     async def redeem(self, ticket: str, session_id: str | None) -> DisplayLeave:
+        """Raises ResumingError, too: the desktop is suspended and was asked for now; whoever asks
+        for the session again gets another ticket."""
         session = await self._sessions.redeem_display(ticket, session_id)
         if rules_of(session.architecture).runs_on_endpoint:
             raise BadTicketError(f"a desktop under {session.architecture} has no display here")
@@ -38,10 +43,12 @@ class Desk:
         )
         if desktop is None:
             raise BadTicketError("the session has no desktop any more")
-        return DisplayLeave(session_id=session.id, desktop=desktop)
+        self._sessions.check_runs(session, desktop)
+        return DisplayLeave(session_id=session.id, desktop=desktop, endpoint_id=session.endpoint_id)
 
     async def connect(self, leave: DisplayLeave) -> Console:
-        return await (await self._engine(leave.desktop)).console(leave.desktop)
+        engine = await self._engine(leave.desktop)
+        return await engine.console(leave.desktop, leave.session_id)
 
     async def _engine(self, desktop: Desktop) -> Engine:
         for load in await self._kit.store.directory.host_loads():
@@ -55,13 +62,21 @@ class Desk:
         session = await self._kit.store.sessions.session(leave.session_id)
         if session is None:
             raise NotFoundError(f"there is no session {leave.session_id!r}")
+        if session.endpoint_id != leave.endpoint_id:
+            raise BadTicketError("the session has moved to another place")
         if session.endpoint_id is None:
-            await self._sessions.live(session.id, None, session.generation)
+            live = await self._sessions.live(session.id, None, session.generation)
+            if live is None or live.endpoint_id is not None:
+                raise BadTicketError("the session has moved to another place")
 
     async def closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
         session = await self._kit.store.sessions.session(leave.session_id)
         if session is not None and session.endpoint_id is None and why is not DisplayEnd.KILLED:
             await self._sessions.lost(session, "its display was closed")
+
+    def inputs(self, last_of: Mapping[str, Instant]) -> None:
+        for session_id, at in last_of.items():
+            self._sessions.activity.note(session_id, at)
 
     async def traffic(self, bytes_of: Mapping[str, int]) -> None:
         """Each session for itself: one that cannot be written must not count the others twice."""
@@ -73,25 +88,56 @@ class Desk:
 
 
 async def end_displays(kit: Kit, displays: Displays) -> None:
-    """Kill the display of every session that ends or is taken away, in whichever process."""
+    """End the display of every session that ends, moves or is taken away, in whichever process.
+
+    Hints may be lost without a word, so what is open here is held against the database every
+    DISPLAYS_CHECK_S, too.
+    """
     subscription = kit.events.subscribe("session")
     try:
-        async for hint in subscription:
-            if hint.topic == "missed":
-                await _check_all(kit, displays)
-            elif hint.data.get("state") in _WITHOUT_DISPLAY:
-                displays.kill(str(hint.data["id"]))
+        async with asyncio.TaskGroup() as tasks:
+            check = tasks.create_task(_check_for_ever(kit, displays), name="display check")
+            async for hint in subscription:
+                if hint.topic == "missed":
+                    await _check_all(kit, displays)
+                else:
+                    await _heard(kit, displays, hint)
+            check.cancel()
     finally:
         subscription.close()
 
 
+async def _heard(kit: Kit, displays: Displays, hint: Hint) -> None:
+    session_id = str(hint.data.get("id"))
+    if hint.data.get("state") in _WITHOUT_DISPLAY:
+        displays.kill(session_id)
+    elif "endpoint_id" in hint.data and displays.elsewhere(session_id, hint.data["endpoint_id"]):
+        # the hint may be older than the display: only the database knows
+        await _check(kit, displays, session_id)
+
+
+async def _check_for_ever(kit: Kit, displays: Displays) -> None:
+    while True:
+        await kit.clock.sleep(DISPLAYS_CHECK_S)
+        await _check_all(kit, displays)
+
+
 async def _check_all(kit: Kit, displays: Displays) -> None:
-    """Hints were lost: ask the database about every display that is open here."""
     for session_id in displays.open_sessions():
-        try:
+        await _check(kit, displays, session_id)
+
+
+async def _check(kit: Kit, displays: Displays, session_id: str) -> None:
+    """Ask the database whether the display that is open here still is the session's own."""
+    try:
+        session = await kit.store.sessions.session(session_id)
+        if session is not None and displays.elsewhere(session_id, session.endpoint_id):
+            # read again: this display may have been opened after the answer was on its way
             session = await kit.store.sessions.session(session_id)
-        except TriviumError as error:
-            _log.warning("the display of %s could not be checked: %s", session_id, error.code)
-            continue
-        if session is None or session.state in _WITHOUT_DISPLAY:
-            displays.kill(session_id)
+    except TriviumError as error:
+        _log.warning("the display of %s could not be checked: %s", session_id, error.code)
+        return
+    if session is None or session.state in _WITHOUT_DISPLAY:
+        displays.kill(session_id)
+    elif displays.elsewhere(session_id, session.endpoint_id):
+        displays.kill(session_id, "the session has moved to another place")

@@ -26,7 +26,7 @@ from broker.domain.errors import (
     TriviumError,
     UnavailableError,
 )
-from broker.domain.model import Desktop
+from broker.domain.model import Desktop, Instant
 from broker.limits import (
     DISPLAY_CLOSE_S,
     DISPLAY_INPUT_BYTES_MAX,
@@ -74,10 +74,11 @@ _DETAILS: Mapping[DisplayEnd, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisplayLeave:
-    """What a redeemed ticket opens."""
+    """What a redeemed ticket opens, for which place: an endpoint, or a browser (None)."""
 
     session_id: str
     desktop: Desktop
+    endpoint_id: str | None = None
 
 
 class DisplayDesk(Protocol):
@@ -90,14 +91,17 @@ class DisplayDesk(Protocol):
         """The desktop's console. Raises EngineError."""
 
     async def opened(self, leave: DisplayLeave) -> None:
-        """The display is open: a session without an endpoint is live now. Raises
-        IllegalTransitionError where the session has ended meanwhile; the display closes then."""
+        """The display is open: a session without an endpoint is live now. Raises BadTicketError
+        where the session has ended or moved meanwhile; the display closes then."""
 
     async def closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
         """The session's display is gone. Not called for one that another took over."""
 
     async def traffic(self, bytes_of: Mapping[str, int]) -> None:
         """Bytes relayed since the last call, both directions added, by session id."""
+
+    def inputs(self, last_of: Mapping[str, Instant]) -> None:
+        """When the last input of each session came: what idle time is counted from."""
 
 
 @dataclass(eq=False, slots=True)
@@ -144,6 +148,7 @@ class DisplayGateway:
         self._open: dict[str, _Display] = {}
         self._serving = 0
         self._bytes: dict[str, int] = {}
+        self._inputs: dict[str, Instant] = {}
 
     @property
     def open_count(self) -> int:
@@ -176,6 +181,11 @@ class DisplayGateway:
         display.end(DisplayEnd.KILLED, detail)
         return True
 
+    def elsewhere(self, session_id: str, endpoint_id: str | None) -> bool:
+        """See the Displays port."""
+        display = self._open.get(session_id)
+        return display is not None and display.leave.endpoint_id != endpoint_id
+
     def open_sessions(self) -> tuple[str, ...]:
         """See the Displays port."""
         return tuple(self._open)
@@ -193,7 +203,11 @@ class DisplayGateway:
             await self.flush()
 
     async def flush(self) -> None:
-        """Report the traffic counted so far. What the services refuse is kept for next time."""
+        """Report the traffic counted so far, and the last inputs. Traffic that the services refuse
+        is kept for next time."""
+        inputs, self._inputs = self._inputs, {}
+        if inputs:
+            self._desk.inputs(inputs)
         counted, self._bytes = self._bytes, {}
         if not counted:
             return
@@ -296,6 +310,7 @@ class DisplayGateway:
                 display.end(DisplayEnd.INPUT_TOO_LARGE)
             elif not display.over:
                 self._count(display.leave.session_id, len(data))
+                self._inputs[display.leave.session_id] = self._clock.now()
                 try:
                     async with asyncio.timeout(DISPLAY_SEND_S):
                         await console.send(data)

@@ -8,64 +8,43 @@ control characters, so that nobody writes to the terminal of whoever looks.
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from enum import StrEnum
+from typing import Final, Protocol
 
 from broker.domain.errors import ForbiddenError, TriviumError
 from broker.domain.model import Identity
 from broker.domain.roles import Permission, allows
-from broker.limits import SSH_COMMAND_S, SSH_LINE_CHARS_MAX, SSH_ROWS_MAX
+from broker.gateway.tables import LONG_CELL_CHARS_MAX, plain, table
+from broker.gateway.views import (
+    DecisionView,
+    DesktopView,
+    EndpointView,
+    HostView,
+    PreviewView,
+    SessionView,
+)
+from broker.limits import EXTEND_S_MAX, SSH_COMMAND_S, SSH_LINE_CHARS_MAX, SSH_ROWS_MAX
 from broker.ports import Overview
+
+__all__ = ["Answer", "Subject", "Support", "SupportConsole", "plain"]
 
 _log = logging.getLogger(__name__)
 
 _WIDTH_MIN, _WIDTH_MAX = 60, 240
-_CELL_CHARS_MAX = 200
+_MINUTE_S: Final = 60
+_EXTEND_MIN_MAX: Final = EXTEND_S_MAX // _MINUTE_S
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionView:
-    """One session with names for ids. `desktop` and `endpoint` are "" where there is none;
-    `age` says how long ago it was asked for, in words."""
+class Subject(StrEnum):
+    """What `why` is asked of."""
 
-    id: str
-    username: str
-    pool: str
-    architecture: str
-    state: str
-    desktop: str
-    endpoint: str
-    age: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DesktopView:
-    name: str
-    pool: str
-    state: str
-    place: str
-    """its host or endpoint"""
-    generation: int
-    note: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointView:
-    name: str
-    kind: str
-    state: str
-    location: str
-    seen: str
-    """how long ago it gave a sign of life, in words"""
+    SESSION = "session"
+    DESKTOP = "desktop"
+    POOL = "pool"
+    HOST = "host"
 
 
 class Support(Protocol):
@@ -85,9 +64,33 @@ class Support(Protocol):
     async def end(self, identity: Identity, session_id: str) -> SessionView:
         """Log the session off on the word of `identity`. Raises NotFoundError."""
 
+    async def message(self, identity: Identity, session_id: str, text: str) -> SessionView:
+        """Tell the session's person something.
+
+        Raises NotFoundError; BadRequestError for a text over NOTICE_CHARS_MAX; ConflictError when
+        the session is over.
+        """
+
+    async def extend(self, identity: Identity, session_id: str, seconds: int) -> SessionView:
+        """Let the session last longer than its pool's maximum time.
+
+        Raises NotFoundError; BadRequestError; ConflictError where it has no end to be moved.
+        """
+
+    async def why(
+        self, identity: Identity, subject: Subject, ref: str, limit: int
+    ) -> Sequence[DecisionView]:
+        """The decisions about one thing, newest first; sessions by id, others by name, too.
+        Raises NotFoundError."""
+
+    async def preview(self, user: str) -> PreviewView:
+        """What this person, by user name or id, can do now in each pool. Raises NotFoundError."""
+
     async def desktops(self, text: str, limit: int) -> Sequence[DesktopView]: ...
 
     async def endpoints(self, text: str, limit: int) -> Sequence[EndpointView]: ...
+
+    async def hosts(self, text: str, limit: int) -> Sequence[HostView]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +121,14 @@ class _Command:
     says: str
     permission: Permission
     run: _Handler
-    needs_word: bool = False
+    words: range = range(SSH_LINE_CHARS_MAX)
+    """how many it takes"""
 
 
-def plain(text: str, limit: int = _CELL_CHARS_MAX) -> str:
-    """Printable characters only, cut to `limit`: no controls, no escapes, no direction marks."""
-    shown = (" " if one.isspace() else one for one in text[: 2 * limit])
-    return "".join(one for one in shown if one.isprintable())[:limit]
+_ONE: Final = range(1, 2)
+_AT_LEAST_ONE: Final = range(1, SSH_LINE_CHARS_MAX)
+_AT_LEAST_TWO: Final = range(2, SSH_LINE_CHARS_MAX)
+_WHY: Final = "why [desktop|pool|host] ID"
 
 
 class SupportConsole:
@@ -140,13 +144,23 @@ class SupportConsole:
             "sessions": _Command(usage="sessions [TEXT]", says="live sessions, newest first",
                                  permission=read, run=self._sessions),
             "session": _Command(usage="session ID", says="one session, in full",
-                                permission=read, run=self._session, needs_word=True),
+                                permission=read, run=self._session, words=_ONE),
+            "why": _Command(usage=_WHY, says="what was decided about it, newest first",
+                            permission=read, run=self._why, words=_AT_LEAST_ONE),
+            "message": _Command(usage="message ID TEXT", says="tell a session's person something",
+                                permission=manage, run=self._message, words=_AT_LEAST_TWO),
+            "extend": _Command(usage="extend ID MINUTES", says="let a session last longer",
+                               permission=manage, run=self._extend, words=range(2, 3)),
             "end": _Command(usage="end ID", says="log a session off",
-                            permission=manage, run=self._end, needs_word=True),
+                            permission=manage, run=self._end, words=_ONE),
+            "preview": _Command(usage="preview USER", says="what a person can do now, and why",
+                                permission=read, run=self._preview, words=_ONE),
             "desktops": _Command(usage="desktops [TEXT]", says="desktops by name",
                                  permission=read, run=self._desktops),
             "endpoints": _Command(usage="endpoints [TEXT]", says="endpoints by name",
                                   permission=read, run=self._endpoints),
+            "hosts": _Command(usage="hosts [TEXT]", says="hosts by name, and what is given out",
+                              permission=read, run=self._hosts),
             "whoami": _Command(usage="whoami", says="who you are here",
                                permission=read, run=self._whoami),
             "exit": _Command(usage="exit", says="hang up", permission=read, run=self._exit),
@@ -162,8 +176,8 @@ class SupportConsole:
         command = self._commands.get(name.lower())
         if command is None:
             return Answer(text=f"There is no command {name}; try help.\n", status=2)
-        if command.needs_word and len(rest.split()) != 1:
-            return Answer(text=f"Usage: {command.usage}\n", status=2)
+        if len(rest.split()) not in command.words:
+            return _usage(command.usage)
         return await self._answer(name, self._allowed(identity, command, rest.strip(), width))
 
     async def _answer(self, name: str, work: Awaitable[Answer]) -> Answer:
@@ -235,6 +249,61 @@ class SupportConsole:
         _log.info("%s ended session %s", plain(call.identity.username), plain(call.rest))
         return _one_session(call, ended)
 
+    async def _message(self, call: _Call) -> Answer:
+        session_id, _, text = call.rest.partition(" ")
+        told = await self._support.message(call.identity, session_id, text.strip())
+        _log.info("%s wrote to session %s", plain(call.identity.username), plain(session_id))
+        return _one_session(call, told)
+
+    async def _extend(self, call: _Call) -> Answer:
+        session_id, minutes = call.rest.split()
+        if not (minutes.isascii() and minutes.isdigit() and 1 <= int(minutes) <= _EXTEND_MIN_MAX):
+            return _usage(f"extend ID MINUTES, from 1 to {_EXTEND_MIN_MAX}")
+        seconds = int(minutes) * _MINUTE_S
+        longer = await self._support.extend(call.identity, session_id, seconds)
+        shown = plain(call.identity.username), plain(session_id), seconds
+        _log.info("%s extended session %s by %d s", *shown)
+        return _one_session(call, longer)
+
+    async def _why(self, call: _Call) -> Answer:
+        first, _, rest = call.rest.partition(" ")
+        subject, ref = Subject.SESSION, call.rest
+        if rest and first in {*Subject}:
+            subject, ref = Subject(first), rest.strip()
+        elif rest:
+            return _usage(_WHY)
+        found = await self._support.why(call.identity, subject, ref, SSH_ROWS_MAX)
+        rows = [
+            row
+            for one in found
+            for row in (
+                (one.age, one.text, one.by),
+                *(("", f"· {reason}", "") for reason in one.reasons),
+            )
+        ]
+        head, cut = ("age", "what and why", "by"), "the console has the older ones"
+        return Answer(text=table(call.width, head, rows, chars_max=LONG_CELL_CHARS_MAX, cut=cut))
+
+    async def _preview(self, call: _Call) -> Answer:
+        seen = await self._support.preview(call.rest)
+        rows = [
+            (one.pool, "yes" if one.may else "no", one.now, one.quotas, one.why)
+            for one in seen.pools
+        ]
+        barred = "" if seen.enabled else "The account is disabled: nobody signs in with it.\n"
+        head, cut = ("pool", "may", "now", "quotas", "why"), "the console has the others"
+        text = table(call.width, head, rows, cut=cut)
+        return Answer(text=f"{plain(seen.username)}\n{barred}{text}")
+
+    async def _hosts(self, call: _Call) -> Answer:
+        found = await self._support.hosts(call.rest, SSH_ROWS_MAX)
+        rows = [
+            (one.name, one.state, one.engine, one.cpus, one.memory, one.starting, one.note)
+            for one in found
+        ]
+        head = ("host", "state", "engine", "CPUs", "memory", "starting", "note")
+        return _table(call, head, rows)
+
     async def _desktops(self, call: _Call) -> Answer:
         found = await self._support.desktops(call.rest, SSH_ROWS_MAX)
         rows = [
@@ -254,22 +323,15 @@ def _one_session(call: _Call, one: SessionView) -> Answer:
         ("id", one.id), ("user", one.username), ("pool", one.pool),
         ("architecture", one.architecture), ("state", one.state), ("why", one.why),
         ("desktop", one.desktop), ("endpoint", one.endpoint), ("age", one.age),
+        ("ends", one.ends), ("last message", one.notice),
     ]  # fmt: skip
-    return _table(call, ("session", ""), rows)
+    shown = [row for row in rows if row[1]]
+    return Answer(text=table(call.width, ("session", ""), shown, chars_max=LONG_CELL_CHARS_MAX))
+
+
+def _usage(usage: str) -> Answer:
+    return Answer(text=f"Usage: {usage}\n", status=2)
 
 
 def _table(call: _Call, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Answer:
-    """Columns as wide as their text, ids never broken; no colours, no control codes."""
-    if not rows:
-        return Answer(text="None.\n")
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in head:
-        table.add_column(name, no_wrap=name in {"id", "session"}, overflow="ellipsis")
-    for row in rows[:SSH_ROWS_MAX]:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    out = io.StringIO()
-    Console(file=out, width=call.width, color_system=None, force_terminal=False).print(table)
-    text = "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
-    if len(rows) >= SSH_ROWS_MAX:
-        text += f"Only the first {SSH_ROWS_MAX}; narrow it down.\n"
-    return Answer(text=text)
+    return Answer(text=table(call.width, head, rows))

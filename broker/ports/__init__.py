@@ -4,6 +4,8 @@ Adapters implement these and do not know each other; `broker.app` alone puts the
 port has a contract suite in tests/contract that every implementation passes, fakes included.
 """
 
+from broker.domain.features import Feature
+from broker.ports.directory import DirectoryStore
 from broker.ports.engine import (
     Console,
     Engine,
@@ -12,6 +14,7 @@ from broker.ports.engine import (
     Operation,
 )
 from broker.ports.links import (
+    ConsentOrder,
     DisplayClient,
     Displays,
     EndpointLink,
@@ -19,6 +22,8 @@ from broker.ports.links import (
     FreshOrder,
     Hint,
     Line,
+    NoticeOrder,
+    Order,
     StartOrder,
     StopOrder,
     Subscription,
@@ -33,12 +38,12 @@ from broker.ports.records import (
     PageQuery,
     Release,
     RosterChange,
+    SessionChange,
 )
 from broker.ports.store import (
     CampaignStore,
     CredentialStore,
     DesktopStore,
-    DirectoryStore,
     EndpointStore,
     JobStore,
     SessionStore,
@@ -52,44 +57,63 @@ from broker.ports.system import (
     PasswordHasher,
     Signatures,
 )
+from broker.ports.trail import (
+    AuditStore,
+    BackupStore,
+    Document,
+    DocumentStore,
+    LeaseStore,
+    TableDump,
+)
 
 __all__ = [
+    "AuditStore",
     "AuthToken",
+    "BackupStore",
     "CampaignStore",
     "Chance",
     "ClaimOutcome",
     "ClaimRequest",
     "Clock",
+    "ConsentOrder",
     "Console",
     "CredentialStore",
     "DesktopStore",
     "DirectoryStore",
     "DisplayClient",
     "Displays",
+    "Document",
+    "DocumentStore",
     "EndpointLink",
     "EndpointStore",
     "Engine",
     "Events",
+    "Feature",
     "FreshOrder",
     "Hint",
     "Ids",
     "ImageSource",
     "JobStore",
+    "LeaseStore",
     "Line",
     "Machine",
     "MachineReport",
+    "NoticeOrder",
     "OneUseSecret",
     "Operation",
+    "Order",
     "Overview",
     "Page",
     "PageQuery",
     "PasswordHasher",
     "Release",
     "RosterChange",
+    "SessionChange",
     "SessionStore",
     "Signatures",
     "StartOrder",
     "StopOrder",
     "Store",
     "Subscription",
+    "TableDump",
 ]

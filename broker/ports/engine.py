@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from broker.domain.model import Desktop, Host, Image
+from broker.domain.features import Feature
+from broker.domain.model import Desktop, Host, Image, Resources
+from broker.domain.settings import EQUAL_SHARES, Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What an engine is asked to do. Repeating one id must not do the thing twice."""
+    """What an engine is asked to do. Repeating one id must not do the thing twice.
+
+    The desktop's generation is the fence: an engine that knows the machine in a later
+    generation refuses (StaleGenerationError) whatever the operation asks. `guarantee` and
+    `weights` are the pool's (PoolSettings).
+    """
 
     id: str
     desktop: Desktop
     host: Host
     image: Image
     deadline_s: float
+    guarantee: Share = field(default_factory=Share)
+    weights: Share = EQUAL_SHARES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineReport:
-    """What a machine's agent (or its engine) says: `ready` counts only for its generation."""
+    """What a machine's agent (or its engine) says: `ready` counts only for its generation.
+
+    `operation_id`: what started the machine, or asked about it again; empty where the engine
+    cannot tell. It tells a late report of the boot from the one that a resume waits for, since
+    both are of one generation.
+    """
 
     desktop_id: str
     generation: int
     ready: bool
     detail: str = ""
+    operation_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +52,10 @@ class Machine:
     desktop_id: str
     generation: int
     running: bool
+    host_id: str = ""
+    suspended: bool = False
+    users: tuple[str, ...] = ()
+    """sessions whose data lie on it since it was last made fresh"""
 
 
 class Console(Protocol):
@@ -57,7 +76,13 @@ class Console(Protocol):
 
 class Engine(Protocol):
     """Makes desktops. Every verb is idempotent under the operation's id and may be called again
-    after a restart of the broker; each raises EngineError when it could not be done."""
+    after a restart of the broker; each raises EngineError when it could not be done, and
+    UnsupportedError, at once, for what `features` does not name.
+
+    A verb finds the machine wherever it is: the operation's host is where the store believes it.
+    Where a MachineReport follows, one follows a repeated call, too: who asks again may have
+    missed the first.
+    """
 
     @property
     def name(self) -> str: ...
@@ -81,14 +106,41 @@ class Engine(Protocol):
     async def destroy(self, operation: Operation) -> None:
         """Remove the machine; a machine that does not exist is success."""
 
+    def features(self, host: Host) -> frozenset[Feature]:
+        """What it can do on this host."""
+
+    async def suspend(self, operation: Operation) -> None:
+        """Save the machine's memory and free its host's; returns when it is suspended."""
+
+    async def resume(self, operation: Operation) -> None:
+        """Let a suspended machine run; returns when that is under way. A MachineReport follows."""
+
+    async def migrate(self, operation: Operation, to: Host) -> None:
+        """Move a running machine to another host without stopping it; returns when it is there.
+        A machine that is there already is success."""
+
+    async def resize(self, operation: Operation, to: Resources) -> None:
+        """Change what a running machine may take."""
+
+    async def power(self, operation_id: str, host: Host, *, on: bool, deadline_s: float) -> None:
+        """Switch a host on or off; returns when it answers, or is off. EngineError when machines
+        still run on a host that is to go off."""
+
+    async def discard(self, machine: Machine) -> None:
+        """Remove a machine that nobody should have; one that does not exist is success, one of a
+        later generation is StaleGenerationError."""
+
     async def adopt(self, desktop: Desktop, host: Host) -> None:
         """After a restart: this machine should exist. One that is not ready reports later."""
 
     async def machines(self) -> tuple[Machine, ...]:
-        """Every machine that carries this installation's tag."""
+        """Every machine that carries this installation's tag. EngineError when it cannot tell of
+        all of them: one that is missing from the answer counts as gone. A machine on a host that
+        failed is listed as not running, or not at all."""
 
-    async def console(self, desktop: Desktop) -> Console:
-        """Open the display. Raises EngineError if the machine does not run."""
+    async def console(self, desktop: Desktop, session_id: str = "") -> Console:
+        """Open the display for that session, whose data lie on the machine from then on
+        (Machine.users). Raises EngineError if the machine does not run."""
 
     def reports(self) -> AsyncIterator[MachineReport]:
         """Reports as they come, until `close`."""

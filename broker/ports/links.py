@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from broker.domain.model import Desktop, Image, Pool, Session
+from broker.domain.model import Desktop, Image, Notice, Pool, Session, Wish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +52,15 @@ class StartOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopOrder:
-    """Tell an endpoint to end this session; then, for its own desktop, to make it fresh."""
+    """Tell an endpoint to end this session; then, for its own desktop, to make it fresh.
+
+    `moved`: only its part in it, for the session goes on elsewhere or rests; no answer comes.
+    """
 
     session_id: str
     generation: int
     reason: str
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,26 @@ class FreshOrder:
     generation: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeOrder:
+    """Show this message to the person of the session."""
+
+    session_id: str
+    notice: Notice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentOrder:
+    """Ask the person whether the session may move to another endpoint."""
+
+    session_id: str
+    wish: Wish
+    endpoint_name: str
+
+
+Order: TypeAlias = StartOrder | StopOrder | FreshOrder | NoticeOrder | ConsentOrder
+
+
 class EndpointLink(Protocol):
     """The endpoints connected to this process. Implemented in services/conversation."""
 
@@ -74,7 +98,7 @@ class EndpointLink(Protocol):
 
     def connected_ids(self) -> Sequence[str]: ...
 
-    def send(self, endpoint_id: str, order: StartOrder | StopOrder | FreshOrder) -> bool:
+    def send(self, endpoint_id: str, order: Order) -> bool:
         """Queue an order; False when it is not connected here or its queue is full."""
 
 
@@ -125,6 +149,10 @@ class Displays(Protocol):
 
     def kill(self, session_id: str, detail: str = "") -> bool:
         """End the session's display at once; False when none is open here."""
+
+    def elsewhere(self, session_id: str, endpoint_id: str | None) -> bool:
+        """Whether the session's display is open here for another place than this (None: a
+        browser)."""
 
     def open_sessions(self) -> tuple[str, ...]:
         """The sessions whose displays are open here."""

@@ -15,10 +15,14 @@ from broker.domain.model import (
     Image,
     Instant,
     Job,
+    Notice,
     Pool,
     Session,
     User,
+    Wish,
 )
+from broker.domain.policy.rules import Quota
+from broker.domain.settings import TakeOver
 
 Item = TypeVar("Item")
 
@@ -73,6 +77,15 @@ class ClaimRequest:
     queue_limit: int
     idempotency_key: str | None = None
     request_hash: bytes = b""
+    quotas: tuple[Quota, ...] = ()
+    """those that bind this request; held in the claim's own transaction"""
+    take_over: TakeOver = TakeOver.MOVE
+    wish_id: str = ""
+    wish_until: Instant = 0
+    actor: str = ""
+    """who asks, for the audit entry; the user's id if empty"""
+    request_id: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +99,24 @@ class ClaimOutcome:
       RECONNECTED, deadline `deliver_deadline_at`, `endpoint_id` replaced where the architecture
       lets the person move, i.e. not runs_on_endpoint).
     - `mismatch`: the key was used for a different request. - `queue_full`: no room to wait.
+    - `over_quota` names the quota that is full. - `elsewhere`: the session is live at another
+      endpoint and may not move (TakeOver.REFUSE); `session` is set too.
+
+    An active or delivering session asked for from another endpoint (an architecture that lets
+    the person move; `endpoint_id` differs) is TAKEN_OVER at once (TakeOver.MOVE; `left_endpoint`
+    tells which endpoint must be told to stop), or gets a `wish` (TakeOver.ASK) that the person
+    at the first endpoint answers; one that is pending for the same endpoint stands. A request
+    that is repeated under its idempotency key moves nothing: `elsewhere`. A queued session is
+    served at the endpoint that was asked from last.
+
+    One audit entry `session.connect` (id: `<session id>:claim:<ticket id>`) is stored for each
+    request in the same transaction, with why: which desktop and why that one, which place in
+    the queue and why no desktop, or which limit.
 
     `ticket_stored` says that the request's ticket was stored and may be handed out: whenever
-    the session has a desktop and still holds its place (SESSION_HOLDS_PLACE). `place` is the
-    place in the queue, 1 being next, else None.
+    the session has a desktop, still holds its place (SESSION_HOLDS_PLACE) and is where the
+    request comes from: one that waits for consent, or is `elsewhere`, opens nothing. `place` is
+    the place in the queue, 1 being next, else None.
     """
 
     session: Session | None = None
@@ -99,6 +126,26 @@ class ClaimOutcome:
     ticket_stored: bool = False
     mismatch: bool = False
     queue_full: bool = False
+    over_quota: str = ""
+    elsewhere: bool = False
+    left_endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionChange:
+    """What else changes when a session moves. None leaves a thing as it is.
+
+    `clear_wish` ends the pending take-over. With `move` the session's endpoint becomes `move_to`:
+    None is a browser, or nowhere (the person walked away).
+    """
+
+    ends_at: Instant | None = None
+    active_at: Instant | None = None
+    notice: Notice | None = None
+    wish: Wish | None = None
+    clear_wish: bool = False
+    move: bool = False
+    move_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +154,10 @@ class Release:
 
     `event` is one of RELEASED_RESET, RELEASED_KEEP, RELEASED_DELETE or FAILED. With `fresh` the
     desktop's generation goes up by one. `job`, if given, is stored too (with that generation).
-    A desktop that is not `assigned` any more (it failed under its session) is left as it is, and
-    the job is not stored: nothing keeps a session from ending.
+    A desktop that is not in a session's hands any more (it failed) is left as it is, and the job
+    is not stored: nothing keeps a session from ending. Where the desktop passes on (a parking
+    one that is kept is suspending then) and `deadline_at` is None, it keeps the deadline it has;
+    in a lasting state it has none.
     """
 
     event: DesktopEvent

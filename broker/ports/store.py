@@ -7,31 +7,31 @@ ids come in as arguments.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from broker.domain.audit import AuditEntry
 from broker.domain.lifecycle import DesktopEvent, EndpointEvent, JobEvent, SessionEvent
 from broker.domain.model import (
     Campaign,
     Desktop,
     Endpoint,
     EndpointKind,
-    Group,
-    Host,
     Identity,
-    Image,
     Instant,
     Job,
     PhaseReport,
     Pool,
+    Resources,
     Session,
     SessionState,
     Ticket,
     Traffic,
-    User,
+    WorkLease,
 )
-from broker.domain.placement import HostLoad
+from broker.domain.policy.rules import Quota
 from broker.domain.queueing import Waiting
+from broker.ports.directory import DirectoryStore
 from broker.ports.records import (
     AuthToken,
     ClaimOutcome,
@@ -41,70 +41,9 @@ from broker.ports.records import (
     Page,
     PageQuery,
     Release,
-    RosterChange,
+    SessionChange,
 )
-
-
-class DirectoryStore(Protocol):
-    """People, groups, images, pools, hosts."""
-
-    async def users(self, query: PageQuery) -> Page[User]:
-        """By username. Filters: group_id, role. Text: username or display name."""
-
-    async def user(self, user_id: str) -> User | None: ...
-
-    async def user_by_name(self, username: str) -> User | None:
-        """Usernames are compared as stored (lower case, NFC; the service folds them)."""
-
-    async def password_hash(self, user_id: str) -> str | None: ...
-
-    async def add_user(self, user: User, password_hash: str | None) -> None:
-        """Raises AlreadyExistsError when the username is taken."""
-
-    async def update_user(self, user: User) -> None:
-        """Everything but the password; raises NotFoundError."""
-
-    async def set_passwords(self, hashes: Mapping[str, str]) -> None:
-        """user id -> argon2 hash; unknown ids raise NotFoundError and nothing is changed."""
-
-    async def has_administrator(self) -> bool:
-        """Whether an enabled administrator with a password exists."""
-
-    async def groups(self, query: PageQuery) -> Page[Group]: ...
-
-    async def images(self) -> tuple[Image, ...]:
-        """All, by name then version."""
-
-    async def pools(self) -> tuple[Pool, ...]:
-        """All, by name; there are few (limit: POOLS_MAX)."""
-
-    async def save_pool(self, pool: Pool, *, new: bool) -> None:
-        """Raises AlreadyExistsError (new, name taken) or NotFoundError (not new, unknown)."""
-
-    async def host_loads(self) -> tuple[HostLoad, ...]:
-        """Every host by name, with what its desktops take: all states but deleted and failed.
-
-        `starting` counts planned, creating, starting and resetting ones.
-        """
-
-    async def save_host(self, host: Host, *, new: bool) -> None:
-        """Raises AlreadyExistsError (new, name taken) or NotFoundError (not new, unknown)."""
-
-    async def all_names(self) -> Mapping[str, Mapping[str, str]]:
-        """kind (users, groups, images, hosts, pools, endpoints) -> name -> id, for the roster.
-
-        An image's name is `name@version`.
-        """
-
-    async def names_of(self, kind: str, ids: Collection[str]) -> Mapping[str, str]:
-        """id -> name of those that exist: what lists show instead of ids, in one read.
-
-        `kind`: users (answers user names), people (users' display names), groups, desktops
-        (deleted ones too) or endpoints; another raises ValueError. At most PAGE_LIMIT_MAX ids.
-        """
-
-    async def apply_roster(self, change: RosterChange) -> None:
-        """All or nothing. Passwords, states and keys of existing records stay."""
+from broker.ports.trail import AuditStore, BackupStore, DocumentStore, LeaseStore
 
 
 class CredentialStore(Protocol):
@@ -112,8 +51,11 @@ class CredentialStore(Protocol):
 
     async def add_token(self, token: AuthToken) -> None: ...
 
-    async def identity(self, secret_hash: bytes, now: Instant) -> Identity | None:
-        """Who holds this token: None if unknown, expired, revoked, or the user is disabled."""
+    async def identities(
+        self, secret_hashes: Sequence[bytes], now: Instant
+    ) -> Mapping[bytes, Identity]:
+        """Who holds these tokens, by hash; left out if unknown, expired, revoked, or of a user
+        who is disabled. At most IDENTITY_BATCH_MAX at once (ValueError)."""
 
     async def revoke_token(self, token_id: str) -> None: ...
 
@@ -174,7 +116,7 @@ class SessionStore(Protocol):
         now. Sessions that left the queue meanwhile are passed over.
         """
 
-    async def advance(
+    async def advance(  # noqa: PLR0913 - a move may change that much
         self,
         session_id: str,
         event: SessionEvent,
@@ -183,20 +125,37 @@ class SessionStore(Protocol):
         why: str,
         deadline_at: Instant | None = None,
         generation: int | None = None,
+        revision: int | None = None,
         lease_until: Instant | None = None,
         release: Release | None = None,
-        leave_endpoint: bool = False,
+        change: SessionChange | None = None,
+        actor: str = "broker",
     ) -> Session:
         """Move one session, in one transaction with its desktop.
 
-        Refused (IllegalTransitionError) where the table does not allow it or `generation` is
-        given and is not the session's; NotFoundError if there is none. Sets live_at at the first
-        ACTIVE, ended_at in terminal states, `deadline_at` as given (None clears it), revision+1.
+        Refused (IllegalTransitionError) where the table does not allow it, or where `generation`
+        or `revision` is given and is not the session's; NotFoundError if there is none. Sets
+        live_at at the first ACTIVE, ended_at in terminal states, `deadline_at` as given (None
+        clears it), revision+1.
         `lease_until`, where given, is stored. `release`, where given, is applied to the desktop
         if the new state no longer holds it (SESSION_HOLDS_DESKTOP) and it held one.
-        `leave_endpoint` clears the session's endpoint_id (the person walked away from it).
-        CLAIMED is refused here: a session is claimed together with a desktop.
+        CLAIMED is refused here: a session is claimed together with a desktop. `change` is
+        stored with the move. One audit entry `session.<event>` (id `<session>:<revision>`,
+        outcome DONE, by `actor`) is stored in the same transaction.
         """
+
+    async def active(self, session_ids: Mapping[str, Instant]) -> None:
+        """Write down the persons' last signs of activity (`active_at`; never backwards); no new
+        revision. Unknown ids are ignored."""
+
+    async def queue_lengths(self) -> Mapping[str, int]:
+        """pool id -> how many wait in its queue; pools in which nobody waits are left out."""
+
+    async def abandoned(self, before: Instant, limit: int) -> tuple[Session, ...]:
+        """Queued sessions whose `active_at` (else `requested_at`) is before that, oldest first."""
+
+    async def counts(self, quotas: Sequence[Quota]) -> Mapping[str, int]:
+        """quota id -> live sessions counted, for GROUP and POOL quotas."""
 
     async def note_phases(
         self, session_id: str, phases: Sequence[PhaseReport], traffic: Traffic
@@ -222,9 +181,17 @@ class DesktopStore(Protocol):
         Deleted desktops are left out unless the filter is state=deleted; since names are used
         again, that list goes by id, newest first."""
 
-    async def add(self, desktops: Sequence[Desktop], jobs: Sequence[Job]) -> None:
+    async def add(
+        self,
+        desktops: Sequence[Desktop],
+        jobs: Sequence[Job],
+        *,
+        entries: Sequence[AuditEntry] = (),
+        lease: WorkLease | None = None,
+    ) -> None:
         """New desktops with their first jobs, in one transaction. A name is unique among the
-        desktops that are not deleted: AlreadyExistsError, and nothing is stored."""
+        desktops that are not deleted: AlreadyExistsError, and nothing is stored. ConflictError
+        when `lease` is given and its fence is not current."""
 
     async def names(self, pool_id: str) -> frozenset[str]:
         """Names of the pool's desktops that are not deleted."""
@@ -240,14 +207,51 @@ class DesktopStore(Protocol):
         note: str | None = None,
         fresh: bool = False,
         job: Job | None = None,
+        entry: AuditEntry | None = None,
     ) -> Desktop:
         """Move one desktop in one statement. IllegalTransitionError where the table does not
         allow it or `generation` is given and is not the desktop's; NotFoundError if unknown.
         `fresh` adds one to the generation; `job` is stored in the same transaction, with the
-        generation that the desktop has then."""
+        generation that the desktop has then; so is `entry`, as given."""
 
-    async def counts(self) -> Mapping[tuple[str, str], int]:
-        """(pool_id, state) -> how many, all states but deleted."""
+    async def begin_move(self, desktop_id: str, to_host_id: str, generation: int, job: Job) -> None:
+        """Write down that a ready or assigned desktop migrates (`moving_to`), with its job.
+        IllegalTransitionError when it is in another state, of another generation or moving."""
+
+    async def end_move(
+        self, desktop_id: str, to_host_id: str, generation: int, *, moved: bool
+    ) -> Desktop:
+        """It arrived (its host is `to_host_id` now) or stays. IllegalTransitionError when it is
+        not on its way there or of another generation."""
+
+    async def resized(self, desktop_id: str, generation: int, to: Resources) -> Desktop:
+        """It has these resources now. IllegalTransitionError when of another generation."""
+
+    async def known(self, desktop_ids: Sequence[str]) -> tuple[Desktop, ...]:
+        """Those of these that exist, deleted ones too: to tell strays from ours."""
+
+    async def on_host(self, host_id: str, states: Iterable[str], limit: int) -> tuple[Desktop, ...]:
+        """Desktops in these states on this host, or migrating to it; by name. Never deleted
+        ones."""
+
+    async def of_pool(
+        self,
+        pool_id: str,
+        states: Iterable[str],
+        limit: int,
+        *,
+        unowned: bool = False,
+        unlike: Resources | None = None,
+    ) -> tuple[Desktop, ...]:
+        """Desktops of this pool in these states, longest unchanged first. `unowned`: only those
+        without an owner. `unlike`: only those that have other resources than these."""
+
+    async def awaited(self, limit: int) -> tuple[Desktop, ...]:
+        """Parked desktops whose session is being delivered, and suspended ones whose owner
+        queues for their pool: somebody waits for them to run. Longest unchanged first."""
+
+    async def counts(self, *, owned: bool = False) -> Mapping[tuple[str, str], int]:
+        """(pool_id, state) -> how many, all states but deleted; `owned`: of those with an owner."""
 
     async def by_state(self, states: Iterable[str], limit: int) -> tuple[Desktop, ...]:
         """Desktops in these states, longest unchanged first."""
@@ -319,8 +323,9 @@ class EndpointStore(Protocol):
         reports them fresh, with deadline `fresh_deadline_at`); LOST and RETIRED send ready,
         resetting and failed ones away (ENDPOINT_LOST). CONNECTED and LOST set last_seen_at."""
 
-    async def seen(self, endpoint_ids: Sequence[str], now: Instant) -> None:
-        """These gave a sign of life (one statement)."""
+    async def seen(self, endpoint_ids: Sequence[str], now: Instant) -> tuple[str, ...]:
+        """These gave a sign of life (one statement). Answers those of them that count as
+        offline all the same, in any order."""
 
     async def silent(self, before: Instant, limit: int) -> tuple[Endpoint, ...]:
         """Online endpoints whose last_seen_at is before `before`."""
@@ -353,6 +358,14 @@ class Store(Protocol):
     def endpoints(self) -> EndpointStore: ...
     @property
     def campaigns(self) -> CampaignStore: ...
+    @property
+    def audit(self) -> AuditStore: ...
+    @property
+    def leases(self) -> LeaseStore: ...
+    @property
+    def documents(self) -> DocumentStore: ...
+    @property
+    def backup(self) -> BackupStore: ...
 
     async def open(self) -> None:
         """Connect, migrate if allowed, check. Raises UnavailableError or ConfigError."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from broker import limits
+from broker.domain.audit import Outcome
 from broker.domain.errors import (
     AlreadyExistsError,
     BadCredentialsError,
@@ -24,9 +26,12 @@ from broker.domain.errors import (
 from broker.domain.model import Identity, Instant, Role, User
 from broker.domain.passwords import check_password
 from broker.ports import AuthToken, OneUseSecret, PasswordHasher
-from broker.services.delivery import secret_hash
+from broker.services.decisions import asked, decision
 from broker.services.kit import Kit, name_key
 from broker.services.naming import checked_label, checked_username
+from broker.services.origin import NOWHERE, Origin
+from broker.services.tickets import secret_hash
+from broker.services.together import Together
 
 BRAKES_MAX: Final = 10_000
 """(account, address) pairs remembered; the oldest are forgotten first"""
@@ -56,6 +61,7 @@ class Accounts:
         self._hasher = hasher
         self._brakes: OrderedDict[tuple[str, str], _Brake] = OrderedDict()
         self._known: OrderedDict[bytes, tuple[float, Identity]] = OrderedDict()
+        self._holders = Together(self._look_up, batch_max=limits.IDENTITY_BATCH_MAX)
 
     # ------------------------------------------------------------------ the brake
 
@@ -121,10 +127,46 @@ class Accounts:
         return user
 
     async def sign_in(
-        self, username: str, password: str, address: str, kind: str = "api"
+        self,
+        username: str,
+        password: str,
+        address: str,
+        kind: str = "api",
+        *,
+        request_id: str = "",
     ) -> SignedIn:
-        """A new token for this person. Raises as `check`."""
-        return await self.issue(await self.check(username, password, address), kind)
+        """A new token for this person; written into the audit trail before it is given, as is a
+        wrong password. Raises as `check`.
+
+        A braked try is not written, so that guessing cannot fill the trail.
+        """
+        origin = Origin(source=address, request_id=request_id)
+        try:
+            user = await self.check(username, password, address)
+        except BadCredentialsError:
+            # the name as typed is not kept: it may be a password in the wrong field
+            known = await self._kit.store.directory.user_by_name(name_key(username))
+            why = "refused: wrong password, or the account is disabled"
+            if known is None:
+                why = "refused: nobody has the name that was given"
+            await self._note("user.sign_in", known, why, origin, outcome=Outcome.REFUSED)
+            raise
+        await self._note("user.sign_in", user, "signed in with a password", origin)
+        return await self.issue(user, kind)
+
+    async def _note(
+        self,
+        action: str,
+        user: User | None,
+        why: str,
+        origin: Origin,
+        *,
+        outcome: Outcome = Outcome.DONE,
+    ) -> None:
+        about = {"user_id": user.id} if user is not None else {}
+        actor = user.id if user is not None and outcome is Outcome.DONE else ""
+        entry = decision(self._kit, action, why, about=about, actor=actor, origin=origin)
+        await self._kit.store.audit.append([replace(entry, outcome=outcome)])
 
     async def issue(self, user: User, kind: str, life_s: int = limits.TOKEN_S) -> SignedIn:
         """A token for a user whose identity is established. Only its hash is stored."""
@@ -150,7 +192,7 @@ class Accounts:
         known = self._known.get(hashed)
         if known is not None and now_s - known[0] < IDENTITY_FRESH_S:
             return known[1]
-        identity = await self._kit.store.credentials.identity(hashed, self._kit.clock.now())
+        identity = await self._holders.one(hashed)
         if identity is None:
             self._known.pop(hashed, None)
             raise NotSignedInError("the token is unknown or has ended")
@@ -160,11 +202,24 @@ class Accounts:
             self._known.popitem(last=False)
         return identity
 
+    async def _look_up(self, hashes: Sequence[bytes]) -> Mapping[bytes, Identity]:
+        return await self._kit.store.credentials.identities(hashes, self._kit.clock.now())
+
     def forget_all(self) -> None:
         """Believe no token without asking the store: rights have changed."""
         self._known.clear()
 
-    async def sign_out(self, identity: Identity) -> None:
+    async def sign_out(self, identity: Identity, origin: Origin = NOWHERE) -> None:
+        """End the token; written into the audit trail before."""
+        entry = decision(
+            self._kit,
+            "user.sign_out",
+            "signed out",
+            about={"user_id": identity.user_id},
+            actor=identity.user_id,
+            origin=origin,
+        )
+        await self._kit.store.audit.append([entry])
         await self._kit.store.credentials.revoke_token(identity.token_id)
         self.forget_all()
 
@@ -213,9 +268,15 @@ class Accounts:
         return secret
 
     async def set_up(
-        self, secret: str, username: str, password: str, display_name: str
+        self,
+        secret: str,
+        username: str,
+        password: str,
+        display_name: str,
+        origin: Origin = NOWHERE,
     ) -> SignedIn:
-        """Make the first administrator with a one-time secret, and sign in.
+        """Make the first administrator with a one-time secret, and sign in; written into the
+        audit trail.
 
         Raises:
             SetupClosedError: there is an administrator, or the secret is not valid.
@@ -244,7 +305,16 @@ class Accounts:
             group_ids=(),
             created_at=now,
         )
-        await store.directory.add_user(user, encoded)
+        entry = decision(
+            self._kit,
+            "user.set_up",
+            "the first administrator, by the one-time secret",
+            about={"user_id": user.id},
+            actor=user.id,
+            origin=origin,
+        )
+        async with asked(self._kit, entry):
+            await store.directory.add_user(user, encoded)
         return await self.issue(user, "web")
 
     # ------------------------------------------------------------------ the machine's own

@@ -5,17 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.services.accounts import Accounts
+from broker.services.audit import Audit
+from broker.services.breakers import Breakers
 from broker.services.connect import Connect
+from broker.services.copies import Copies
 from broker.services.delivery import Delivery
 from broker.services.directory import Directory
 from broker.services.endpoints import Endpoints
 from broker.services.engine_work import EngineWork
+from broker.services.explanations import Explanations
+from broker.services.host_power import HostPower
 from broker.services.images import Images
 from broker.services.kit import Kit
 from broker.services.overview import Overviews
+from broker.services.policies import Policies
 from broker.services.pools import Pools
+from broker.services.preview import Previews
+from broker.services.queues import Queues
 from broker.services.reconciler import Reconciler
+from broker.services.rulebook import Rulebook
 from broker.services.sessions import Sessions
+from broker.services.shared_work import SharedWork
+from broker.services.site import Site
 from broker.services.tally import Tally
 from broker.services.watch import SessionWatch
 
@@ -24,15 +35,26 @@ from broker.services.watch import SessionWatch
 class Services:
     kit: Kit
     accounts: Accounts
+    audit: Audit
+    breakers: Breakers
     connect: Connect
+    copies: Copies
     delivery: Delivery
     directory: Directory
     endpoints: Endpoints
     engine_work: EngineWork
+    explanations: Explanations
+    host_power: HostPower
     images: Images
     overviews: Overviews
+    policies: Policies
     pools: Pools
+    previews: Previews
+    queues: Queues
     reconciler: Reconciler
+    rulebook: Rulebook
     sessions: Sessions
+    shared: SharedWork
+    site: Site
     tally: Tally
     watch: SessionWatch

@@ -15,18 +15,27 @@ from broker import limits
 from broker.architectures import rules_of
 from broker.domain.errors import (
     BusyError,
+    ElsewhereError,
     IdempotencyMismatchError,
     NotFoundError,
+    OverQuotaError,
     QueueFullError,
+    TriviumError,
 )
+from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP
 from broker.domain.model import Desktop, Endpoint, Identity, Instant, Pool, Session, SessionState
-from broker.domain.policy.admission import Admission, admit
+from broker.domain.policy.entitlement import Decision
 from broker.domain.queueing import places
 from broker.ports import ClaimOutcome, ClaimRequest
-from broker.services.delivery import Delivery, secret_hash
+from broker.services.delivery import Delivery
 from broker.services.kit import Kit
+from broker.services.origin import NOWHERE, Origin
+from broker.services.parking import Parking
+from broker.services.policies import Policies
 from broker.services.pools import Pools
+from broker.services.queues import Queues
 from broker.services.tally import Tally
+from broker.services.tickets import secret_hash, ticket_for
 
 _QUEUE_FULL_PAUSE_S = 5.0
 
@@ -52,10 +61,22 @@ _Waiting = tuple[ClaimRequest, "asyncio.Future[ClaimOutcome]"]
 
 
 class Connect:
-    def __init__(self, kit: Kit, pools: Pools, delivery: Delivery, tally: Tally) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        pools: Pools,
+        policies: Policies,
+        delivery: Delivery,
+        parking: Parking,
+        queues: Queues,
+        tally: Tally,
+    ) -> None:
         self._kit = kit
         self._pools = pools
+        self._policies = policies
         self._delivery = delivery
+        self._parking = parking
+        self._queues = queues
         self._tally = tally
         self._claims: asyncio.Queue[_Waiting] = asyncio.Queue(limits.CLAIM_QUEUE_MAX)
 
@@ -106,27 +127,32 @@ class Connect:
         pool_ref: str,
         endpoint_ref: str | None = None,
         idempotency_key: str | None = None,
+        origin: Origin = NOWHERE,
     ) -> Connected:
         """Give this person a desktop of this pool, or a place in its queue.
 
+        A session that is live at another endpoint moves here, or its person there is asked first
+        (`session.wish` is set then, and there is no ticket), as the pool's settings say.
+
         Raises:
-            NotFoundError, NotEntitledError, PoolClosedError, WrongEndpointError: not admitted.
+            NotFoundError, NotEntitledError, DeniedByRuleError, PoolClosedError, SiteClosedError,
+            WrongEndpointError: not admitted. OverQuotaError: too many sessions are live.
+            ElsewhereError: the session is live at another endpoint and does not move.
             IdempotencyMismatchError: the key was used for something else.
             QueueFullError, BusyError: no room to wait; `retry_after_s` says when to come back.
         """
         started = self._kit.clock.monotonic()
         pool = await self._pools.find(pool_ref)
         endpoint = await self._endpoint(endpoint_ref)
-        admission = self._admit(identity, pool, endpoint)
-        secret = self._kit.ids.secret()
-        request = self._request(identity, pool, endpoint, admission, secret, idempotency_key)
-        outcome = await self._claim(request)
-        session = self._accepted(outcome, pool)
-        self._kit.events.publish(
-            "session", id=session.id, user_id=session.user_id, state=session.state
+        decision = await self._admit(identity, pool, endpoint, origin)
+        endpoint_id = endpoint.id if endpoint is not None else None
+        ticket = ticket_for(endpoint_id, self._kit.ids.secret())
+        request = self._request(
+            identity, pool, endpoint_id, decision, ticket, idempotency_key, origin
         )
-        if session.state is SessionState.DELIVERING:
-            await self._delivery.owe(session, outcome.desktop)
+        outcome = await self._claim(request)
+        session = await self._accepted(outcome, request)
+        await self._push(outcome, session)
         self._tally.count("connects" if outcome.new else "connects_again", pool.architecture)
         if outcome.place is not None and outcome.new:
             self._tally.count("queued", pool.architecture)
@@ -138,9 +164,28 @@ class Connect:
             endpoint=endpoint,
             new=outcome.new,
             place=outcome.place,
-            ticket=secret if outcome.ticket_stored else None,
+            ticket=ticket if outcome.ticket_stored else None,
             ticket_expires_at=request.ticket_expires_at if outcome.ticket_stored else None,
         )
+
+    async def _push(self, outcome: ClaimOutcome, session: Session) -> None:
+        """Tell everybody whom the claim concerns: the endpoint left, the new one, who is asked."""
+        self._kit.events.publish(
+            "session",
+            id=session.id,
+            user_id=session.user_id,
+            state=session.state,
+            endpoint_id=session.endpoint_id,
+        )
+        if outcome.left_endpoint is not None:
+            self._delivery.leave(outcome.left_endpoint, session)
+        if session.state is SessionState.DELIVERING:
+            if outcome.desktop is not None:
+                # a person who comes back to a suspended desktop waits for it from now on
+                self._parking.awake(outcome.desktop)
+            await self._delivery.owe(session, outcome.desktop)
+        if session.wish is not None:
+            await self._delivery.attend(session)
 
     async def _endpoint(self, ref: str | None) -> Endpoint | None:
         if ref is None:
@@ -153,55 +198,83 @@ class Connect:
             raise NotFoundError(f"there is no endpoint {ref!r}")
         return endpoint
 
-    def _admit(self, identity: Identity, pool: Pool, endpoint: Endpoint | None) -> Admission:
-        admission = admit(
-            group_ids=identity.group_ids,
-            pool=pool,
-            endpoint=endpoint,
-            runs_on_endpoint=rules_of(pool.architecture).runs_on_endpoint,
-        )
-        if admission.refusal is not None:
+    async def _admit(
+        self, identity: Identity, pool: Pool, endpoint: Endpoint | None, origin: Origin
+    ) -> Decision:
+        now = self._kit.clock.now()
+        try:
+            return await self._policies.admit(identity, pool, endpoint, origin, now)
+        except TriviumError:
             self._tally.count("refused", pool.architecture)
-            raise admission.refusal
-        return admission
+            raise
 
     def _request(
         self,
         identity: Identity,
         pool: Pool,
-        endpoint: Endpoint | None,
-        admission: Admission,
-        secret: str,
+        endpoint_id: str | None,
+        decision: Decision,
+        ticket: str,
         idempotency_key: str | None,
+        origin: Origin,
     ) -> ClaimRequest:
         now = self._kit.clock.now()
-        endpoint_id = endpoint.id if endpoint is not None else None
         return ClaimRequest(
             session_id=self._kit.ids.new("ses"),
             user_id=identity.user_id,
-            group_id=admission.group_id,
+            group_id=decision.group_id,
             pool=pool,
             endpoint_id=endpoint_id,
             runs_on_endpoint=rules_of(pool.architecture).runs_on_endpoint,
             ticket_id=self._kit.ids.new("tkt"),
-            ticket_secret_hash=secret_hash(secret),
+            ticket_secret_hash=secret_hash(ticket),
             ticket_expires_at=now + limits.TICKET_S * 1000,
             deliver_deadline_at=now + limits.DELIVER_S * 1000,
             queue_deadline_at=now + limits.QUEUE_S * 1000,
             queue_limit=limits.POOL_QUEUE_MAX,
             idempotency_key=idempotency_key,
             request_hash=hashlib.sha256(f"{pool.id} {endpoint_id}".encode()).digest(),
+            quotas=decision.quotas,
+            take_over=pool.settings.take_over,
+            wish_id=self._kit.ids.new("wsh"),
+            wish_until=now + pool.settings.consent_s * 1000,
+            actor=identity.user_id,
+            request_id=origin.request_id,
+            source=origin.source,
         )
 
-    def _accepted(self, outcome: ClaimOutcome, pool: Pool) -> Session:
+    async def _accepted(self, outcome: ClaimOutcome, request: ClaimRequest) -> Session:
+        pool, session = request.pool, outcome.session
         if outcome.mismatch:
             raise IdempotencyMismatchError
-        if outcome.queue_full or outcome.session is None:
+        if outcome.over_quota:
+            self._tally.count("over_quota", pool.architecture)
+            text = f"the quota “{outcome.over_quota}” leaves no room for one more session"
+            raise OverQuotaError(text, fields={"quota": outcome.over_quota})
+        if outcome.queue_full or session is None:
             self._tally.count("queue_full", pool.architecture)
             text = f"{limits.POOL_QUEUE_MAX} people wait for {pool.name} already"
             pause_s = self._kit.chance.uniform(_QUEUE_FULL_PAUSE_S, 3 * _QUEUE_FULL_PAUSE_S)
             raise QueueFullError(text, retry_after_s=pause_s)
-        return outcome.session
+        if outcome.elsewhere:
+            raise await self._elsewhere(session, "its pool does not let it move")
+        if (
+            request.runs_on_endpoint
+            and request.endpoint_id is not None
+            and session.state in SESSION_HOLDS_DESKTOP
+            and session.endpoint_id != request.endpoint_id
+        ):
+            why = f"a desktop under {session.architecture} runs on its endpoint and cannot move"
+            raise await self._elsewhere(session, why)
+        return session
+
+    async def _elsewhere(self, session: Session, why: str) -> ElsewhereError:
+        where = "a browser"
+        if session.endpoint_id is not None:
+            found = await self._kit.store.endpoints.endpoint(session.endpoint_id)
+            where = found.name if found is not None else session.endpoint_id
+        text = f"your session is in use at {where}; {why}"
+        return ElsewhereError(text, fields={"session_id": session.id, "endpoint": where})
 
     async def serve_queue(self, pool: Pool) -> tuple[Session, ...]:
         """Give ready desktops of this pool to those who wait, in the fair order."""
@@ -218,17 +291,19 @@ class Connect:
             now,
         )
         for session in served:
-            kit.events.publish("session", id=session.id, user_id=session.user_id)
+            kit.events.publish(
+                "session",
+                id=session.id,
+                user_id=session.user_id,
+                state=session.state,
+                endpoint_id=session.endpoint_id,
+            )
             self._tally.took("queue", pool.architecture, (now - session.requested_at) / 1000)
             await self._delivery.owe(session)
         if served:
-            # everybody behind them moved up
-            for one in waiting:
-                kit.events.publish("place", id=one.session_id, pool_id=pool.id)
+            await self._queues.served(pool, len(served))
         return served
 
     async def place(self, session: Session) -> int | None:
         """The session's place in its queue, 1 being next; None if it does not wait."""
-        if session.state is not SessionState.QUEUED:
-            return None
-        return places(await self._kit.store.sessions.waiting(session.pool_id)).get(session.id)
+        return await self._queues.place(session)

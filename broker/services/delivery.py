@@ -1,22 +1,38 @@
-"""Gets orders to endpoints: start this session, stop that one, make your desktop fresh.
+"""Gets orders to endpoints: start this session, stop that one, make your desktop fresh, and what
+people are told or asked.
 
-The database says what is owed (sessions `delivering` or `ending`, desktops `resetting`); an order
-is only the push. An endpoint may be connected to another process: that one hears the hint
-"deliver", and every process also looks by itself, so a lost hint costs SWEEP_S and nothing else.
+The database says what is owed (sessions `delivering` or `ending`, desktops `resetting`, a
+session's newest message and its wish); an order is only the push. An endpoint may be connected to
+another process: that one hears the hint "deliver", and every process also looks by itself, so a
+lost hint costs SWEEP_S and nothing else.
 """
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from collections.abc import Sequence
 from typing import Final
 
 from broker import limits
 from broker.architectures import rules_of
+from broker.domain.errors import TriviumError
 from broker.domain.model import Architecture, Desktop, DesktopState, Session, SessionState, Ticket
-from broker.ports import EndpointLink, FreshOrder, PageQuery, StartOrder, StopOrder
+from broker.ports import (
+    ConsentOrder,
+    EndpointLink,
+    FreshOrder,
+    NoticeOrder,
+    Order,
+    PageQuery,
+    StartOrder,
+    StopOrder,
+)
 from broker.services.kit import Kit
+from broker.services.parking import Parking
 from broker.services.pools import Pools
+from broker.services.tickets import secret_hash, ticket_for
+
+_log = logging.getLogger("trivium.delivery")
 
 SWEEP_S: Final = 5.0
 """between two looks for orders that nobody pushed"""
@@ -24,19 +40,19 @@ PUSHED_MAX: Final = 16
 """orders remembered as pushed for one endpoint; past it all are forgotten (a second push is
 harmless, the agent carries on)"""
 _OWED: Final = (SessionState.DELIVERING, SessionState.ENDING)
-
-
-def secret_hash(secret: str) -> bytes:
-    """How secrets are stored: SHA-256. They have 256 random bits, so no salt is needed."""
-    return hashlib.sha256(secret.encode()).digest()
+_PEOPLE: Final = (SessionState.DELIVERING, SessionState.ACTIVE)
+"""states in which somebody is there to be told or asked"""
 
 
 class Delivery:
-    def __init__(self, kit: Kit, pools: Pools, link: EndpointLink) -> None:
+    def __init__(self, kit: Kit, pools: Pools, link: EndpointLink, parking: Parking) -> None:
         self._kit = kit
         self._pools = pools
         self._link = link
+        self._parking = parking
         self._pushed: dict[str, set[tuple[str, int, str]]] = {}
+        self._resuming: dict[str, str] = {}
+        """desktop -> the endpoint that gets its order once the desktop runs"""
 
     def connected(self, endpoint_id: str) -> bool:
         return self._link.connected(endpoint_id)
@@ -46,16 +62,34 @@ class Delivery:
         self._pushed.pop(endpoint_id, None)
 
     async def run(self) -> None:
-        """Hear "deliver" hints from other processes."""
-        subscription = self._kit.events.subscribe("deliver")
+        """Hear "deliver" hints from other processes, and of desktops that were resumed."""
+        subscription = self._kit.events.subscribe("deliver", "desktop")
         try:
             async for hint in subscription:
-                if hint.topic == "deliver":
+                if hint.topic == "desktop":
+                    endpoint = self._resuming.pop(str(hint.data.get("id")), None)
+                    if endpoint is not None and self._link.connected(endpoint):
+                        await self._heard(endpoint, None)
+                elif hint.topic == "deliver":
                     endpoint_id = str(hint.data.get("endpoint_id"))
                     if self._link.connected(endpoint_id):
-                        await self.refresh([endpoint_id])
+                        await self._heard(endpoint_id, hint.data.get("session_id"))
         finally:
             subscription.close()
+
+    async def _heard(self, endpoint_id: str, session_id: object) -> None:
+        try:
+            if session_id is None:
+                await self.refresh([endpoint_id])
+                return
+            session = await self._kit.store.sessions.session(str(session_id))
+            if session is not None and session.endpoint_id == endpoint_id:
+                await self.attend(session)
+            elif session is not None:
+                self.leave(endpoint_id, session)
+        except TriviumError as error:
+            # the store is away: the next sweep pushes it
+            _log.warning("orders for %s were not pushed: %s", endpoint_id, error.detail)
 
     async def sweep(self) -> None:
         """Push whatever is owed to the endpoints connected here."""
@@ -102,11 +136,66 @@ class Delivery:
         else:
             self._kit.events.publish("deliver", endpoint_id=desktop.endpoint_id)
 
-    def stop(self, endpoint_id: str, session_id: str, generation: int, reason: str) -> None:
-        """Tell an endpoint that carries a session which is over already."""
-        self._link.send(
-            endpoint_id, StopOrder(session_id=session_id, generation=generation, reason=reason)
+    def stop(self, endpoint_id: str, session_id: str, generation: int) -> None:
+        """Tell an endpoint, which is connected here, that a session it carries is over already."""
+        reason = "the session is over"
+        order = StopOrder(session_id=session_id, generation=generation, reason=reason)
+        self._link.send(endpoint_id, order)
+
+    def leave(self, endpoint_id: str, session: Session) -> None:
+        """Tell an endpoint to let go of a session that is not its own any more, wherever it is
+        connected. One that does not hear it is told when it next says what it carries."""
+        if not self._link.connected(endpoint_id):
+            data = {"endpoint_id": endpoint_id, "session_id": session.id}
+            self._kit.events.publish("deliver", **data)
+            return
+        self.order_later(endpoint_id, session.id)
+        order = StopOrder(
+            session_id=session.id, generation=session.generation, reason=session.why, moved=True
         )
+        self._link.send(endpoint_id, order)
+
+    def order_later(self, endpoint_id: str, session_id: str) -> None:
+        """Forget what was pushed to an endpoint for a session: the next look pushes what is owed
+        then."""
+        pushed = self._pushed.get(endpoint_id, set())
+        pushed.difference_update([key for key in pushed if key[0] == session_id])
+
+    async def attend(self, session: Session) -> None:
+        """Push the session's newest message and the wish that its person should answer, once for
+        each connection; the same id again is the same message to the endpoint."""
+        endpoint_id = session.endpoint_id
+        if endpoint_id is None or session.state not in _PEOPLE:
+            return
+        orders = await self._words(session)
+        if orders and not self._link.connected(endpoint_id):
+            data = {"endpoint_id": endpoint_id, "session_id": session.id}
+            self._kit.events.publish("deliver", **data)
+            return
+        pushed = self._remembered(endpoint_id)
+        for word_id, order in orders:
+            key = (session.id, session.generation, word_id)
+            if key not in pushed and self._link.send(endpoint_id, order):
+                pushed.add(key)
+
+    async def _words(self, session: Session) -> list[tuple[str, Order]]:
+        now, words = self._kit.clock.now(), list[tuple[str, Order]]()
+        notice, wish = session.notice, session.wish
+        fresh = notice is not None and now - notice.at < limits.NOTICE_AGAIN_S * 1000
+        if notice is not None and fresh and session.state is SessionState.ACTIVE:
+            words.append((notice.id, NoticeOrder(session_id=session.id, notice=notice)))
+        if wish is not None and wish.until > now:
+            name = await self._endpoint_name(wish.endpoint_id)
+            order = ConsentOrder(session_id=session.id, wish=wish, endpoint_name=name)
+            words.append((wish.id, order))
+        return words
+
+    async def _endpoint_name(self, endpoint_id: str | None) -> str:
+        """The endpoint's name; none for a browser."""
+        if endpoint_id is None:
+            return ""
+        endpoint = await self._kit.store.endpoints.endpoint(endpoint_id)
+        return endpoint.name if endpoint is not None else endpoint_id
 
     def _remembered(self, endpoint_id: str) -> set[tuple[str, int, str]]:
         pushed = self._pushed.setdefault(endpoint_id, set())
@@ -122,7 +211,8 @@ class Delivery:
         endpoint_id = session.endpoint_id
         if endpoint_id is None or session.desktop_id is None:
             return
-        key = (session.id, session.generation, f"{session.state} {session.assigned_at}")
+        # each placement has its own deadline: who comes back to where he was is shown it again
+        key = (session.id, session.generation, f"{session.state} {session.deadline_at}")
         pushed = self._remembered(endpoint_id)
         if key in pushed:
             return
@@ -145,8 +235,12 @@ class Delivery:
         user = await kit.store.directory.user(session.user_id)
         if desktop is None or user is None:
             return None
+        if not self._parking.awake(desktop):
+            if session.endpoint_id is not None:
+                self._resuming[desktop.id] = session.endpoint_id
+            return None
         pool = await self._pools.find(session.pool_id)
-        secret = kit.ids.secret()
+        secret = ticket_for(session.endpoint_id, kit.ids.secret())
         await kit.store.credentials.add_ticket(
             Ticket(
                 id=kit.ids.new("tkt"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from broker import limits
@@ -21,6 +21,8 @@ from broker.domain.model import (
 )
 from broker.domain.names import shown
 from broker.domain.passwords import check_password, password_problem
+from broker.domain.settings import HostSettings, PoolSettings
+from broker.domain.settings_check import host_problems, pool_problems
 from broker.ports import PageQuery
 from broker.services.accounts import LOCAL_USERNAME, Accounts
 from broker.services.kit import Kit, name_key
@@ -199,6 +201,7 @@ class Directory:
         disconnect_grace_s: int,
         lease_s: int,
         groups: Sequence[str],
+        settings: PoolSettings | None = None,
     ) -> Pool:
         """`image` is `name@version`, or `name` for its newest.
 
@@ -221,6 +224,7 @@ class Directory:
             enabled=True,
             group_ids=await self.group_ids(groups),
             created_at=self._kit.clock.now(),
+            settings=settings or PoolSettings(),
         )
         _check_pool(pool)
         await self._kit.store.directory.save_pool(pool, new=True)
@@ -238,7 +242,7 @@ class Directory:
             raise BadRequestError(f"there is no image {ref!r}", fields={"field": "image"})
         return max(found, key=lambda image: image.version).id
 
-    async def change_pool(
+    async def change_pool(  # noqa: PLR0913 - a pool has that many fields
         self,
         ref: str,
         *,
@@ -250,8 +254,13 @@ class Directory:
         disconnect_grace_s: int | None = None,
         lease_s: int | None = None,
         groups: Sequence[str] | None = None,
+        resources: Resources | None = None,
+        settings: Callable[[PoolSettings], PoolSettings] = lambda settings: settings,
     ) -> Pool:
-        """Change what is given. Raises NotFoundError, BadRequestError."""
+        """Change what is given; `settings` makes the new ones of those that are.
+
+        Raises NotFoundError, BadRequestError.
+        """
         if title is not None:
             title = checked_label(title, "title")
         self._pools.forget()
@@ -268,6 +277,8 @@ class Directory:
             ),
             lease_s=lease_s if lease_s is not None else pool.lease_s,
             group_ids=await self.group_ids(groups) if groups is not None else pool.group_ids,
+            resources=resources if resources is not None else pool.resources,
+            settings=settings(pool.settings),
         )
         _check_pool(changed)
         await self._kit.store.directory.save_pool(changed, new=False)
@@ -290,8 +301,9 @@ class Directory:
         capacity: Resources,
         overcommit_cpu: float,
         start_limit: int,
+        settings: HostSettings | None = None,
     ) -> Host:
-        """Raises AlreadyExistsError."""
+        """Raises AlreadyExistsError, BadRequestError."""
         host = Host(
             id=self._kit.ids.new("hst"),
             name=checked_name(name),
@@ -302,27 +314,50 @@ class Directory:
             overcommit_cpu=overcommit_cpu,
             start_limit=start_limit,
             created_at=self._kit.clock.now(),
+            settings=settings or HostSettings(),
         )
+        _check_host(host)
         await self._kit.store.directory.save_host(host, new=True)
         self._kit.events.publish("host", id=host.id)
         self._kit.events.publish("work", host_id=host.id)
         return host
 
-    async def change_host(self, ref: str, *, state: HostState) -> Host:
-        """Drain a host, take it down, or put it back up. Raises NotFoundError."""
+    async def change_host(
+        self,
+        ref: str,
+        *,
+        overcommit_cpu: float | None = None,
+        start_limit: int | None = None,
+        settings: Callable[[HostSettings], HostSettings] = lambda settings: settings,
+    ) -> Host:
+        """Change what is given. Its state is changed by services.site.
+
+        Raises NotFoundError, BadRequestError.
+        """
         loads = await self._kit.store.directory.host_loads()
         host = next((load.host for load in loads if ref in {load.host.id, load.host.name}), None)
         if host is None:
             raise NotFoundError(f"there is no host {ref!r}")
-        changed = replace(host, state=state)
+        changed = replace(
+            host,
+            overcommit_cpu=overcommit_cpu if overcommit_cpu is not None else host.overcommit_cpu,
+            start_limit=start_limit if start_limit is not None else host.start_limit,
+            settings=settings(host.settings),
+        )
+        _check_host(changed)
         await self._kit.store.directory.save_host(changed, new=False)
         self._kit.events.publish("host", id=host.id)
         self._kit.events.publish("work", host_id=host.id)
         return changed
 
 
+def _check_host(host: Host) -> None:
+    """Raises BadRequestError."""
+    for field, text in host_problems(host.settings):
+        raise BadRequestError(text, fields={"field": field})
+
+
 def _check_pool(pool: Pool) -> None:
     """Raises BadRequestError for values that contradict each other."""
-    if pool.spares_min > pool.size_max:
-        text = f"{pool.spares_min} spares do not fit into a pool of {pool.size_max}"
-        raise BadRequestError(text, fields={"field": "spares_min"})
+    for field, text in pool_problems(pool):
+        raise BadRequestError(text, fields={"field": field})

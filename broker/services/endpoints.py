@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,11 +19,14 @@ from broker.domain.errors import (
 from broker.domain.lifecycle import EndpointEvent
 from broker.domain.model import Endpoint, EndpointKind, EndpointState, SessionState
 from broker.ports import OneUseSecret, Signatures
-from broker.services.delivery import Delivery, secret_hash
+from broker.services.decisions import asked, decision
+from broker.services.delivery import Delivery
 from broker.services.kit import Kit
 from broker.services.naming import checked_label, checked_name
+from broker.services.origin import NOWHERE, Origin
 from broker.services.sessions import Sessions
 from broker.services.tally import Tally
+from broker.services.tickets import secret_hash
 
 HEARTBEATS_PER_S_MAX: Final = 200.0
 """heartbeats that one process takes in a second; with more endpoints the pace is stretched"""
@@ -77,8 +81,8 @@ class Endpoints:
         )
         return secrets
 
-    async def enrol(self, token: str, enrolment: Enrolment) -> Endpoint:
-        """Give an endpoint its identity, once per token.
+    async def enrol(self, token: str, enrolment: Enrolment, origin: Origin = NOWHERE) -> Endpoint:
+        """Give an endpoint its identity, once per token; written into the audit trail.
 
         Raises:
             BadRequestError: the key, kind or name is of a wrong form (the token stays good).
@@ -97,15 +101,28 @@ class Endpoints:
         used = await self._kit.store.credentials.use_secret("enrolment", secret_hash(token), now)
         if used is None:
             raise BadEnrolmentError
-        endpoint = await self._kit.store.endpoints.enrol(
-            name=name,
-            kind=kind,
-            location=location,
-            public_key=enrolment.public_key,
-            agent_version=agent_version,
-            new_id=self._kit.ids.new("ept"),
-            now=now,
+        known = await self._kit.store.endpoints.endpoint_by_name(name)
+        new_id = known.id if known is not None else self._kit.ids.new("ept")
+        why = f"{name} showed a one-use token and got its identity"
+        entry = decision(
+            self._kit,
+            "endpoint.enrol",
+            why,
+            about={"endpoint_id": new_id},
+            actor=new_id,
+            details={"kind": kind.value, "agent_version": agent_version},
+            origin=origin,
         )
+        async with asked(self._kit, entry):
+            endpoint = await self._kit.store.endpoints.enrol(
+                name=name,
+                kind=kind,
+                location=location,
+                public_key=enrolment.public_key,
+                agent_version=agent_version,
+                new_id=new_id,
+                now=now,
+            )
         self._kit.events.publish("endpoint", id=endpoint.id)
         return endpoint
 
@@ -170,14 +187,42 @@ class Endpoints:
         self._seen[endpoint_id] = None
 
     async def flush(self) -> None:
-        """Write down who was heard since the last time."""
+        """Write down who was heard since the last time, and what people did at their sessions."""
         seen, self._seen = list(self._seen), {}
         if seen:
-            await self._kit.store.endpoints.seen(seen, self._kit.clock.now())
+            for endpoint_id in await self._kit.store.endpoints.seen(seen, self._kit.clock.now()):
+                if self._delivery.connected(endpoint_id):
+                    await self._not_gone(endpoint_id)
+        await self._sessions.activity.flush()
+
+    async def _not_gone(self, endpoint_id: str) -> None:
+        """It is connected here and counts as offline: another process, where it was connected
+        before, saw that link end later than this one began."""
+        now = self._kit.clock.now()
+        with contextlib.suppress(IllegalTransitionError, NotFoundError):
+            await self._kit.store.endpoints.presence(
+                endpoint_id,
+                EndpointEvent.CONNECTED,
+                now,
+                fresh_deadline_at=now + limits.RESET_S * 1000,
+            )
+        self._kit.events.publish("endpoint", id=endpoint_id, state="online")
+        self._delivery.forget(endpoint_id)
+        await self._sessions.endpoint_back(endpoint_id)
+        await self._delivery.refresh([endpoint_id])
 
     async def gone(self, endpoint_id: str) -> None:
-        """The endpoint's link closed, or it was silent too long."""
+        """The endpoint's link closed, or it was silent too long.
+
+        Its sessions first: an endpoint that counts as offline is looked for no more, so a broker
+        that dies in between must leave it online and silent.
+        """
         self._delivery.forget(endpoint_id)
+        for session in await self._sessions.at_endpoint(endpoint_id):
+            if session.state in {SessionState.ACTIVE, SessionState.DELIVERING}:
+                # one that moved meanwhile must not keep the others from being noticed
+                with contextlib.suppress(IllegalTransitionError):
+                    await self._sessions.lost(session, "its endpoint went away")
         try:
             await self._kit.store.endpoints.presence(
                 endpoint_id, EndpointEvent.LOST, self._kit.clock.now()
@@ -185,9 +230,6 @@ class Endpoints:
         except (IllegalTransitionError, NotFoundError):
             return  # retired, or another process saw it go first
         self._kit.events.publish("endpoint", id=endpoint_id, state="offline")
-        for session in await self._sessions.at_endpoint(endpoint_id):
-            if session.state in {SessionState.ACTIVE, SessionState.DELIVERING}:
-                await self._sessions.lost(session, "its endpoint went away")
 
     async def retire(self, endpoint_id: str) -> Endpoint:
         """Take an endpoint out for good. Raises NotFoundError, IllegalTransitionError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from broker.domain.names import fold_username
@@ -21,3 +22,8 @@ class Kit:
 def name_key(text: str) -> str:
     """A user name as it is stored and compared: trimmed, NFC, lower case."""
     return fold_username(text)
+
+
+def installation_id_of(secret: bytes) -> str:
+    """The name that agents pin and machines are tagged with; told from the stored secret."""
+    return "tri_" + hashlib.sha256(secret).hexdigest()[:24]

@@ -46,6 +46,11 @@ class Tally:
         buckets[place] += 1
         self.latency_sum_s[key] = self.latency_sum_s.get(key, 0.0) + seconds
 
+    def mean_s(self, what: str, architecture: str) -> float | None:
+        """How long it took on average since the start; None if it never happened here."""
+        buckets = self.latency.get((what, architecture))
+        return self.latency_sum_s[what, architecture] / sum(buckets) if buckets else None
+
     def mark(self, now_s: float) -> None:
         """Remember the totals now, so that `per_minute` can look back."""
         self._minutes.append((now_s, Counter(self.totals)))

@@ -7,11 +7,11 @@ choose, and writes what they answer in the same transaction.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from broker.architectures import rules_of
+from broker.domain.audit import AuditEntry
 from broker.domain.lifecycle import (
     DESKTOP,
     SESSION,
@@ -28,158 +28,37 @@ from broker.domain.model import (
     Session,
     SessionState,
     Ticket,
+    Wish,
 )
+from broker.domain.policy.rules import Quota, QuotaScope
 from broker.domain.queueing import Waiting, places
+from broker.domain.settings import TakeOver
 from broker.ports import ClaimOutcome, ClaimRequest
+from broker.store import quotas, reasons
+from broker.store.ready import Ready
+from broker.store.reasons import Reason
+from broker.store.snapshot import Snapshot, UsedKey, bound_to
 
 _ASSIGNED = DESKTOP.advance(DesktopState.READY, DesktopEvent.CLAIMED)
-_WHY_CLAIMED = SESSION.table[SessionState.QUEUED, SessionEvent.CLAIMED].why
-_WHY_BACK = SESSION.table[SessionState.DISCONNECTED, SessionEvent.RECONNECTED].why
-_WHY_QUEUED = "no desktop is ready yet"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsedKey:
-    """An idempotency key and what it led to."""
-
-    user_id: str
-    key: str
-    request_hash: bytes
-    session_id: str
-
-
-class Ready:
-    """Ready desktops that no live session holds, each given once, lowest name first."""
-
-    def __init__(self) -> None:
-        self._at: dict[tuple[str, str], Desktop] = {}
-        self._owned: defaultdict[tuple[str, str], deque[Desktop]] = defaultdict(deque)
-        self._free: defaultdict[str, deque[Desktop]] = defaultdict(deque)
-        self._given: set[str] = set()
-        self.ids: set[str] = set()
-
-    def add(self, desktops: Iterable[Desktop]) -> None:
-        """Take desktops in, those of one pool ordered by name."""
-        for desktop in desktops:
-            self.ids.add(desktop.id)
-            if desktop.endpoint_id is not None:
-                self._at[desktop.pool_id, desktop.endpoint_id] = desktop
-            if desktop.owner_id is not None:
-                self._owned[desktop.pool_id, desktop.owner_id].append(desktop)
-            else:
-                self._free[desktop.pool_id].append(desktop)
-
-    def has_own(self, pool_id: str, user_id: str) -> bool:
-        return bool(self._owned.get((pool_id, user_id)))
-
-    def take(self, pool: Pool, user_id: str, endpoint_id: str | None) -> Desktop | None:
-        """The desktop that fits best, or None. `endpoint_id`: it must be that endpoint's."""
-        if endpoint_id is not None:
-            found = self._at.get((pool.id, endpoint_id))
-            if found is None or found.owner_id not in {None, user_id}:
-                return None
-            return self._give(found)
-        rows = [self._free[pool.id]]
-        if pool.kind is PoolKind.DEDICATED:
-            rows.insert(0, self._owned[pool.id, user_id])
-        for row in rows:
-            while row:
-                found = row.popleft()
-                if found.id not in self._given:
-                    return self._give(found)
-        return None
-
-    def _give(self, desktop: Desktop) -> Desktop | None:
-        if desktop.id in self._given:
-            return None
-        self._given.add(desktop.id)
-        return desktop
-
-
-@dataclass(slots=True, kw_only=True)
-class Snapshot:
-    """What is known before a batch is decided. `decide` keeps it up to date as it goes."""
-
-    keys: dict[tuple[str, str | None], UsedKey] = field(default_factory=dict)
-    """(user, key); a request without a key has None, which is never here"""
-    sessions: dict[str, Session] = field(default_factory=dict)
-    """those that hold a place for a user of the batch, and those that the keys name"""
-    live: dict[tuple[str, str], str] = field(default_factory=dict)
-    """(user, pool) -> the session that holds the place"""
-    waiting: defaultdict[str, list[Waiting]] = field(default_factory=lambda: defaultdict(list))
-    desktops: dict[str, Desktop] = field(default_factory=dict)
-    """those of `sessions`"""
-    ready: Ready = field(default_factory=Ready)
-
-    def add_sessions(self, sessions: Iterable[Session]) -> None:
-        for session in sessions:
-            self.sessions[session.id] = session
-            if session.state in SESSION_HOLDS_PLACE:
-                self.live[session.user_id, session.pool_id] = session.id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wants:
-    """The ready desktops that a batch may use."""
-
-    at: frozenset[tuple[str, str]]
-    """(pool, endpoint)"""
-    own: frozenset[tuple[str, str]]
-    """(pool, user), of dedicated pools"""
-    free: Mapping[str, tuple[str, ...]]
-    """pool -> the users who take any of its unowned desktops, once for each desktop"""
 
 
 @dataclass(slots=True, kw_only=True)
 class Decision:
-    """What a batch comes to. Records stand here as they shall be stored."""
+    """What a batch comes to. Records stand here as they shall be stored, `new` ones first."""
 
     outcomes: list[ClaimOutcome] = field(default_factory=list)
+    entries: list[AuditEntry] = field(default_factory=list)
     new: list[Session] = field(default_factory=list)
-    reconnected: list[Session] = field(default_factory=list)
+    moved: list[Session] = field(default_factory=list)
+    """reconnected, taken over, or wished for"""
+    waiting: list[Session] = field(default_factory=list)
+    """queued before; their clients called again"""
     claimed: list[Desktop] = field(default_factory=list)
     tickets: list[Ticket] = field(default_factory=list)
     keys: list[UsedKey] = field(default_factory=list)
 
 
-def _bound_to(request: ClaimRequest) -> str | None:
-    return request.endpoint_id if request.runs_on_endpoint else None
-
-
-def wants(requests: Sequence[ClaimRequest], snapshot: Snapshot) -> Wants:
-    """Which ready desktops `decide` may ask for, given the same requests and snapshot."""
-    at: set[tuple[str, str]] = set()
-    own: set[tuple[str, str]] = set()
-    free: defaultdict[str, list[str]] = defaultdict(list)
-    seen: set[tuple[str, str]] = set()
-    for request in requests:
-        place = (request.user_id, request.pool.id)
-        key = (request.user_id, request.idempotency_key)
-        if place in seen or place in snapshot.live or key in snapshot.keys:
-            continue
-        seen.add(place)
-        bound = _bound_to(request)
-        if bound is not None:
-            at.add((request.pool.id, bound))
-        elif not snapshot.waiting.get(request.pool.id):
-            free[request.pool.id].append(request.user_id)
-            if request.pool.kind is PoolKind.DEDICATED:
-                own.add((request.pool.id, request.user_id))
-    return Wants(
-        at=frozenset(at),
-        own=frozenset(own),
-        free={pool_id: tuple(users) for pool_id, users in free.items()},
-    )
-
-
-def unowned_needed(wanted: Wants, ready: Ready) -> Counter[str]:
-    """Pool -> how many unowned desktops to fetch, once the users' own ones are in `ready`."""
-    return Counter(
-        pool_id
-        for pool_id, users in wanted.free.items()
-        for user_id in users
-        if not ready.has_own(pool_id, user_id)
-    )
+_Answer = tuple[ClaimOutcome, Reason]
 
 
 def claimed_desktop(desktop: Desktop, pool: Pool, user_id: str, now: Instant) -> Desktop:
@@ -194,66 +73,227 @@ def claimed_desktop(desktop: Desktop, pool: Pool, user_id: str, now: Instant) ->
     )
 
 
-def _outcome(
-    request: ClaimRequest, snapshot: Snapshot, now: Instant, out: Decision
-) -> ClaimOutcome:
+def _answer(request: ClaimRequest, snapshot: Snapshot, now: Instant, out: Decision) -> _Answer:
     used = snapshot.keys.get((request.user_id, request.idempotency_key))
     if used is not None and used.request_hash != request.request_hash:
-        return ClaimOutcome(mismatch=True)
+        return ClaimOutcome(mismatch=True), reasons.MISMATCH
     session_id = (
         used.session_id
         if used is not None
         else snapshot.live.get((request.user_id, request.pool.id))
     )
-    if session_id is not None:
-        return _again(request, snapshot, snapshot.sessions[session_id], out)
-    return _new(request, snapshot, now, out)
+    if session_id is None:
+        return _new(request, snapshot, now, out)
+    session = snapshot.sessions[session_id]
+    return _again(request, snapshot, session, now, out, repeated=used is not None)
 
 
 def _again(
-    request: ClaimRequest, snapshot: Snapshot, session: Session, out: Decision
-) -> ClaimOutcome:
+    request: ClaimRequest,
+    snapshot: Snapshot,
+    session: Session,
+    now: Instant,
+    out: Decision,
+    *,
+    repeated: bool,
+) -> _Answer:
+    """The person has this session. `repeated`: the very request that led to it came again."""
     desktop = snapshot.desktops.get(session.desktop_id or "")
+    if session.state not in SESSION_HOLDS_PLACE:
+        return ClaimOutcome(session=session), reasons.live_already(session, None)
+    if session.state is SessionState.QUEUED:
+        return _still_waiting(request, snapshot, session, now, out, repeated=repeated)
     if session.state is SessionState.DISCONNECTED:
-        on_endpoint = desktop.endpoint_id if desktop is not None else None
+        return _back(request, snapshot, session, desktop, out)
+    roams = not request.runs_on_endpoint and request.endpoint_id != session.endpoint_id
+    if roams and repeated:
+        return _elsewhere(session, desktop, reasons.REPEATED)
+    if roams:
+        return _roam(request, snapshot, session, desktop, now, out)
+    outcome = ClaimOutcome(session=session, desktop=desktop, ticket_stored=desktop is not None)
+    return outcome, reasons.live_already(session, desktop)
+
+
+def _still_waiting(
+    request: ClaimRequest,
+    snapshot: Snapshot,
+    session: Session,
+    now: Instant,
+    out: Decision,
+    *,
+    repeated: bool,
+) -> _Answer:
+    """The client called again; who came to another endpoint meanwhile is served there."""
+    bound = request.runs_on_endpoint
+    comes_from = session.endpoint_id if bound or repeated else request.endpoint_id
+    session = replace(
+        session,
+        active_at=now if session.active_at is None else max(now, session.active_at),
+        endpoint_id=comes_from,
+        revision=session.revision + (comes_from != session.endpoint_id),
+    )
+    out.waiting.append(session)
+    snapshot.sessions[session.id] = session
+    cause = reasons.waits(request.pool, bound=bound and comes_from is not None, others=False)
+    return ClaimOutcome(session=session), cause
+
+
+def _back(
+    request: ClaimRequest,
+    snapshot: Snapshot,
+    session: Session,
+    desktop: Desktop | None,
+    out: Decision,
+) -> _Answer:
+    reason = reasons.back(desktop)
+    on_endpoint = desktop.endpoint_id if desktop is not None else None
+    session = _moved(
+        request,
+        session,
+        SessionEvent.RECONNECTED,
+        reason,
+        endpoint_id=on_endpoint if request.runs_on_endpoint else request.endpoint_id,
+    )
+    out.moved.append(session)
+    snapshot.sessions[session.id] = session
+    outcome = ClaimOutcome(session=session, desktop=desktop, ticket_stored=desktop is not None)
+    return outcome, reason
+
+
+def _moved(
+    request: ClaimRequest,
+    session: Session,
+    event: SessionEvent,
+    reason: Reason,
+    *,
+    endpoint_id: str | None,
+) -> Session:
+    """Delivered anew at this endpoint; whatever move was asked for before is settled by it."""
+    return replace(
+        session,
+        state=SESSION.advance(session.state, event),
+        endpoint_id=endpoint_id,
+        deadline_at=request.deliver_deadline_at,
+        revision=session.revision + 1,
+        why=reason.told,
+        wish=None,
+    )
+
+
+def _elsewhere(session: Session, desktop: Desktop | None, reason: Reason) -> _Answer:
+    return ClaimOutcome(session=session, desktop=desktop, elsewhere=True), reason
+
+
+def _roam(
+    request: ClaimRequest,
+    snapshot: Snapshot,
+    session: Session,
+    desktop: Desktop | None,
+    now: Instant,
+    out: Decision,
+) -> _Answer:
+    """The session is live at one endpoint and its person asks from another."""
+    match request.take_over:
+        case TakeOver.REFUSE:
+            return _elsewhere(session, desktop, reasons.STAYS)
+        case TakeOver.ASK:
+            return _ask(request, snapshot, session, desktop, now, out)
+        case TakeOver.MOVE:
+            reason, left = reasons.moves(desktop), session.endpoint_id
+            session = _moved(
+                request,
+                session,
+                SessionEvent.TAKEN_OVER,
+                reason,
+                endpoint_id=request.endpoint_id,
+            )
+            out.moved.append(session)
+            snapshot.sessions[session.id] = session
+            outcome = ClaimOutcome(
+                session=session,
+                desktop=desktop,
+                ticket_stored=desktop is not None,
+                left_endpoint=left,
+            )
+            return outcome, reason
+
+
+def _ask(
+    request: ClaimRequest,
+    snapshot: Snapshot,
+    session: Session,
+    desktop: Desktop | None,
+    now: Instant,
+    out: Decision,
+) -> _Answer:
+    """Keep the wish for the person at the first endpoint to answer; a pending one stands."""
+    pending = session.wish
+    stands = (
+        pending is not None and pending.endpoint_id == request.endpoint_id and pending.until > now
+    )
+    if not stands:
         session = replace(
             session,
-            state=SESSION.advance(session.state, SessionEvent.RECONNECTED),
-            endpoint_id=on_endpoint if request.runs_on_endpoint else request.endpoint_id,
-            deadline_at=request.deliver_deadline_at,
+            state=SESSION.advance(session.state, SessionEvent.NOTED),
             revision=session.revision + 1,
-            why=_WHY_BACK,
+            why=reasons.NEEDS_CONSENT.told,
+            wish=Wish(
+                id=request.wish_id, endpoint_id=request.endpoint_id, until=request.wish_until
+            ),
         )
-        out.reconnected.append(session)
+        out.moved.append(session)
         snapshot.sessions[session.id] = session
-    if session.state not in SESSION_HOLDS_PLACE:
-        desktop = None
-    return ClaimOutcome(session=session, desktop=desktop, ticket_stored=desktop is not None)
+    return ClaimOutcome(session=session, desktop=desktop), reasons.NEEDS_CONSENT
 
 
-def _new(request: ClaimRequest, snapshot: Snapshot, now: Instant, out: Decision) -> ClaimOutcome:
-    pool, bound, queue = request.pool, _bound_to(request), snapshot.waiting[request.pool.id]
+def _full_quota(request: ClaimRequest, snapshot: Snapshot) -> Quota | None:
+    """The first of the request's quotas that leaves no room for one more session."""
+    for quota in request.quotas:
+        if not quota.enabled or not quotas.counts(quota, request.group_id, request.pool.id):
+            continue
+        if quota.scope is QuotaScope.USER:
+            pools = snapshot.held.get(request.user_id, ())
+            live = sum(not quota.pool_ids or pool_id in quota.pool_ids for pool_id in pools)
+        else:
+            live = snapshot.counted[quota.id]
+        if live >= quota.sessions_max:
+            return quota
+    return None
+
+
+def _new(request: ClaimRequest, snapshot: Snapshot, now: Instant, out: Decision) -> _Answer:
+    pool, bound, queue = request.pool, bound_to(request), snapshot.waiting[request.pool.id]
+    quota = _full_quota(request, snapshot)
+    if quota is not None:
+        return ClaimOutcome(over_quota=quota.name), reasons.over(quota)
     desktop = None
     if bound is not None or not queue:
         desktop = snapshot.ready.take(pool, request.user_id, bound)
     if desktop is None and len(queue) >= request.queue_limit:
-        return ClaimOutcome(queue_full=True)
-    if desktop is not None:
+        return ClaimOutcome(queue_full=True), reasons.queue_full(request)
+    if desktop is None:
+        reason = reasons.waits(pool, bound=bound is not None, others=bool(queue))
+    else:
+        reason = reasons.given(desktop, pool, request.user_id, bound)
         desktop = claimed_desktop(desktop, pool, request.user_id, now)
         snapshot.desktops[desktop.id] = desktop
         out.claimed.append(desktop)
-    session = _new_session(request, desktop, now)
+    session = _new_session(request, desktop, reason, now)
     out.new.append(session)
-    snapshot.sessions[session.id] = session
-    snapshot.live[request.user_id, pool.id] = session.id
+    snapshot.add_sessions([session])
+    for quota_id, shared in snapshot.shared.items():
+        snapshot.counted[quota_id] += quotas.counts(shared, request.group_id, pool.id)
     if desktop is None:
         queue.append(Waiting(session_id=session.id, group_id=session.group_id, requested_at=now))
-    return ClaimOutcome(
+    outcome = ClaimOutcome(
         session=session, desktop=desktop, new=True, ticket_stored=desktop is not None
     )
+    return outcome, reason
 
 
-def _new_session(request: ClaimRequest, desktop: Desktop | None, now: Instant) -> Session:
+def _new_session(
+    request: ClaimRequest, desktop: Desktop | None, reason: Reason, now: Instant
+) -> Session:
     on_endpoint = desktop.endpoint_id if desktop is not None else None
     return Session(
         id=request.session_id,
@@ -269,21 +309,24 @@ def _new_session(request: ClaimRequest, desktop: Desktop | None, now: Instant) -
         ),
         generation=desktop.generation if desktop is not None else 0,
         revision=1,
-        why=_WHY_CLAIMED if desktop is not None else _WHY_QUEUED,
+        why=reason.told,
         requested_at=now,
         assigned_at=now if desktop is not None else None,
         live_at=None,
         ended_at=None,
         lease_until=None,
+        active_at=now if desktop is None else None,
     )
 
 
 def decide(requests: Sequence[ClaimRequest], snapshot: Snapshot, now: Instant) -> Decision:
     """Decide a batch in the order given; see SessionStore.claim."""
     out = Decision()
+    causes: list[Reason] = []
     for request in requests:
-        outcome = _outcome(request, snapshot, now, out)
+        outcome, reason = _answer(request, snapshot, now, out)
         out.outcomes.append(outcome)
+        causes.append(reason)
         if outcome.session is None:
             continue
         if outcome.ticket_stored:
@@ -307,6 +350,10 @@ def decide(requests: Sequence[ClaimRequest], snapshot: Snapshot, now: Instant) -
             snapshot.keys[request.user_id, key] = used
             out.keys.append(used)
     out.outcomes = _with_places(out.outcomes, snapshot)
+    out.entries = [
+        reasons.entry(request, outcome, reason.why, now)
+        for request, outcome, reason in zip(requests, out.outcomes, causes, strict=True)
+    ]
     return out
 
 
@@ -331,15 +378,26 @@ def queue_bound_to(session: Session, pool: Pool) -> str | None:
     return session.endpoint_id if rules_of(pool.architecture).runs_on_endpoint else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A session that waited, its desktop, and why it got that one."""
+
+    session: Session
+    desktop: Desktop
+    entry: AuditEntry
+
+
 def serve(
     pool: Pool, queued: Sequence[Session], ready: Ready, deadline_at: Instant, now: Instant
-) -> list[tuple[Session, Desktop]]:
+) -> list[Served]:
     """Give ready desktops to the queued sessions, in their order; see SessionStore.serve_queue."""
-    served: list[tuple[Session, Desktop]] = []
+    served: list[Served] = []
     for session in queued:
-        found = ready.take(pool, session.user_id, queue_bound_to(session, pool))
+        bound = queue_bound_to(session, pool)
+        found = ready.take(pool, session.user_id, bound)
         if found is None:
             continue
+        reason = reasons.given(found, pool, session.user_id, bound)
         desktop = claimed_desktop(found, pool, session.user_id, now)
         moved = replace(
             session,
@@ -349,8 +407,16 @@ def serve(
             deadline_at=deadline_at,
             generation=desktop.generation,
             revision=session.revision + 1,
-            why=_WHY_CLAIMED,
+            why=reason.told,
             assigned_at=now,
         )
-        served.append((moved, desktop))
+        entry = reasons.moved_entry(
+            moved,
+            SessionEvent.CLAIMED,
+            now,
+            why=reason.why,
+            came_from=session.state,
+            actor="broker",
+        )
+        served.append(Served(session=moved, desktop=desktop, entry=entry))
     return served

@@ -9,10 +9,12 @@ from broker.domain.errors import ConflictError, IllegalTransitionError, NotFound
 from broker.domain.lifecycle import (
     DESKTOP,
     ENDPOINT,
+    HOST,
     JOB,
     SESSION,
     DesktopEvent,
     EndpointEvent,
+    HostEvent,
     JobEvent,
     SessionEvent,
 )
@@ -21,14 +23,30 @@ from broker.domain.model import (
     DesktopState,
     Endpoint,
     EndpointKind,
+    Host,
     Instant,
     Job,
     PhaseReport,
+    Resources,
     Session,
     SessionState,
     Traffic,
 )
 from broker.limits import PHASES_MAX
+from broker.ports import Release, SessionChange
+
+HELD_STATES = frozenset(DESKTOP.sources(DesktopEvent.RELEASED_RESET))
+"""states of a desktop that a session has: in these, and no others, it can be released"""
+RELEASES = (
+    DesktopEvent.RELEASED_RESET,
+    DesktopEvent.RELEASED_KEEP,
+    DesktopEvent.RELEASED_DELETE,
+    DesktopEvent.FAILED,
+)
+"""what a release may be"""
+MOVABLE_STATES = frozenset({DesktopState.READY, DesktopState.ASSIGNED})
+"""states in which a desktop can migrate"""
+_NO_CHANGE = SessionChange()
 
 
 def check_new(desktops: Iterable[Desktop], jobs: Iterable[Job] = ()) -> None:
@@ -77,7 +95,89 @@ def move_desktop(
         generation=desktop.generation + fresh,
         note=desktop.note if note is None else note,
         changed_at=now,
+        # a machine of an older generation may arrive where it likes: it is nobody's
+        moving_to=None if fresh else desktop.moving_to,
     )
+
+
+def release_desktop(desktop: Desktop, release: Release, now: Instant) -> Desktop | None:
+    """The desktop once its session gave it back; None if it is not a session's any more.
+
+    In a passing state it keeps the deadline it had where the release brings none; in a lasting
+    state it has none.
+    """
+    if desktop.state not in HELD_STATES or release.event not in RELEASES:
+        return None
+    passing = DESKTOP.advance(desktop.state, release.event) in DESKTOP.transient
+    deadline_at = desktop.deadline_at if release.deadline_at is None else release.deadline_at
+    return move_desktop(
+        desktop,
+        release.event,
+        now,
+        deadline_at=deadline_at if passing else None,
+        fresh=release.fresh,
+    )
+
+
+def _of_generation(desktop: Desktop | None, generation: int) -> Desktop:
+    if desktop is None:
+        raise NotFoundError("there is no such desktop")
+    if desktop.generation != generation:
+        raise IllegalTransitionError(
+            f"{desktop.name} is at generation {desktop.generation}, not {generation}"
+        )
+    return desktop
+
+
+def begin_move(desktop: Desktop | None, to_host_id: str, generation: int) -> Desktop:
+    """See DesktopStore.begin_move."""
+    desktop = _of_generation(desktop, generation)
+    if desktop.state not in MOVABLE_STATES:
+        raise IllegalTransitionError(f"{desktop.name} is {desktop.state} and does not migrate")
+    if desktop.moving_to is not None:
+        raise IllegalTransitionError(f"{desktop.name} migrates already")
+    if desktop.host_id is None or desktop.host_id == to_host_id:
+        raise IllegalTransitionError(f"{desktop.name} has no way to go there")
+    return replace(desktop, moving_to=to_host_id)
+
+
+def end_move(desktop: Desktop | None, to_host_id: str, generation: int, *, moved: bool) -> Desktop:
+    """See DesktopStore.end_move."""
+    desktop = _of_generation(desktop, generation)
+    if desktop.moving_to != to_host_id:
+        raise IllegalTransitionError(f"{desktop.name} is not on its way to that host")
+    return replace(desktop, host_id=to_host_id if moved else desktop.host_id, moving_to=None)
+
+
+def resize_desktop(desktop: Desktop | None, generation: int, to: Resources) -> Desktop:
+    """See DesktopStore.resized."""
+    return replace(_of_generation(desktop, generation), resources=to)
+
+
+def move_host(
+    host: Host | None,
+    event: HostEvent,
+    now: Instant,
+    *,
+    deadline_at: Instant | None = None,
+    note: str | None = None,
+) -> Host:
+    """The host after `event`; see DirectoryStore.move_host."""
+    if host is None:
+        raise NotFoundError("there is no such host")
+    return replace(
+        host,
+        state=HOST.advance(host.state, event),
+        deadline_at=deadline_at,
+        changed_at=now,
+        note=host.note if note is None else note,
+    )
+
+
+def check_new_host(host: Host) -> None:
+    """Raises IllegalTransitionError: a new host does not begin where its lifecycle begins."""
+    if host.state not in HOST.first:
+        raise IllegalTransitionError(f"a new host is not {host.state}")
 
 
 def check_session_event(event: SessionEvent) -> None:
@@ -94,30 +194,45 @@ def move_session(
     why: str,
     deadline_at: Instant | None = None,
     generation: int | None = None,
+    revision: int | None = None,
     lease_until: Instant | None = None,
-    leave_endpoint: bool = False,
+    change: SessionChange | None = None,
 ) -> Session:
     """The session after `event`; see SessionStore.advance."""
     check_session_event(event)
+    change = change or _NO_CHANGE
     if session is None:
         raise NotFoundError("there is no such session")
     if generation is not None and generation != session.generation:
         raise IllegalTransitionError(
             f"the session is of generation {session.generation}, not {generation}"
         )
+    if revision is not None and revision != session.revision:
+        raise IllegalTransitionError(
+            f"the session is at revision {session.revision}, not {revision}"
+        )
     state = SESSION.advance(session.state, event)
     first_live = state is SessionState.ACTIVE and session.live_at is None
     return replace(
         session,
         state=state,
-        endpoint_id=None if leave_endpoint else session.endpoint_id,
+        endpoint_id=change.move_to if change.move else session.endpoint_id,
         deadline_at=deadline_at,
         revision=session.revision + 1,
         why=why,
         live_at=now if first_live else session.live_at,
         ended_at=now if state in SESSION.terminal else session.ended_at,
         lease_until=session.lease_until if lease_until is None else lease_until,
+        active_at=session.active_at if change.active_at is None else change.active_at,
+        ends_at=session.ends_at if change.ends_at is None else change.ends_at,
+        wish=None if change.clear_wish else change.wish or session.wish,
+        notice=change.notice or session.notice,
     )
+
+
+def last_sign(session: Session) -> Instant:
+    """When the client of a waiting session was last heard of."""
+    return session.requested_at if session.active_at is None else session.active_at
 
 
 def move_job(

@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from broker.domain.errors import NotFoundError, NotSignedInError
 from broker.domain.model import Identity
+from broker.services.origin import Origin
 from broker.web.context import Web
 from broker.web.cookies import read_cookie
 from broker.web.encoding import encode
@@ -25,15 +26,18 @@ class Call:
 
     body: the route's request struct, checked. query: declared parameters that were given.
     identity: set where the route needs somebody signed in. streaming: headers have been sent,
-    so no other answer can be given any more.
+    so no other answer can be given any more. about, remarks: what a handler that changes
+    something adds to its audit entry: ids by field (pool_id, …), and small safe values.
     """
 
     __slots__ = (
+        "about",
         "body",
         "by_cookie",
         "id",
         "identity",
         "query",
+        "remarks",
         "request",
         "route",
         "streaming",
@@ -50,6 +54,8 @@ class Call:
         self.body: Any = None
         self.query: Mapping[str, Any] = {}
         self.streaming = False
+        self.about: dict[str, str] = {}
+        self.remarks: dict[str, object] = {}
 
     # ------------------------------------------------------------------ who and what
 
@@ -64,6 +70,11 @@ class Call:
     def address(self) -> str:
         """The client's IP address, as the connection has it."""
         return self.request.remote or ""
+
+    @property
+    def origin(self) -> Origin:
+        """Where it comes from, for the audit trail."""
+        return Origin(source=self.address, request_id=self.id)
 
     def part(self, name: str) -> str:
         """A part of the path. Raises NotFoundError for one that cannot be an id or a name."""
@@ -118,7 +129,12 @@ class Call:
     def answer(
         self, value: Any, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> web.Response:
-        """`value` as JSON."""
+        """`value` as JSON. In the audit trail the answer to a change says what it is about."""
+        audited = self.route.audit if self.route is not None else None
+        if audited is not None and audited.about:
+            found = getattr(value, audited.about, None) or getattr(value, "id", None)
+            if isinstance(found, str):
+                self.about.setdefault(audited.about, found)
         all_headers = self.headers()
         all_headers["Content-Type"] = "application/json"
         if headers:

@@ -9,6 +9,7 @@ from broker.domain import errors
 from broker.domain.errors import BadRequestError
 from broker.services.endpoints import Enrolment, check_protocol
 from broker.web.access import Access
+from broker.web.audited import Audited
 from broker.web.call import Call
 from broker.web.context import Web
 from broker.web.routes import Route, Surface
@@ -39,6 +40,7 @@ class Agents:
                 public_key=key,
                 agent_version=body.agent_version,
             ),
+            call.origin,
         )
         answer = wire.EnrolAnswer(
             endpoint_id=endpoint.id, installation_id=endpoints.installation_id
@@ -59,6 +61,7 @@ def routes(web_: Web) -> tuple[Route, ...]:
         Route(
             method="POST",
             path=wire.ENROL_PATH,
+            audit=Audited(action="endpoint.enrol", by_service=True),
             handler=agents.enrol,
             need=Access.AGENT,
             summary="Give an endpoint its identity, once for each token",

@@ -22,12 +22,15 @@ class Alive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """Each part is `ok` or says in a word what is wrong."""
+    """Each part is `ok` or says in a word what is wrong. `work`: the shared work that this
+    process does for all. `looked_s_ago`: the reconciler's last look; null before the first."""
 
     ready: bool
     store: str
     reconciler: str
     draining: bool
+    work: tuple[str, ...]
+    looked_s_ago: float | None
 
 
 class Health:
@@ -42,7 +45,15 @@ class Health:
         store, reconciler = await self._store(), self._reconciler()
         draining = self._web.running.draining
         ready = store == reconciler == "ok" and not draining
-        shape = Ready(ready=ready, store=store, reconciler=reconciler, draining=draining)
+        looked_at_s = self._web.services.reconciler.looked_at_s
+        shape = Ready(
+            ready=ready,
+            store=store,
+            reconciler=reconciler,
+            draining=draining,
+            work=tuple(self._web.services.shared.held),
+            looked_s_ago=None if looked_at_s is None else self._age_s(looked_at_s),
+        )
         return call.answer(shape, 200 if ready else 503, {} if ready else {"Retry-After": "1"})
 
     async def _store(self) -> str:
@@ -59,8 +70,10 @@ class Health:
         looked_at_s = self._web.services.reconciler.looked_at_s
         if looked_at_s is None:
             return "starting"
-        age_s = self._web.services.kit.clock.monotonic() - looked_at_s
-        return "ok" if age_s <= READY_S else "behind"
+        return "ok" if self._age_s(looked_at_s) <= READY_S else "behind"
+
+    def _age_s(self, looked_at_s: float) -> float:
+        return round(self._web.services.kit.clock.monotonic() - looked_at_s, 3)
 
     async def metrics(self, call: Call) -> web.StreamResponse:
         headers = call.headers()

@@ -25,6 +25,7 @@ from broker.services.bundle import Services
 from broker.services.tally import LATENCY_BOUNDS_S
 from broker.web.context import Running
 from broker.web.routes import Route
+from broker.web.work_metrics import work_metrics
 
 LAG_LOOK_S: Final = 0.5
 """between two looks at how late the event loop is"""
@@ -123,6 +124,7 @@ class Metrics:
             self._outcomes(),
             self._latency(),
             self._loop_lag(),
+            *work_metrics(self._services),
         ]
         if overview is not None:
             found += _states(overview)

@@ -17,6 +17,7 @@ from broker.domain.errors import (
     BadOriginError,
     BadRequestError,
     BodyTooLargeError,
+    ForbiddenError,
     MethodNotAllowedError,
     MisdirectedError,
     NotFoundError,
@@ -30,6 +31,7 @@ from broker.web.context import Web
 from broker.web.metrics import RequestCounts
 from broker.web.params import parse_query
 from broker.web.problems import problem_response
+from broker.web.recorder import Recorder
 from broker.web.routes import SAFE_METHODS, Route, Surface
 
 _log = logging.getLogger("trivium.web")
@@ -55,6 +57,7 @@ class Pipeline:
         self._access_log = AccessLog(web_.services.kit.clock)
         self._new_id = web_.services.kit.ids.new
         self._monotonic = web_.services.kit.clock.monotonic
+        self._recorder = Recorder(web_.services.kit, web_.services.audit)
 
     def register(self, registered: web.AbstractRoute, route: Route) -> None:
         """`registered` is what aiohttp's router answers for this route."""
@@ -106,7 +109,9 @@ class Pipeline:
             call.body = await read_json(request, route.request, route.request_bytes_max)
         elif route.surface is Surface.API and has_body(request):
             await self._check_no_body(request)
-        return await route.handler(call)
+        if route.audit is None:
+            return await route.handler(call)
+        return await self._recorder.handle(call, route.audit, route.handler)
 
     def _check_host(self, request: web.Request) -> None:
         if not request.raw_path.startswith("/"):
@@ -155,7 +160,12 @@ class Pipeline:
         identity = await call.identify()
         if call.by_cookie:
             self._check_forgery(call, route)
-        check(route.need, identity)
+        try:
+            check(route.need, identity)
+        except ForbiddenError as error:
+            if route.audit is not None:
+                await self._recorder.refused(call, route.audit, error)
+            raise
 
     def _check_forgery(self, call: Call, route: Route) -> None:
         """A cookie comes along by itself; something must show that our own page sent it."""

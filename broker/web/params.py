@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from broker.limits import NAME_CHARS_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 VALUE_CHARS_MAX: Final = 1024
 """characters of one parameter's value"""
 _INTEGER_CHARS_MAX: Final = 16
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_QUERY: Final[Mapping[str, Any]] = {}
 
 
@@ -72,6 +74,22 @@ def choices(name: str, values: Sequence[str], says: str) -> Param:
         return found
 
     return Param(name=name, says=says, schema={"type": "string"}, parse=parse)
+
+
+def moment(name: str, says: str) -> Param:
+    """A time in RFC 3339 with its offset; parsed to milliseconds since the epoch."""
+
+    def parse(value: str) -> int:
+        try:
+            at = datetime.fromisoformat(value)
+            if at.tzinfo is not None and at >= _EPOCH:
+                return int(at.timestamp() * 1000)
+        except (ValueError, OverflowError):
+            pass
+        raise ValueError("is not a time such as 2026-11-21T08:00:00Z")
+
+    schema = {"type": "string", "format": "date-time"}
+    return Param(name=name, says=says, schema=schema, parse=parse)
 
 
 PAGE: Final = (

@@ -17,6 +17,7 @@ from broker.domain.errors import TriviumError
 from broker.domain.roles import Permission
 from broker.limits import BODY_BYTES_MAX
 from broker.web.access import Access, Need
+from broker.web.audited import Audited
 from broker.web.params import Param
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Route:
     errors: what it may answer beyond what every route may (400, 401, 403, 500, 503).
     socket: the answer is a WebSocket, so the Origin is checked although the method is GET.
     stream: the answer has no end, so there is no HEAD for it.
+    audit: how it gets into the audit trail; each route that is not safe names it, no other does.
     """
 
     method: str
@@ -76,6 +78,7 @@ class Route:
     surface: Surface = Surface.API
     socket: bool = False
     stream: bool = False
+    audit: Audited | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for a route that may not exist."""
@@ -88,6 +91,8 @@ class Route:
             raise ValueError(f"{where}: a route names what it needs")
         if self.request is not None and self.method in SAFE_METHODS:
             raise ValueError(f"{where}: a body would be ignored")
+        if (self.audit is None) is not (self.method in SAFE_METHODS):
+            raise ValueError(f"{where}: what changes something, and only that, names its `audit`")
         if (self.surface is Surface.AGENT) != (self.need is Access.AGENT):
             raise ValueError(f"{where}: agents' addresses need agents, and only they do")
 

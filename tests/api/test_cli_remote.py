@@ -13,7 +13,7 @@ from broker.domain.roster import FILES
 from tests.support.api_documents import ENDPOINT, POOL, SESSION, USER, page
 from tests.support.canned_api import Answer, Asked, CannedApi, canned_api, problem
 from tests.support.cli import Ran, run
-from tests.support.rosters import GOOD
+from tests.support.roster_files import GOOD
 
 
 @pytest.fixture

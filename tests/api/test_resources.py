@@ -173,7 +173,8 @@ async def test_a_host_is_added_drained_and_shows_its_load(app: App) -> None:
         "memory_mib": 65536,
     }
     added = await as_alice(app, "POST", "/hosts", new)
-    assert (added.status, added.json["used"]) == (201, {"cpus": 0, "memory_mib": 0})
+    assert added.status == 201
+    assert not any(added.json["used"].values())
     drained = await as_alice(app, "PATCH", "/hosts/server-2", {"state": "draining"})
     assert drained.json["state"] == "draining"
     hosts = (await as_alice(app, "GET", "/hosts")).json["items"]

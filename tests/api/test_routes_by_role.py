@@ -15,6 +15,7 @@ EVERYBODY = {Role.USER, Role.AUDITOR, Role.OPERATOR, Role.ADMINISTRATOR}
 READERS = EVERYBODY - {Role.USER}
 OPERATORS = {Role.OPERATOR, Role.ADMINISTRATOR}
 ADMINISTRATORS = {Role.ADMINISTRATOR}
+AUDITORS = {Role.AUDITOR, Role.ADMINISTRATOR}
 PUBLIC: set[Role | None] = {None, *EVERYBODY}
 
 ALLOWED: dict[str, set[Role] | set[Role | None]] = {
@@ -48,6 +49,9 @@ ALLOWED: dict[str, set[Role] | set[Role | None]] = {
     "GET /api/v1/sessions/{id}": EVERYBODY,
     "DELETE /api/v1/sessions/{id}": EVERYBODY,
     "POST /api/v1/sessions/{id}/disconnect": EVERYBODY,
+    "POST /api/v1/sessions/{id}/consent": EVERYBODY,
+    "POST /api/v1/sessions/{id}/extend": OPERATORS,
+    "POST /api/v1/sessions/{id}/message": OPERATORS,
     "GET /api/v1/sessions/{id}/display": EVERYBODY,
     "GET /api/v1/endpoints": READERS,
     "POST /api/v1/endpoints/tokens": OPERATORS,
@@ -61,6 +65,27 @@ ALLOWED: dict[str, set[Role] | set[Role | None]] = {
     "GET /api/v1/campaigns/{id}/report": READERS,
     "GET /api/v1/overview": READERS,
     "GET /api/v1/events": EVERYBODY,
+    "GET /api/v1/rules": READERS,
+    "POST /api/v1/rules": ADMINISTRATORS,
+    "GET /api/v1/rules/{id}": READERS,
+    "PATCH /api/v1/rules/{id}": ADMINISTRATORS,
+    "DELETE /api/v1/rules/{id}": ADMINISTRATORS,
+    "GET /api/v1/quotas": READERS,
+    "POST /api/v1/quotas": ADMINISTRATORS,
+    "GET /api/v1/quotas/{id}": READERS,
+    "PATCH /api/v1/quotas/{id}": ADMINISTRATORS,
+    "DELETE /api/v1/quotas/{id}": ADMINISTRATORS,
+    "GET /api/v1/site": READERS,
+    "PATCH /api/v1/site": ADMINISTRATORS,
+    "GET /api/v1/users/{id}/preview": READERS,
+    "GET /api/v1/me/preview": EVERYBODY,
+    "GET /api/v1/audit": AUDITORS,
+    "GET /api/v1/audit/export": AUDITORS,
+    "GET /api/v1/audit/check": AUDITORS,
+    "GET /api/v1/sessions/{id}/why": EVERYBODY,
+    "GET /api/v1/desktops/{id}/why": READERS,
+    "GET /api/v1/pools/{id}/why": READERS,
+    "GET /api/v1/hosts/{id}/why": READERS,
     "GET /api/openapi.json": PUBLIC,
     "GET /healthz": PUBLIC,
     "GET /readyz": PUBLIC,

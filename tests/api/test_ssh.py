@@ -163,6 +163,13 @@ async def _outcome(work: Any) -> object:
         ("end ses_1", "ending", 0),
         ("desktops", "library-001", 0),
         ("endpoints", "LAB-01", 0),
+        ("hosts", "server-1", 0),
+        ("why ses_1", "it was free", 0),
+        ("why host server-1", "server-1 has room", 0),
+        ("message ses_1 'save now'", "(olga, 0 s ago)", 0),
+        ("extend ses_1 30", "in 2 h", 0),
+        ("extend ses_1 0", "Usage:", 2),
+        ("preview uwe", "for teachers", 0),
         ("help", "log a session off", 0),
         ("exit", "", 0),
         ("session ses_404", "resource.not_found", 1),
@@ -184,10 +191,12 @@ async def test_one_command_may_be_run_directly(
 async def test_an_auditor_sees_but_does_not_end(gateway: SshGateway, staff: FakeStaff) -> None:
     async with dial(gateway, "adam") as connection:
         assert "ses_1" in (await connection.run("sessions")).stdout
-        refused = await connection.run("end ses_1")
-    assert "auth.forbidden" in refused.stdout
-    assert refused.exit_status == 1
-    assert staff.ended == []
+        assert (await connection.run("preview uwe")).exit_status == 0
+        for line in ("end ses_1", "message ses_1 hello", "extend ses_1 5"):
+            refused = await connection.run(line)
+            assert "auth.forbidden" in refused.stdout
+            assert refused.exit_status == 1
+    assert (staff.ended, staff.told, staff.extended) == ([], [], [])
 
 
 async def converse(connection: Any, typed: str, **options: Any) -> str:

@@ -11,14 +11,14 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.bench import broker as bench_broker
-from tests.bench import endpoints, floor
+from tests.bench import endpoints, floor, planner, refill, storm
 from tests.bench.load import Load, run
 from tests.support.process import BrokerProcess, free_port
 
@@ -127,29 +127,63 @@ def _show_claims(console: Console, bare: dict[int, Load], ours: dict[int, Load])
     console.print(table)
 
 
-async def _main(console: Console) -> None:
+async def _claims(console: Console) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        console.print("claims: floor, then broker …")
         bare = await _floor(Path(directory))
         ours = await _broker(Path(directory))
         _show_claims(console, bare, ours)
+
+
+async def _endpoints(console: Console) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        console.print("idle endpoints …")
         memory = await endpoints.measure(Path(directory))
-        table = Table(title=f"Memory of an idle endpoint ({memory.endpoints} connected)")
-        for heading in ("floor KiB", "broker KiB", "ratio", "goal"):
-            table.add_column(heading, justify="right")
-        table.add_row(
-            f"{memory.floor_kib:.1f}",
-            f"{memory.broker_kib:.1f}",
-            f"{memory.broker_kib / memory.floor_kib:.2f}",
-            f"≤ {GOAL_ENDPOINT_KIB:g} KiB",
-        )
-        console.print(table)
+    table = Table(title=f"Memory of an idle endpoint ({memory.endpoints} connected)")
+    for heading in ("floor KiB", "broker KiB", "ratio", "goal"):
+        table.add_column(heading, justify="right")
+    table.add_row(
+        f"{memory.floor_kib:.1f}",
+        f"{memory.broker_kib:.1f}",
+        f"{memory.broker_kib / memory.floor_kib:.2f}",
+        f"≤ {GOAL_ENDPOINT_KIB:g} KiB",
+    )
+    console.print(table)
+
+
+async def _storm(console: Console) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        storm.show(console, await storm.measure(Path(directory)))
+
+
+async def _refill(console: Console) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        refill.show(console, await refill.measure(Path(directory)))
+
+
+async def _planner(console: Console) -> None:
+    planner.show(console)
+
+
+BENCHES: Mapping[str, Callable[[Console], Awaitable[None]]] = {
+    "claims": _claims,
+    "endpoints": _endpoints,
+    "planner": _planner,
+    "refill": _refill,
+    "storm": _storm,
+}
+"""what `python -m tests.bench NAME…` runs; without a name, all"""
+
+
+async def _main(console: Console, names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        raise SystemExit(f"no bench is called {unknown[0]}; there are {', '.join(BENCHES)}")
+    for name in names or BENCHES:
+        console.print(f"{name} …")
+        await BENCHES[name](console)
 
 
 def main() -> None:
-    asyncio.run(_main(Console(width=120)))
+    asyncio.run(_main(Console(width=150), sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,10 @@ PAGES = (
     "/users",
     "/campaigns",
     "/jobs",
+    "/rules",
+    "/site",
 )
+AUDIT = "/audit"
 CHANGING = "[hx-post], [hx-patch], [hx-put], [hx-delete]"
 """elements that change something"""
 
@@ -28,14 +31,19 @@ def every_page(school: LiveBroker) -> tuple[str, ...]:
     """The lists, and one page of each kind of thing."""
     until_ready(school)
     session = connect(school, "li").session
-    return (*PAGES, f"/sessions/{session.id}", f"/pools/{session.pool_id}")
+    return (
+        *PAGES,
+        f"/sessions/{session.id}",
+        f"/pools/{session.pool_id}",
+        f"/users/{session.user_id}",
+    )
 
 
 def test_an_auditor_sees_everything_and_changes_nothing(
     school: LiveBroker, visitor: Visitors
 ) -> None:
     one = visitor("auditor")
-    for path in every_page(school):
+    for path in (*every_page(school), AUDIT):
         assert one.open(path).status == 200, path
         expect(one.page.locator(f"main :is({CHANGING})")).to_have_count(0)
 
@@ -59,7 +67,8 @@ def test_the_navigation_leads_to_every_page(
     one = visitor(username)
     links = one.page.get_by_role("navigation").get_by_role("link")
     addresses = [link.get_attribute("href") for link in links.all()]
-    assert set(addresses) == {*PAGES, "/me"}
+    sees_audit = username != "operator"
+    assert set(addresses) == {*PAGES, "/me"} | ({AUDIT} if sees_audit else set())
     for address in addresses:
         assert address is not None
         one.open(address)

@@ -1,4 +1,4 @@
-"""Every test that asks for `store` runs over each implementation of the Store port."""
+"""Every test that asks for `store` or `case` runs over each implementation of that port."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from broker.ports import Store
 from broker.store import open_store
+from tests.support.engines import ENGINES, EngineCase
 from tests.support.postgres import PostgresServer, running_postgres
 
 
@@ -72,3 +73,10 @@ async def store(store_url: str) -> AsyncIterator[Store]:
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture(params=ENGINES, ids=lambda make: make.__name__)
+def case(request: pytest.FixtureRequest) -> EngineCase:
+    """Every test that asks for `case` runs over each implementation of the Engine port."""
+    made: EngineCase = request.param()
+    return made

@@ -1,7 +1,8 @@
 """A thousand people claim at once: two processes, forty connections, one PostgreSQL.
 
 There are exactly as many desktops as people. None is given twice and nobody goes without; the
-two hundred who ask in both processes get one session each. The naive way (read a ready desktop,
+two hundred who ask in both processes get one session each, and under a quota no more get one
+than it allows. The naive way (read a ready desktop,
 then write that it is taken) goes through the same harness to show that it can fail.
 """
 
@@ -19,6 +20,7 @@ import pytest
 
 from broker.store import open_store
 from tests.support import bulk
+from tests.support.claimer import QUOTA
 from tests.support.postgres import PostgresServer
 from tests.support.stores import fill, new_desktop
 
@@ -112,6 +114,12 @@ def test_a_thousand_at_once_get_a_desktop_each(crowded: str) -> None:
     assert len({desktop for _, desktop in sessions}) == PEOPLE
     assert {(f"usr_{user}", desktop) for user, _, desktop in claims} == set(sessions)
     assert bulk.run(crowded, "SELECT DISTINCT state FROM desktops") == [("assigned",)]
+
+
+def test_a_quota_holds_between_processes(crowded: str) -> None:
+    reports = storm(crowded, "quota", SHARES)
+    told = {claim[1] for report in reports for claim in report["claims"]} - {None}
+    assert len(held(crowded)) == len(told) == QUOTA.sessions_max
 
 
 @pytest.mark.usefixtures("crowded")

@@ -13,7 +13,7 @@ from broker.domain.roster import FILES
 from broker.ports import PageQuery, Store
 from broker.services.roster import import_roster
 from broker.system import SystemClock, SystemIds
-from tests.support.rosters import GOOD
+from tests.support.roster_files import GOOD
 
 SCHOOL = Path(__file__).parents[2] / "examples" / "school"
 

@@ -11,7 +11,7 @@ from broker.domain.errors import AlreadyExistsError, ConflictError
 from broker.domain.lifecycle import DesktopEvent, EndpointEvent, SessionEvent
 from broker.domain.model import Desktop, DesktopState, PoolKind, Session, SessionState
 from broker.limits import CLAIM_BATCH_MAX
-from broker.ports import ClaimOutcome, Release, Store
+from broker.ports import ClaimOutcome, Release, SessionChange, Store
 from tests.support.builders import NOW
 from tests.support.stores import (
     IDV,
@@ -54,7 +54,7 @@ async def test_a_claim_assigns_the_ready_desktop_of_the_lowest_name(store: Store
         deadline_at=request.deliver_deadline_at,
         generation=1,
         revision=1,
-        why="a desktop was found",
+        why="you were given library-0001 because it was the first ready desktop of Library by name",
         requested_at=NOW + 7,
         assigned_at=NOW + 7,
         live_at=None,
@@ -123,7 +123,10 @@ async def test_who_waits_is_told_the_place_again_and_gets_no_ticket(store: Store
     waiting = await claim_one(store, make_request(2))
     request = make_request(2)
     again = await claim_one(store, request, NOW + 5)
-    assert again == ClaimOutcome(session=waiting.session, place=2)
+    assert waiting.session is not None
+    assert waiting.session.active_at == NOW
+    assert again == ClaimOutcome(session=replace(waiting.session, active_at=NOW + 5), place=2)
+    assert await store.sessions.session(waiting.session.id) == again.session
     assert await store.credentials.redeem_ticket(request.ticket_secret_hash, NOW) is None
 
 
@@ -162,7 +165,7 @@ async def test_a_disconnected_session_is_taken_up_from_another_endpoint(store: S
         endpoint_id="ept_2",
         deadline_at=NOW + 99,
         revision=3,
-        why="the person is back",
+        why="you are back at library-0001, which was kept for you",
     )
     assert not outcome.new
     assert await store.sessions.session(session.id) == back
@@ -174,7 +177,7 @@ async def test_a_disconnected_session_on_a_fat_endpoint_stays_there(store: Store
     await ready_desktops(store, [1], IDV)
     session = await claimed_session(store, make_request(1, IDV, endpoint_id="ept_1"))
     await store.sessions.advance(
-        session.id, SessionEvent.DISCONNECTED, NOW, why="left", leave_endpoint=True
+        session.id, SessionEvent.DISCONNECTED, NOW, why="left", change=SessionChange(move=True)
     )
     outcome = await claim_one(store, make_request(1, IDV, endpoint_id="ept_2"))
     assert outcome.session is not None

@@ -9,7 +9,7 @@ import pytest
 
 from broker.domain.errors import AlreadyExistsError, ConflictError
 from broker.domain.model import Identity, Role, Ticket
-from broker.limits import IDEMPOTENCY_S
+from broker.limits import IDEMPOTENCY_S, IDENTITY_BATCH_MAX
 from broker.ports import OneUseSecret, Store
 from tests.support.builders import NOW
 from tests.support.stores import (
@@ -25,13 +25,35 @@ from tests.support.stores import (
 AT_ONCE = 40
 
 
+async def identity_of(store: Store, secret_hash: bytes, now: int) -> Identity | None:
+    return (await store.credentials.identities([secret_hash], now)).get(secret_hash)
+
+
+async def test_many_tokens_are_looked_up_together_each_for_its_own_holder(store: Store) -> None:
+    await fill(store)
+    some = [make_token(f"usr_{number}") for number in (1, 2, 2, 3, 4)]
+    for token in some:
+        await store.credentials.add_token(token)
+    hashes = [one.secret_hash for one in some] + [b"?" * 32]
+    found = await store.credentials.identities(hashes, NOW)
+    assert {one: identity.token_id for one, identity in found.items()} == {
+        token.secret_hash: token.id for token in some
+    }
+    assert {identity.user_id for identity in found.values()} == {"usr_1", "usr_2", "usr_3", "usr_4"}
+    assert await store.credentials.identities([], NOW) == {}
+    most = [b"most" + number.to_bytes(28) for number in range(IDENTITY_BATCH_MAX)]
+    assert await store.credentials.identities(most, NOW) == {}
+    with pytest.raises(ValueError, match="tokens"):
+        await store.credentials.identities([*most, b"?"], NOW)
+
+
 async def test_a_token_tells_who_holds_it(store: Store) -> None:
     await fill(store)
     user = make_user(50, role=Role.OPERATOR, group_ids=("grp_3", "grp_1", "grp_2"))
     await store.directory.add_user(user, None)
     token = make_token(user.id)
     await store.credentials.add_token(token)
-    assert await store.credentials.identity(token.secret_hash, NOW) == Identity(
+    assert await identity_of(store, token.secret_hash, NOW) == Identity(
         user_id=user.id,
         username=user.username,
         role=Role.OPERATOR,
@@ -44,7 +66,7 @@ async def test_a_user_without_groups_has_an_identity(store: Store) -> None:
     await store.directory.add_user(make_user(1, group_ids=()), None)
     token = make_token()
     await store.credentials.add_token(token)
-    identity = await store.credentials.identity(token.secret_hash, NOW)
+    identity = await identity_of(store, token.secret_hash, NOW)
     assert identity is not None
     assert identity.group_ids == ()
 
@@ -55,12 +77,11 @@ async def test_a_token_is_worth_nothing_when_unknown_expired_or_its_user_disable
     await fill(store)
     token = make_token(expires_at=NOW + 10)
     await store.credentials.add_token(token)
-    identity = store.credentials.identity
-    assert await identity(b"x" * 32, NOW) is None
-    assert await identity(token.secret_hash, NOW + 9) is not None
-    assert await identity(token.secret_hash, NOW + 10) is None
+    assert await identity_of(store, b"x" * 32, NOW) is None
+    assert await identity_of(store, token.secret_hash, NOW + 9) is not None
+    assert await identity_of(store, token.secret_hash, NOW + 10) is None
     await store.directory.update_user(make_user(1, enabled=False))
-    assert await identity(token.secret_hash, NOW) is None
+    assert await identity_of(store, token.secret_hash, NOW) is None
 
 
 async def test_tokens_are_revoked_one_by_one_or_all_of_a_user(store: Store) -> None:
@@ -70,7 +91,7 @@ async def test_tokens_are_revoked_one_by_one_or_all_of_a_user(store: Store) -> N
         await store.credentials.add_token(token)
 
     async def known() -> list[bool]:
-        found = [await store.credentials.identity(one.secret_hash, NOW) for one in tokens]
+        found = [await identity_of(store, one.secret_hash, NOW) for one in tokens]
         return [one is not None for one in found]
 
     await store.credentials.revoke_token(tokens[0].id)
@@ -184,8 +205,8 @@ async def test_purge_deletes_what_expired_and_nothing_else(store: Store) -> None
     assert await store.credentials.purge(NOW + 10) == 3
     assert await store.credentials.purge(NOW + 10) == 0
     assert await store.credentials.redeem_ticket(ticket.secret_hash, NOW) is None
-    assert await store.credentials.identity(tokens[0].secret_hash, NOW) is None
-    assert await store.credentials.identity(tokens[1].secret_hash, NOW) is not None
+    assert await identity_of(store, tokens[0].secret_hash, NOW) is None
+    assert await identity_of(store, tokens[1].secret_hash, NOW) is not None
     assert await store.credentials.use_secret("enrolment", make_secret(2).secret_hash, NOW)
 
 

@@ -38,21 +38,36 @@ PATHS: dict[DesktopState, tuple[DesktopEvent, ...]] = {
 }
 
 
+FROM_READY: dict[DesktopState, tuple[DesktopEvent, ...]] = {
+    DesktopState.READY: (),
+    DesktopState.SUSPENDING: (DesktopEvent.SUSPEND_ASKED,),
+    DesktopState.SUSPENDED: (DesktopEvent.SUSPEND_ASKED, DesktopEvent.SUSPENDED),
+    DesktopState.RESUMING: (
+        DesktopEvent.SUSPEND_ASKED,
+        DesktopEvent.SUSPENDED,
+        DesktopEvent.RESUME_ASKED,
+    ),
+}
+FROM_ASSIGNED: dict[DesktopState, tuple[DesktopEvent, ...]] = {
+    DesktopState.ASSIGNED: (),
+    DesktopState.RESETTING: (DesktopEvent.RELEASED_RESET,),
+    DesktopState.PARKING: FROM_READY[DesktopState.SUSPENDING],
+    DesktopState.PARKED: FROM_READY[DesktopState.SUSPENDED],
+    DesktopState.UNPARKING: FROM_READY[DesktopState.RESUMING],
+}
+
+
 async def in_state(store: Store, state: DesktopState) -> Desktop:
     await fill(store)
-    ready = DesktopState.READY
-    if state in {ready, DesktopState.ASSIGNED, DesktopState.RESETTING}:
+    if state in FROM_READY or state in FROM_ASSIGNED:
         (desktop,) = await ready_desktops(store, [1])
-        if state is not ready:
+        if state in FROM_ASSIGNED:
             await claim_one(store, make_request())
-        if state is DesktopState.RESETTING:
-            await store.desktops.advance(desktop.id, DesktopEvent.RELEASED_RESET, NOW)
     else:
-        pool = IDV if state is DesktopState.UNAVAILABLE else VDI
-        desktop = new_desktop(1, pool)
+        desktop = new_desktop(1, IDV if state is DesktopState.UNAVAILABLE else VDI)
         await store.desktops.add([desktop], [])
-        for event in PATHS.get(state, ()):
-            await store.desktops.advance(desktop.id, event, NOW)
+    for event in (PATHS | FROM_READY | FROM_ASSIGNED).get(state, ()):
+        await store.desktops.advance(desktop.id, event, NOW)
     found = await store.desktops.desktop(desktop.id)
     assert found is not None
     assert found.state is state

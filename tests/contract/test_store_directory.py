@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from broker.domain.calendar import OnHolidays, Window
 from broker.domain.errors import (
     AlreadyExistsError,
     ConflictError,
     IllegalTransitionError,
     NotFoundError,
 )
-from broker.domain.lifecycle import DesktopEvent, EndpointEvent
+from broker.domain.lifecycle import DesktopEvent, EndpointEvent, HostEvent
 from broker.domain.model import (
     DesktopState,
     EndpointKind,
@@ -20,6 +21,14 @@ from broker.domain.model import (
     HostState,
     Resources,
     Role,
+)
+from broker.domain.settings import (
+    HostSettings,
+    PoolSettings,
+    ScheduleEntry,
+    ServiceState,
+    Share,
+    TakeOver,
 )
 from broker.ports import PageQuery, RosterChange, Store
 from tests.support.builders import NOW, make_host, make_pool
@@ -152,6 +161,26 @@ async def test_a_pools_name_is_its_own(store: Store) -> None:
     assert await store.directory.pools() == (IDV, VDI)
 
 
+async def test_a_pool_is_read_back_with_every_setting(store: Store) -> None:
+    await fill(store)
+    window = Window(days=(0, 4), start_min=480, end_min=960, on_holidays=OnHolidays.ALSO)
+    settings = PoolSettings(
+        state=ServiceState.DRAINING,
+        take_over=TakeOver.ASK,
+        guarantee=Share(cpus=0.5, memory=1),
+        labels=("gpu", "ssd"),
+        time_zone="Europe/Berlin",
+        schedule=(ScheduleEntry(name="day", window=window, spares_min=9, open=False),),
+    )
+    size = Resources(cpus=1.5, memory_mib=2, disk_mib=3, disk_iops=4, network_mbit=5)
+    pool = make_pool(id="pol_9", name="ninth", resources=size, settings=settings)
+    await store.directory.save_pool(pool, new=True)
+    assert pool in await store.directory.pools()
+    other = replace(pool, settings=replace(settings, schedule=(), apart=True))
+    await store.directory.save_pool(other, new=False)
+    assert other in await store.directory.pools()
+
+
 async def test_hosts_carry_what_their_desktops_take(store: Store) -> None:
     await fill(store)
     other = make_host(id="hst_2", name="server-0", state=HostState.DRAINING, overcommit_cpu=1.5)
@@ -189,10 +218,14 @@ async def test_a_host_is_saved_under_the_same_rules_as_a_pool(store: Store) -> N
         await store.directory.save_host(make_host(id="hst_2"), new=True)
     with pytest.raises(NotFoundError):
         await store.directory.save_host(make_host(id="hst_2", name="x"), new=False)
-    down = make_host(state=HostState.DOWN, start_limit=1)
-    await store.directory.save_host(down, new=False)
+    changed = make_host(
+        start_limit=1,
+        capacity=Resources(cpus=2, memory_mib=3, disk_mib=4, disk_iops=5, network_mbit=6),
+        settings=HostSettings(overcommit_disk=1.5, labels=("gpu",), power_managed=True),
+    )
+    await store.directory.save_host(changed, new=False)
     (load,) = await store.directory.host_loads()
-    assert load.host == down
+    assert load.host == changed
 
 
 async def test_images_are_listed_by_name_then_version(store: Store) -> None:
@@ -238,7 +271,7 @@ async def test_a_roster_replaces_records_but_not_what_they_have_lived_through(
 ) -> None:
     await fill(store)
     await store.directory.set_passwords({"usr_1": "hash"})
-    await store.directory.save_host(make_host(state=HostState.DRAINING), new=False)
+    await store.directory.move_host("hst_1", HostEvent.DRAIN_ASKED, NOW + 2, note="for repair")
     await store.endpoints.enrol(
         name="LAB-01",
         kind=EndpointKind.FAT,
@@ -266,7 +299,9 @@ async def test_a_roster_replaces_records_but_not_what_they_have_lived_through(
     assert await store.directory.password_hash("usr_1") == "hash"
     assert await store.directory.images() == (make_image(1, size_bytes=5),)
     (load,) = await store.directory.host_loads()
-    assert load.host == make_host(start_limit=3, state=HostState.DRAINING)
+    assert load.host == make_host(
+        start_limit=3, state=HostState.DRAINING, changed_at=NOW + 2, note="for repair"
+    )
     assert await store.directory.pools() == (IDV, replace(VDI, title="Other", group_ids=()))
     assert await store.endpoints.endpoint("ept_1") == new_endpoint(
         1,

@@ -211,3 +211,14 @@ async def test_a_sign_of_life_moves_nothing_else(store: Store) -> None:
     assert before is not None
     await store.endpoints.seen(["ept_1"], NOW + 5)
     assert await store.endpoints.endpoint("ept_1") == replace(before, last_seen_at=NOW + 5)
+
+
+async def test_a_sign_of_life_tells_who_counts_as_offline_all_the_same(store: Store) -> None:
+    await fill(store)
+    presence = store.endpoints.presence
+    await presence("ept_1", EndpointEvent.CONNECTED, NOW)
+    await presence("ept_2", EndpointEvent.CONNECTED, NOW)
+    await presence("ept_2", EndpointEvent.LOST, NOW)
+    await presence("ept_3", EndpointEvent.RETIRED, NOW)
+    seen = await store.endpoints.seen(["ept_1", "ept_2", "ept_3", "ept_9"], NOW + 5)
+    assert seen == ("ept_2",)

@@ -9,7 +9,7 @@ import pytest
 
 from broker.domain.errors import IllegalTransitionError, NotFoundError
 from broker.domain.lifecycle import JOB, JobEvent
-from broker.domain.model import Job, JobState
+from broker.domain.model import Job, JobState, JobVerb
 from broker.ports import PageQuery, Store
 from broker.store import open_store
 from tests.support.builders import NOW
@@ -142,3 +142,27 @@ async def test_postgres_takes_no_more_than_asked_however_it_joins(
         assert len(running.items) == 2
     finally:
         await store.close()
+
+
+async def test_a_job_carries_its_arguments(store: Store) -> None:
+    await fill(store)
+    await store.desktops.add([new_desktop(1)], [])
+    sizes = {"cpus": "2.5", "memory_mib": "4096", "note": 'a "b" – c'}
+    job = make_job(verb=JobVerb.RESIZE, desktop_id=new_desktop(1).id, arguments=sizes)
+    await store.desktops.add([], [job])
+    assert await store.jobs.job(job.id) == job
+    (taken,) = await store.jobs.take(NOW, NOW + 5, 1)
+    assert taken.arguments == sizes
+
+
+async def test_work_on_a_host_has_no_desktop(store: Store) -> None:
+    await fill(store)
+    job = make_job(verb=JobVerb.POWER_OFF, desktop_id="", generation=0)
+    await store.desktops.add([], [job])
+    assert await store.jobs.job(job.id) == job
+    (taken,) = await store.jobs.take(NOW, NOW + 5, 1)
+    assert (taken.desktop_id, taken.host_id) == ("", "hst_1")
+    done = await store.jobs.advance(job.id, JobEvent.SUCCEEDED, NOW + 1)
+    assert done.desktop_id == ""
+    listed = await store.jobs.jobs(PageQuery(filters={"host_id": "hst_1", "verb": "power_off"}))
+    assert listed.items == (done,)

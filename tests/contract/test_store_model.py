@@ -26,9 +26,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from broker.domain.audit import AuditEntry, Outcome
 from broker.domain.errors import TriviumError
 from broker.domain.lifecycle import (
     DESKTOP,
+    HOST,
     JOB,
     SESSION,
     DesktopEvent,
@@ -36,19 +38,27 @@ from broker.domain.lifecycle import (
     Lifecycle,
 )
 from broker.domain.model import (
+    Desktop,
+    DesktopState,
     EndpointKind,
+    JobVerb,
+    Notice,
     PhaseReport,
     Pool,
     PoolKind,
+    Resources,
     Role,
     Session,
     SessionState,
     Traffic,
+    Wish,
 )
-from broker.ports import PageQuery, Release, RosterChange, Store
+from broker.domain.policy.rules import Quota, QuotaScope
+from broker.domain.settings import TakeOver
+from broker.ports import Page, PageQuery, Release, RosterChange, SessionChange, Store
 from broker.store import moves, open_store
 from broker.store.memory import sessions
-from tests.support.builders import NOW
+from tests.support.builders import NOW, make_host
 from tests.support.stores import (
     IDV,
     VDI,
@@ -76,6 +86,25 @@ releases = st.sampled_from(
     ]
 )
 
+QUOTAS = (
+    Quota(id="quo_1", name="a", scope=QuotaScope.USER, sessions_max=1),
+    Quota(id="quo_2", name="b", scope=QuotaScope.GROUP, sessions_max=2, group_id="grp_1"),
+    Quota(id="quo_3", name="c", scope=QuotaScope.POOL, sessions_max=2, pool_ids=(IDV.id,)),
+    Quota(id="quo_4", name="d", scope=QuotaScope.POOL, sessions_max=4),
+)
+changes = st.builds(
+    SessionChange,
+    ends_at=maybe_instant,
+    active_at=maybe_instant,
+    notice=st.none() | st.just(Notice(id="ntc_1", text="Bye", sender="", at=NOW)),
+    wish=st.none() | st.just(Wish(id="wsh_3", endpoint_id=None, until=NOW + 50)),
+    clear_wish=st.booleans(),
+    move=st.booleans(),
+    move_to=st.sampled_from([None, "ept_1", "ept_2"]),
+)
+HOSTS = ("hst_1", "hst_2")
+hosts = st.sampled_from(HOSTS)
+
 Ask = Callable[[Store], Awaitable[Any]]
 
 
@@ -86,6 +115,10 @@ def wishes(draw: st.DrawFn) -> dict[str, Any]:
         "user": draw(users),
         "pool": draw(pools),
         "endpoint_id": draw(st.none() | places.map("ept_{}".format)),
+        "take_over": draw(st.sampled_from(TakeOver)),
+        "wish_id": draw(st.sampled_from(["wsh_1", "wsh_2"])),
+        "wish_until": draw(instants),
+        "quotas": tuple(draw(st.lists(st.sampled_from(QUOTAS), max_size=2))),
         "queue_limit": draw(st.sampled_from([0, 2, 3, 3])),
         "group_id": draw(st.sampled_from([None, "grp_1", "grp_2"])),
         "idempotency_key": draw(st.sampled_from([None, None, "a", "b"])),
@@ -109,6 +142,7 @@ class TwoStores(RuleBasedStateMachine):
         self._sessions: list[str] = []
         self._jobs: list[str] = []
         self._tickets: list[bytes] = []
+        self._entries = 0
 
     def teardown(self) -> None:
         for store in self._stores:
@@ -134,6 +168,8 @@ class TwoStores(RuleBasedStateMachine):
     def begin(self) -> None:
         self.ask(lambda store: store.open())
         self.ask(lambda store: fill(store, users=USERS, endpoints=PLACES))
+        other = make_host(id="hst_2", name="server-2")
+        self.ask(lambda store: store.directory.save_host(other, new=True))
         self.ask(lambda store: ready_desktops(store, [11, 12, 13]))
         self.ask(lambda store: ready_desktops(store, [1, 2], IDV))
         self._desktops += [new_desktop(number).id for number in (11, 12, 13)]
@@ -141,6 +177,17 @@ class TwoStores(RuleBasedStateMachine):
 
     def one_of(self, known: list[str], data: st.DataObject) -> str:
         return data.draw(st.sampled_from(known or ["unknown"]))
+
+    def entry(self, now: int) -> AuditEntry:
+        """An entry of its own."""
+        self._entries += 1
+        return AuditEntry(
+            id=f"ent_{self._entries:04d}",
+            at=now,
+            actor="broker",
+            action="desktop.moved",
+            outcome=Outcome.DONE,
+        )
 
     def event_for(self, lifecycle: Lifecycle[Any, Any], record: Any, data: st.DataObject) -> Any:
         """Mostly an event that the record's state takes, for a life that gets somewhere."""
@@ -167,12 +214,47 @@ class TwoStores(RuleBasedStateMachine):
         generation=maybe_generation,
         note=st.none() | st.just("noted"),
         fresh=st.booleans(),
+        said=st.booleans(),
     )
-    def move_desktop(self, data: st.DataObject, now: int, **how: Any) -> None:
+    def move_desktop(self, data: st.DataObject, now: int, *, said: bool, **how: Any) -> None:
+        if said:
+            how["entry"] = self.entry(now)
         desktop_id = self.one_of(self._desktops, data)
         desktop = self.ask(lambda store: store.desktops.desktop(desktop_id))
         event = self.event_for(DESKTOP, desktop, data)
         self.ask(lambda store: store.desktops.advance(desktop_id, event, now, **how))
+
+    @rule(data=st.data(), to=hosts, generation=st.sampled_from([1, 1, 1, 2]))
+    def begin_move(self, data: st.DataObject, to: str, generation: int) -> None:
+        desktop_id, job_id = self.one_of(self._desktops, data), f"job_{len(self._jobs):04d}"
+        job = make_job(id=job_id, verb=JobVerb.MIGRATE, arguments={"to_host_id": to})
+        job = replace(job, desktop_id=desktop_id)
+        self.ask(lambda store: store.desktops.begin_move(desktop_id, to, generation, job))
+        self._jobs.append(job_id)
+
+    @rule(data=st.data(), to=hosts, generation=st.sampled_from([1, 1, 1, 2]), moved=st.booleans())
+    def end_move(self, data: st.DataObject, to: str, generation: int, *, moved: bool) -> None:
+        going = [one for one in self._all_desktops() if one.moving_to is not None]
+        ids = [one.id for one in going] or self._desktops
+        desktop_id = self.one_of(ids, data)
+        self.ask(lambda store: store.desktops.end_move(desktop_id, to, generation, moved=moved))
+
+    def _all_desktops(self) -> tuple[Desktop, ...]:
+        found: Page[Desktop] = self.ask(lambda store: store.desktops.desktops(PageQuery(limit=500)))
+        return found.items
+
+    @rule(data=st.data(), generation=st.sampled_from([1, 2]), cpus=st.integers(1, 3))
+    def resize(self, data: st.DataObject, generation: int, cpus: int) -> None:
+        desktop_id = self.one_of(self._desktops, data)
+        size = Resources(cpus=cpus / 2, memory_mib=1024, disk_mib=10 * cpus)
+        self.ask(lambda store: store.desktops.resized(desktop_id, generation, size))
+
+    @rule(data=st.data(), host=hosts, now=instants, deadline_at=maybe_instant)
+    def move_host(self, data: st.DataObject, host: str, now: int, deadline_at: int | None) -> None:
+        loads = self.ask(lambda store: store.directory.host_loads())
+        record = next(one.host for one in loads if one.host.id == host)
+        event = self.event_for(HOST, record, data)
+        self.ask(lambda store: store.directory.move_host(host, event, now, deadline_at=deadline_at))
 
     @rule(data=st.data(), now=instants)
     def make_ready(self, data: st.DataObject, now: int) -> None:
@@ -214,7 +296,9 @@ class TwoStores(RuleBasedStateMachine):
         deadline_at=maybe_instant,
         generation=maybe_generation,
         lease_until=maybe_instant,
-        leave_endpoint=st.booleans(),
+        revision=st.sampled_from([None, None, None, 1, 2]),
+        change=st.none() | changes,
+        actor=st.sampled_from(["broker", "usr_1"]),
         release=st.none() | releases,
         fresh=st.booleans(),
     )
@@ -242,6 +326,12 @@ class TwoStores(RuleBasedStateMachine):
                 session_id, event, now, why="moved", release=freed, **how
             )
         )
+
+    @precondition(lambda self: bool(self._sessions))
+    @rule(data=st.data(), at=instants)
+    def active(self, data: st.DataObject, at: int) -> None:
+        session_id = self.one_of(self._sessions, data)
+        self.ask(lambda store: store.sessions.active({session_id: at}))
 
     @precondition(lambda self: bool(self._sessions))
     @rule(data=st.data(), count=st.integers(0, 3), traffic=st.integers(0, 5))
@@ -335,6 +425,19 @@ async def _picture(store: Store) -> dict[str, Any]:
         "late jobs": await store.jobs.expired(late, 3),
         "by state": await store.desktops.by_state(["ready", "failed"], 3),
         "silent": await store.endpoints.silent(late, 3),
+        "entries": await store.audit.entries(everything),
+        "abandoned": await store.sessions.abandoned(late, 3),
+        "queues": await store.sessions.queue_lengths(),
+        "quotas": await store.sessions.counts(QUOTAS),
+        "owned": await store.desktops.counts(owned=True),
+        "awaited": await store.desktops.awaited(3),
+        "on hosts": [
+            await store.desktops.on_host(host, ["ready", "assigned", "failed"], 3) for host in HOSTS
+        ],
+        "of pool": await store.desktops.of_pool(VDI.id, ["ready", "assigned"], 3, unowned=True),
+        "other sizes": await store.desktops.of_pool(
+            VDI.id, list(DesktopState), 3, unlike=VDI.resources
+        ),
         "at endpoints": sorted(one.id for one in at_endpoints),
         "waiting": [
             sorted(one.session_id for one in await store.sessions.waiting(pool.id))

@@ -6,29 +6,28 @@ no functional test would notice.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from broker.domain.lifecycle import DesktopEvent, EndpointEvent, JobEvent, SessionEvent
 from broker.domain.model import (
     DesktopState,
+    JobVerb,
     PhaseReport,
     PoolKind,
     SessionState,
     Ticket,
     Traffic,
 )
+from broker.domain.policy.rules import Quota, QuotaScope
 from broker.ports import OneUseSecret, PageQuery, Release, Store
 from broker.store import open_store
 from broker.store.sql.engine import make_engine, parse_url
 from tests.support import bulk
-from tests.support.builders import NOW
+from tests.support.builders import NOW, make_host
+from tests.support.plans import scanned, statements, steps
 from tests.support.stores import (
     IDV,
     VDI,
@@ -48,7 +47,7 @@ SORTED = (
     "state IN ('active', 'delivering', 'disconnected', 'ending', 'queued')",
 )
 """filters that leave so few rows that they may be sorted"""
-SMALL = ("jobs_to_do", "sessions_live", "endpoints_by_kind")
+SMALL = ("jobs_to_do", "sessions_live", "sessions_in_queues", "endpoints_by_kind")
 """indexes of the few rows that count, or without the rows themselves: read whole on purpose"""
 KEYS = ("(id=?", "(endpoint_id=?", "(secret_hash=?")
 USERS = 3000
@@ -61,6 +60,7 @@ BIG = {
     "endpoints",
     "jobs",
     "idempotency_keys",
+    "audit_entries",
 }
 
 
@@ -90,6 +90,7 @@ async def _live_through(url: str) -> None:
     store = open_store(url, connections=1)
     await store.open()
     await fill(store, users=5, endpoints=50)
+    await store.directory.save_host(make_host(id="hst_2", name="server-2"), new=True)
     bulk.insert_users(url, range(100, USERS))
     bulk.insert_tokens(url, range(100, USERS))
     bulk.insert_devices(url, range(100, USERS))
@@ -108,24 +109,9 @@ async def _live_through(url: str) -> None:
     await store.close()
 
 
-@contextmanager
-def statements() -> Iterator[dict[str, Any]]:
-    """Every statement that runs meanwhile, with one set of its parameters."""
-    seen: dict[str, Any] = {}
-
-    def note(_c: Any, _cursor: Any, text: str, parameters: Any, _context: Any, many: bool) -> None:
-        seen[text] = parameters[0] if isinstance(parameters, list) else parameters
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
-
-
 async def busy_paths(store: Store) -> None:
     """What happens all day."""
-    await store.credentials.identity(b"?" * 32, NOW)
+    await store.credentials.identities([b"?" * 32], NOW)
     owned = replace(VDI, kind=PoolKind.DEDICATED)
     outcomes = await store.sessions.claim(
         [
@@ -155,6 +141,7 @@ async def busy_paths(store: Store) -> None:
     phase = PhaseReport(name="x", took_ms=1)
     await store.sessions.note_phases(session.id, [phase], Traffic())
     await store.sessions.note_phases(session.id, [], Traffic())
+    await store.sessions.active({session.id: NOW + 1})
     await advance(session.id, SessionEvent.DISCONNECTED, NOW, why="")
     await store.sessions.claim([make_request(900)], NOW)
     await advance(session.id, SessionEvent.LOG_OFF, NOW, why="")
@@ -184,6 +171,19 @@ async def watching(store: Store) -> None:
     await store.desktops.counts()
     await store.desktops.by_state([DesktopState.FAILED], 100)
     await store.desktops.names(VDI.id)
+    await store.desktops.counts(owned=True)
+    await store.desktops.known(["dsk_library_1", "dsk_library_2000"])
+    await store.desktops.on_host("hst_1", [DesktopState.FAILED], 100)
+    await store.desktops.of_pool(VDI.id, [DesktopState.SUSPENDED, DesktopState.READY], 100)
+    await store.desktops.awaited(100)
+    await store.directory.host_loads()
+    await store.sessions.abandoned(NOW + 1, 100)
+    await store.sessions.queue_lengths()
+    quotas = [
+        Quota(id="quo_1", name="a", scope=QuotaScope.GROUP, sessions_max=9, group_id="grp_1"),
+        Quota(id="quo_2", name="b", scope=QuotaScope.POOL, sessions_max=9, pool_ids=(VDI.id,)),
+    ]
+    await store.sessions.counts([*quotas, replace(quotas[0], pool_ids=(VDI.id,))])
     await store.endpoints.silent(NOW, 100)
 
 
@@ -200,9 +200,18 @@ async def machines(store: Store) -> None:
     desktop = new_desktop(2001)
     await store.desktops.advance(desktop.id, DesktopEvent.CREATE_BEGUN, NOW)
     await store.desktops.desktop(desktop.id)
+    await move_a_desktop(store)
     await store.directory.user("usr_1")
     await store.directory.user_by_name("user-0001")
     await store.directory.names_of("users", ["usr_1"])
+
+
+async def move_a_desktop(store: Store) -> None:
+    desktop = new_desktop(1050)
+    migrate = make_job(9001, verb=JobVerb.MIGRATE, desktop_id=desktop.id)
+    await store.desktops.begin_move(desktop.id, "hst_2", 1, migrate)
+    await store.desktops.end_move(desktop.id, "hst_2", 1, moved=True)
+    await store.desktops.resized(desktop.id, 1, desktop.resources)
 
 
 async def lists(store: Store) -> None:
@@ -228,19 +237,6 @@ async def lists(store: Store) -> None:
     await store.jobs.jobs(PageQuery(filters={"desktop_id": "dsk_library_2000"}))
 
 
-def steps(url: str, seen: dict[str, Any]) -> list[tuple[str, str]]:
-    """(statement, step) of every plan."""
-    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
-    found = [
-        (text, row[3])
-        for text, parameters in seen.items()
-        if text.lstrip().startswith(("SELECT", "UPDATE", "DELETE", "INSERT"))
-        for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", parameters).fetchall()
-    ]
-    connection.close()
-    return found
-
-
 async def test_no_statement_of_a_busy_path_reads_a_whole_table(
     aged: Store, sqlite_url: str
 ) -> None:
@@ -248,7 +244,7 @@ async def test_no_statement_of_a_busy_path_reads_a_whole_table(
         await busy_paths(aged)
     plans = steps(sqlite_url, seen)
     scans = [
-        (text, step) for text, step in plans if _scanned(step) in BIG and not step.endswith(SMALL)
+        (text, step) for text, step in plans if scanned(step) in BIG and not step.endswith(SMALL)
     ]
     assert scans == []
     assert len({text for text, _ in plans}) > 40
@@ -275,7 +271,7 @@ async def test_lists_are_read_in_the_order_of_an_index(aged: Store, sqlite_url: 
     scans = [
         (text, step)
         for text, step in plans
-        if (_scanned(step) in BIG and "USING" not in step)
+        if (scanned(step) in BIG and "USING" not in step)
         or ("TEMP B-TREE" in step and not any(filtered in text for filtered in SORTED))
     ]
     assert scans == []
@@ -304,12 +300,7 @@ async def test_a_young_postgresql_finds_rows_by_index_too(young: Store, postgres
     assert not any("Sort" in step for step in given)
 
 
-def _scanned(step: str) -> str | None:
-    words = step.split()
-    return words[1] if words[0] == "SCAN" else None
-
-
 def test_a_scan_is_told_from_a_search() -> None:
-    assert _scanned("SCAN sessions") == "sessions"
-    assert _scanned("SCAN desktops USING INDEX desktops_by_state") == "desktops"
-    assert _scanned("SEARCH sessions USING INDEX sessions_by_user (user_id=?)") is None
+    assert scanned("SCAN sessions") == "sessions"
+    assert scanned("SCAN desktops USING INDEX desktops_by_state") == "desktops"
+    assert scanned("SEARCH sessions USING INDEX sessions_by_user (user_id=?)") is None

@@ -44,7 +44,8 @@ async def test_desktops_go_to_those_who_wait_in_the_order_given(store: Store) ->
             deadline_at=NOW + 99,
             generation=4,
             revision=2,
-            why="a desktop was found",
+            why="you were given library-0001 because it was"
+            " the first ready desktop of Library by name",
             assigned_at=NOW + 9,
         ),
         replace(
@@ -54,7 +55,8 @@ async def test_desktops_go_to_those_who_wait_in_the_order_given(store: Store) ->
             deadline_at=NOW + 99,
             generation=4,
             revision=2,
-            why="a desktop was found",
+            why="you were given library-0002 because it was"
+            " the first ready desktop of Library by name",
             assigned_at=NOW + 9,
         ),
     )

@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 
 from broker.domain.errors import ConfigError
-from broker.domain.lifecycle import DESKTOP, ENDPOINT, JOB, SESSION, Lifecycle
+from broker.domain.lifecycle import DESKTOP, ENDPOINT, HOST, JOB, SESSION, Lifecycle
 from broker.store import open_store
 from broker.store.sql.engine import make_engine, parse_url
 from broker.store.sql.migrate import current_version, fill_moves
@@ -97,6 +97,10 @@ IMPOSSIBLE = {
     "an_endpoint_moves_along_its_lifecycle": (
         "UPDATE endpoints SET prior_state = state, state = 'offline' WHERE id = 'ept_1'"
     ),
+    "a_host_moves_along_its_lifecycle": (
+        "UPDATE hosts SET prior_state = state, state = 'off' WHERE id = 'hst_1'"
+    ),
+    "desktops_moving_to_exists": "UPDATE desktops SET moving_to = 'hst_9'",
     "a_job_moves_along_its_lifecycle": "UPDATE jobs SET prior_state = state, state = 'succeeded'",
     "desktops_pool_id_exists": "UPDATE desktops SET pool_id = 'pol_9'",
     "a_username_belongs_to_one_user": (
@@ -136,6 +140,7 @@ def test_the_moves_are_those_of_the_lifecycles(engine: sa.Engine) -> None:
         "session_moves": SESSION,
         "endpoint_moves": ENDPOINT,
         "job_moves": JOB,
+        "host_moves": HOST,
     }
     with engine.connect() as connection:
         for name, lifecycle in tables.items():

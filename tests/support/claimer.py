@@ -4,8 +4,9 @@
 claims for the users FIRST to LAST and prints one JSON object: the claims as [user, session or
 null, desktop or null], and the seconds that they took together.
 
-HOW is `store` (the product) or `naive`: read the first ready desktop, then write that it is
-taken, as two statements. That is how brokers come to give one desktop to several people.
+HOW is `store` (the product), `quota` (the product, all under the quota QUOTA), or `naive`: read
+the first ready desktop, then write that it is taken, as two statements. That is how brokers come
+to give one desktop to several people.
 """
 
 from __future__ import annotations
@@ -20,19 +21,24 @@ from threading import local
 
 import psycopg
 
+from broker.domain.policy.rules import Quota, QuotaScope
 from broker.store import open_store
 from tests.support.builders import NOW
 from tests.support.stores import VDI, claim_one, make_request
 
 Claim = tuple[int, str | None, str | None]
 
+QUOTA = Quota(id="quo_1", name="Some", scope=QuotaScope.GROUP, sessions_max=150, group_id="grp_1")
 
-async def store_claims(url: str, connections: int, users: range) -> Callable[[], Awaitable[object]]:
+
+async def store_claims(
+    url: str, connections: int, users: range, **changes: object
+) -> Callable[[], Awaitable[object]]:
     store = open_store(url, migrate=False, connections=connections)
     await store.open()
 
     async def one(user: int) -> Claim:
-        request = make_request(user, VDI, **_ids(user))
+        request = make_request(user, VDI, **_ids(user) | changes)
         outcome = await claim_one(store, request)
         session = outcome.session
         return user, session.id if session else None, session.desktop_id if session else None
@@ -54,6 +60,10 @@ def _ids(user: int) -> dict[str, object]:
         "ticket_secret_hash": own.encode(),
         "group_id": None,
     }
+
+
+async def quota_claims(url: str, connections: int, users: range) -> Callable[[], Awaitable[object]]:
+    return await store_claims(url, connections, users, group_id=QUOTA.group_id, quotas=(QUOTA,))
 
 
 async def naive_claims(url: str, connections: int, users: range) -> Callable[[], Awaitable[object]]:
@@ -95,7 +105,7 @@ def naive_claim(connection: psycopg.Connection, user: int, session_id: str) -> t
 
 
 async def main(url: str, how: str, first: int, last: int, connections: int) -> None:
-    prepare = {"store": store_claims, "naive": naive_claims}[how]
+    prepare = {"store": store_claims, "quota": quota_claims, "naive": naive_claims}[how]
     run = await prepare(url, connections, range(first, last + 1))
     sys.stdout.write("ready\n")
     sys.stdout.flush()

@@ -83,6 +83,7 @@ class FakeDesk:
         self.used: set[str] = set()
         self.told: list[tuple[str, str]] = []
         self.bytes: list[Mapping[str, int]] = []
+        self.last_inputs: dict[str, int] = {}
         self.refuse: dict[str, TriviumError] = {}
         self.hold = asyncio.Event()
         self.hold.set()
@@ -111,6 +112,9 @@ class FakeDesk:
 
     async def closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
         self.told.append((leave.session_id, why))
+
+    def inputs(self, last_of: Mapping[str, int]) -> None:
+        self.last_inputs.update(last_of)
 
     async def traffic(self, bytes_of: Mapping[str, int]) -> None:
         self._step("traffic")

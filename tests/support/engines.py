@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, Final
 
-from broker.domain.model import Desktop, Host, Image
+import pytest
+
+from broker.domain.errors import EngineError
+from broker.domain.features import Feature
+from broker.domain.model import Desktop, Host, Image, Resources
 from broker.engines.simulated import SimulatedEngine, load_calibration
 from broker.engines.simulated.knobs import Knobs
 from broker.ports import Clock, Engine, MachineReport, Operation
 from broker.system import SystemChance, SystemClock
 from tests.support.builders import NOW, make_host
+from tests.support.clock import ManualClock
+from tests.support.prompt_engine import PromptEngine
 
 IMAGE = Image(
     id="img_1", name="school", version=1, size_bytes=40_000_000_000, boot_bytes=197_000_000,
@@ -23,11 +30,19 @@ IMAGE = Image(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCase:
     """One engine under test. `start` answers a new engine object, as a restarted broker has;
-    machines made before live on where the engine keeps them outside the broker."""
+    machines made before live on where the engine keeps them outside the broker.
+
+    `other` is a second host of the same kind, `full` one without memory for any machine.
+    `displays`: it has them. `takes_time`: a call may run past its deadline.
+    """
 
     start: Callable[[], Engine]
     host: Host
     image: Image
+    other: Host
+    full: Host
+    displays: bool = True
+    takes_time: bool = True
 
     def operation(self, operation_id: str, desktop: Desktop, deadline_s: float = 60) -> Operation:
         return Operation(
@@ -35,9 +50,25 @@ class EngineCase:
             deadline_s=deadline_s,
         )  # fmt: skip
 
+    def need(self, *features: Feature) -> None:
+        """Leave the test out for an engine that does not claim all of these."""
+        claimed = self.start().features(self.host)
+        lacking = [feature.value for feature in features if feature not in claimed]
+        if lacking:
+            pytest.skip(f"this engine has no {', '.join(lacking)}")
+
+    def need_displays(self) -> None:
+        if not self.displays:
+            pytest.skip("this engine has no displays")
+
 
 def simulated_engine(
-    *, clock: Clock | None = None, speed: float = 1000, seed: int = 1, knobs: Knobs | None = None
+    *,
+    clock: Clock | None = None,
+    speed: float = 1000,
+    seed: int = 1,
+    knobs: Knobs | None = None,
+    partial: bool = False,
 ) -> SimulatedEngine:
     return SimulatedEngine(
         clock=clock or SystemClock(),
@@ -45,11 +76,42 @@ def simulated_engine(
         calibration=load_calibration(),
         speed=speed,
         knobs=knobs,
+        partial=partial,
     )
 
 
+def _case(start: Callable[[], Engine], profile: str, **changes: Any) -> EngineCase:
+    return EngineCase(
+        start=start,
+        host=make_host(profile=profile),
+        image=IMAGE,
+        other=make_host(id="hst_2", name="server-2", profile=profile),
+        full=make_host(
+            id="hst_3", name="server-3", profile=profile,
+            capacity=Resources(cpus=32, memory_mib=1024),
+        ),
+        **changes,
+    )  # fmt: skip
+
+
 def simulated_case() -> EngineCase:
-    return EngineCase(start=simulated_engine, host=make_host(), image=IMAGE)
+    return _case(simulated_engine, "bare-metal")
+
+
+def simulated_container_case() -> EngineCase:
+    """Hosts that can neither suspend nor migrate."""
+    return _case(simulated_engine, "container")
+
+
+def prompt_case() -> EngineCase:
+    """The fake that the services are tested with."""
+    return _case(PromptEngine, "", displays=False, takes_time=False)
+
+
+# whatever is added here is held to the whole contract
+ENGINES: Final[tuple[Callable[[], EngineCase], ...]] = (
+    simulated_case, simulated_container_case, prompt_case,
+)  # fmt: skip
 
 
 @asynccontextmanager
@@ -68,3 +130,25 @@ async def listening(engine: Engine) -> AsyncIterator[list[MachineReport]]:
             yield heard
         finally:
             await engine.close()
+
+
+def said(heard: list[MachineReport]) -> list[tuple[str, int, bool]]:
+    """What the reports say: (desktop, generation, whether it is ready)."""
+    return [(report.desktop_id, report.generation, report.ready) for report in heard]
+
+
+async def during(clock: ManualClock, *works: Awaitable[None]) -> list[BaseException | None]:
+    """Let time pass until all are done; what each raised, in order."""
+
+    async def one(work: Awaitable[None]) -> BaseException | None:
+        try:
+            await work
+        except EngineError as error:
+            return error
+        return None
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(work)) for work in works]
+        while not all(task.done() for task in tasks):
+            await clock.advance(0.05)
+    return [task.result() for task in tasks]

@@ -8,7 +8,16 @@ from dataclasses import replace
 
 from broker.domain.errors import NotFoundError, TooManyAttemptsError
 from broker.domain.model import Identity, Role
-from broker.gateway.support import DesktopView, EndpointView, SessionView
+from broker.gateway.support import Subject
+from broker.gateway.views import (
+    DecisionView,
+    DesktopView,
+    EndpointView,
+    HostView,
+    PoolPreviewView,
+    PreviewView,
+    SessionView,
+)
 from broker.ports import Overview
 
 PHRASE = "seven wet otters"
@@ -17,6 +26,15 @@ SESSION = SessionView(
     id="ses_1", username="wang.fang", pool="library", architecture="vdi", state="active",
     desktop="library-001", endpoint="", age="5 min", why="a ready desktop was free",
 )  # fmt: skip
+
+DECISION = DecisionView(
+    age="5 min", text="A desktop was given: it was free.", reasons=("server-1 has room",),
+    by="broker",
+)  # fmt: skip
+LIBRARY = PoolPreviewView(
+    pool="library", may=True, now="place 3 in the queue", quotas="each 1/2", why="for teachers",
+)  # fmt: skip
+DESIGN = PoolPreviewView(pool="design", may=False, now="", quotas="", why="for nobody")
 
 
 def identity(username: str, role: Role) -> Identity:
@@ -35,6 +53,11 @@ class FakeStaff:
         self.tries: list[tuple[str, str, str]] = []
         self.gone: set[str] = set()
         self.ended: list[tuple[str, str]] = []
+        self.told: list[tuple[str, str, str]] = []
+        self.extended: list[tuple[str, str, int]] = []
+        self.explained: list[tuple[Subject, str, int]] = []
+        self.decisions = [DECISION]
+        self.enabled = True
         self.listed = [SESSION]
         self.error: Exception | None = None
         self.hold = asyncio.Event()
@@ -77,6 +100,36 @@ class FakeStaff:
         found = await self.session(session_id)
         self.ended.append((identity.username, session_id))
         return replace(found, state="ending")
+
+    async def message(self, identity: Identity, session_id: str, text: str) -> SessionView:
+        found = await self.session(session_id)
+        self.told.append((identity.username, session_id, text))
+        return replace(found, notice=f"{text} ({identity.username}, 0 s ago)")
+
+    async def extend(self, identity: Identity, session_id: str, seconds: int) -> SessionView:
+        found = await self.session(session_id)
+        self.extended.append((identity.username, session_id, seconds))
+        return replace(found, ends="in 2 h")
+
+    async def why(
+        self, identity: Identity, subject: Subject, ref: str, limit: int
+    ) -> Sequence[DecisionView]:
+        self.explained.append((subject, ref, limit))
+        if "404" in ref:
+            raise NotFoundError(f"there is no {subject} {ref}")
+        return self.decisions[:limit]
+
+    async def preview(self, user: str) -> PreviewView:
+        if user not in self.people:
+            raise NotFoundError(f"there is no user {user}")
+        return PreviewView(username=user, enabled=self.enabled, pools=(LIBRARY, DESIGN))
+
+    async def hosts(self, text: str, limit: int) -> Sequence[HostView]:
+        found = HostView(
+            name="server-1", state="draining", engine="simulated bare-metal", cpus="8 of 128",
+            memory="16,384 of 131,072 MiB", starting="1 of 8", note="a fan is loud",
+        )  # fmt: skip
+        return [found][:limit] if text in found.name else []
 
     async def desktops(self, text: str, limit: int) -> Sequence[DesktopView]:
         return [

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from broker.domain.errors import EngineError
 from broker.domain.lifecycle import EndpointEvent
 from broker.domain.model import (
     Architecture,
@@ -33,17 +32,18 @@ from broker.domain.model import (
 from broker.events.memory import MemoryEvents
 from broker.identity.ed25519 import Ed25519Signatures
 from broker.imaging.simulated import SimulatedImages
-from broker.ports import Console as ConsolePort
 from broker.ports import (
+    ConsentOrder,
     FreshOrder,
-    Machine,
-    MachineReport,
-    Operation,
+    NoticeOrder,
     PageQuery,
     RosterChange,
     StartOrder,
     StopOrder,
 )
+from broker.ports import Order as AnyOrder
+from broker.services.assembly import assemble
+from broker.services.bundle import Services
 from broker.services.connect import Connect
 from broker.services.delivery import Delivery
 from broker.services.endpoints import Endpoints
@@ -57,6 +57,8 @@ from broker.services.tally import Tally
 from broker.services.watch import SessionWatch
 from broker.store.memory import MemoryStore
 from tests.support.builders import NOW, make_desktop, make_endpoint, make_host, make_pool
+from tests.support.fakes import PlainPasswords
+from tests.support.prompt_engine import PromptEngine
 
 
 class HandClock:
@@ -113,7 +115,7 @@ class RecordingLink:
     """The EndpointLink port: endpoints that the test connects, orders that it can read."""
 
     def __init__(self) -> None:
-        self.orders: dict[str, list[StartOrder | StopOrder | FreshOrder]] = {}
+        self.orders: dict[str, list[AnyOrder]] = {}
 
     def connected(self, endpoint_id: str) -> bool:
         return endpoint_id in self.orders
@@ -121,78 +123,14 @@ class RecordingLink:
     def connected_ids(self) -> Sequence[str]:
         return tuple(self.orders)
 
-    def send(self, endpoint_id: str, order: StartOrder | StopOrder | FreshOrder) -> bool:
+    def send(self, endpoint_id: str, order: AnyOrder) -> bool:
         if endpoint_id not in self.orders:
             return False
         self.orders[endpoint_id].append(order)
         return True
 
 
-class PromptEngine:
-    """The Engine port: does at once what it is asked; `failing` names verbs that fail."""
-
-    name = "simulated"
-    profiles: tuple[str, ...] = ()
-
-    def __init__(self) -> None:
-        self.known: dict[str, int] = {}
-        self.done: list[tuple[str, str]] = []
-        self.failing: set[str] = set()
-        self.silent = False
-        self._reports: asyncio.Queue[MachineReport] = asyncio.Queue()
-
-    async def open(self) -> None:
-        return
-
-    async def close(self) -> None:
-        return
-
-    def _do(self, verb: str, operation: Operation) -> None:
-        if verb in self.failing:
-            raise EngineError(f"{verb} failed as the test asked")
-        self.done.append((verb, operation.desktop.name))
-
-    def _started(self, operation: Operation) -> None:
-        desktop = operation.desktop
-        self.known[desktop.id] = desktop.generation
-        if not self.silent:
-            self._reports.put_nowait(
-                MachineReport(desktop_id=desktop.id, generation=desktop.generation, ready=True)
-            )
-
-    async def create(self, operation: Operation) -> None:
-        self._do("create", operation)
-        self._started(operation)
-
-    async def reset(self, operation: Operation) -> None:
-        self._do("reset", operation)
-        self._started(operation)
-
-    async def destroy(self, operation: Operation) -> None:
-        self._do("destroy", operation)
-        self.known.pop(operation.desktop.id, None)
-
-    async def adopt(self, desktop: Desktop, host: object) -> None:
-        self.known[desktop.id] = desktop.generation
-
-    async def machines(self) -> tuple[Machine, ...]:
-        return tuple(
-            Machine(desktop_id=one, generation=generation, running=True)
-            for one, generation in self.known.items()
-        )
-
-    async def console(self, desktop: Desktop) -> ConsolePort:
-        raise EngineError("no display here")
-
-    async def reports(self) -> AsyncIterator[MachineReport]:
-        while True:
-            yield await self._reports.get()
-
-    def say(self, report: MachineReport) -> None:
-        self._reports.put_nowait(report)
-
-
-Order = TypeVar("Order", StartOrder, StopOrder, FreshOrder)
+Order = TypeVar("Order", StartOrder, StopOrder, FreshOrder, NoticeOrder, ConsentOrder)
 
 
 @dataclass
@@ -201,16 +139,44 @@ class World:
     clock: HandClock
     link: RecordingLink
     engine: PromptEngine
-    pools: Pools
-    delivery: Delivery
-    connect: Connect
-    sessions: Sessions
-    endpoints: Endpoints
-    works: EngineWork
-    reconciler: Reconciler
-    watch: SessionWatch
-    tally: Tally
+    services: Services
     users: dict[str, User] = field(default_factory=dict)
+
+    @property
+    def pools(self) -> Pools:
+        return self.services.pools
+
+    @property
+    def delivery(self) -> Delivery:
+        return self.services.delivery
+
+    @property
+    def connect(self) -> Connect:
+        return self.services.connect
+
+    @property
+    def sessions(self) -> Sessions:
+        return self.services.sessions
+
+    @property
+    def endpoints(self) -> Endpoints:
+        return self.services.endpoints
+
+    @property
+    def works(self) -> EngineWork:
+        return self.services.engine_work
+
+    @property
+    def reconciler(self) -> Reconciler:
+        return self.services.reconciler
+
+    @property
+    def watch(self) -> SessionWatch:
+        return self.services.watch
+
+    @property
+    def tally(self) -> Tally:
+        return self.services.tally
 
     def who(self, username: str) -> Identity:
         user = self.users[username]
@@ -362,38 +328,32 @@ async def make_world(people: int = 20) -> AsyncIterator[World]:
         events=events,
         installation_id="tri_test",
     )
-    link, tally, pools, watch = RecordingLink(), Tally(), Pools(kit), SessionWatch(kit)
-    delivery = Delivery(kit, pools, link)
-    connect = Connect(kit, pools, delivery, tally)
-    sessions = Sessions(kit, pools, delivery, Images(SimulatedImages(), b"key"), tally, watch)
-    endpoints = Endpoints(kit, Ed25519Signatures(), sessions, delivery, tally)
-    works = EngineWork(kit, pools, {"simulated": engine}.__getitem__, sessions, tally)
-    reconciler = Reconciler(kit, pools, works, connect, sessions, delivery, endpoints, tally)
+    link = RecordingLink()
+    services = assemble(
+        kit,
+        link=link,
+        engines={"simulated": engine}.__getitem__,
+        hasher=PlainPasswords(),
+        signatures=Ed25519Signatures(),
+        images=Images(SimulatedImages(), b"key"),
+    )
     world = World(
         kit=kit,
         clock=clock,
         link=link,
         engine=engine,
-        pools=pools,
-        delivery=delivery,
-        connect=connect,
-        sessions=sessions,
-        endpoints=endpoints,
-        works=works,
-        reconciler=reconciler,
-        watch=watch,
-        tally=tally,
+        services=services,
         users={user.username: user for user in change.users},
     )
     async with asyncio.TaskGroup() as tasks:
         running = [
             tasks.create_task(work)
             for work in (
-                connect.run(),
-                delivery.run(),
-                watch.run(),
-                works.run(),
-                works.take_reports(engine),
+                services.connect.run(),
+                services.delivery.run(),
+                services.watch.run(),
+                services.engine_work.run(),
+                services.engine_work.take_reports(engine),
             )
         ]
         try:

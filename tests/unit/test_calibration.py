@@ -10,7 +10,12 @@ import pytest
 from broker.architectures import RULES
 from broker.domain.errors import ConfigError
 from broker.engines.simulated import load_calibration
-from broker.engines.simulated.profile import figures, parse_calibration, read_calibration
+from broker.engines.simulated.profile import (
+    FEATURE_FIGURES,
+    figures,
+    parse_calibration,
+    read_calibration,
+)
 
 
 def test_every_figure_has_a_unit_and_a_source() -> None:
@@ -45,6 +50,13 @@ def test_shares_of_the_workloads_add_up_to_one() -> None:
     assert sum(one.share for one in load_calibration().display.workloads) == pytest.approx(1)
 
 
+def test_a_profile_has_the_figures_of_its_features_and_no_others() -> None:
+    for name, profile in load_calibration().profiles.items():
+        for feature, needs in FEATURE_FIGURES.items():
+            told = {figure for figure in needs if getattr(profile, figure) > 0}
+            assert told == (set(needs) if feature in profile.features else set()), name
+
+
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
@@ -52,6 +64,10 @@ def test_shares_of_the_workloads_add_up_to_one() -> None:
         (("engine", "profiles", "hosted", "boot_s", "value"), 0, "boot_s"),
         (("engine", "profiles", "hosted", "host_iops", "value"), "many", "host_iops"),
         (("engine", "profiles"), None, "engine.profiles"),
+        (("engine", "profiles", "hosted", "features"), None, "hosted.features"),
+        (("engine", "profiles", "hosted", "features"), ["fly"], "suspend, migrate, resize"),
+        (("engine", "profiles", "hosted", "save_mib_s"), None, "hosted.save_mib_s"),
+        (("engine", "profiles", "container", "power_on_s", "value"), 0, "power_on_s"),
         (("display", "activity"), {"low": 9, "high": 3}, "display.activity"),
         (("display", "workloads"), {}, "display.workloads"),
     ],

@@ -20,7 +20,7 @@ from broker.store import open_store
 from broker.system import SystemClock, SystemIds
 from tests.support.builders import make_desktop, make_session
 from tests.support.cli import Ran, run
-from tests.support.rosters import GOOD
+from tests.support.roster_files import GOOD
 
 S = SessionState
 TAKEN = make_desktop(state=DesktopState.ASSIGNED)

@@ -13,7 +13,7 @@ from broker.engines.simulated import SimulatedEngine, build
 from broker.ports import MachineReport
 from broker.system import SystemChance, SystemClock
 from tests.support.builders import make_desktop
-from tests.support.engines import simulated_case
+from tests.support.engines import said, simulated_case
 from tests.support.eventually import eventually
 
 CONTEXT = EngineContext(
@@ -60,7 +60,7 @@ async def test_a_set_of_engines_hands_over_every_report_until_it_is_closed() -> 
         await engines["simulated"].create(simulated_case().operation("job_1", make_desktop()))
         await eventually(lambda: heard)
         await engines.close()
-    assert heard == [MachineReport(desktop_id="dsk_1", generation=1, ready=True)]
+    assert said(heard) == [("dsk_1", 1, True)]
 
 
 class BrokenEngine(SimulatedEngine):

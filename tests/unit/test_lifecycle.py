@@ -98,13 +98,19 @@ def test_a_desktop_becomes_ready_only_by_a_report() -> None:
     assert ways == {DesktopEvent.REPORTED_READY, DesktopEvent.RELEASED_KEEP}
 
 
-def test_a_desktop_is_assigned_only_from_ready() -> None:
-    ways = [
+def test_a_desktop_is_given_only_from_ready_and_comes_back_from_parking_to_whom_it_was() -> None:
+    ways = {
         (state, event)
         for (state, event), rule in DESKTOP.table.items()
         if rule.to is DesktopState.ASSIGNED
-    ]
-    assert ways == [(DesktopState.READY, DesktopEvent.CLAIMED)]
+    }
+    assert ways == {
+        (DesktopState.READY, DesktopEvent.CLAIMED),
+        (DesktopState.UNPARKING, DesktopEvent.REPORTED_READY),
+    }
+    parked = {DesktopState.PARKING, DesktopState.PARKED, DesktopState.UNPARKING}
+    into = {one for one, to in DESKTOP.edges() if to in parked} - parked
+    assert into == {DesktopState.ASSIGNED}
 
 
 def test_a_session_in_its_last_states_holds_neither_place_nor_desktop() -> None:

@@ -26,6 +26,7 @@ ALLOWED = {
 
 NOT_IMPORTED = {
     "psycopg": "SQLAlchemy loads the driver by name",
+    "tzdata": "zoneinfo reads it where the system has no time zones",
 }
 
 

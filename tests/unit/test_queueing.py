@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.domain.queueing import Waiting, fair_order, places
+from broker.domain.queueing import (
+    Supply,
+    Waiting,
+    expected_wait_s,
+    fair_order,
+    places,
+    remaining_s,
+)
 
 
 def wait(session: str, group: str | None, at: int) -> Waiting:
@@ -67,3 +74,47 @@ def test_no_group_gets_two_ahead_of_another_that_still_waits(queue: list[Waiting
         for other, count in left.items():
             if count:
                 assert served[group] <= served.get(other, 0) + 1
+
+
+def test_those_in_front_get_the_machines_on_their_way_in_the_order_they_come() -> None:
+    supply = Supply(coming_s=(50.0, 10.0, 30.0))
+    assert [expected_wait_s(place, supply) for place in (1, 2, 3)] == [10.0, 30.0, 50.0]
+
+
+def test_behind_them_the_recent_rate_counts() -> None:
+    supply = Supply(coming_s=(10.0, 30.0), served_per_s=0.1)
+    assert expected_wait_s(3, supply) == 40.0
+    assert expected_wait_s(5, supply) == 60.0
+    assert expected_wait_s(2, Supply(served_per_s=0.5)) == 4.0
+
+
+def test_without_a_rate_nothing_is_said_of_those_behind() -> None:
+    assert expected_wait_s(1, Supply()) is None
+    assert expected_wait_s(3, Supply(coming_s=(1.0, 2.0))) is None
+
+
+def test_a_wait_past_the_queues_own_limit_is_not_foretold() -> None:
+    assert expected_wait_s(1800, Supply(served_per_s=1.0)) == 1800.0
+    assert expected_wait_s(1801, Supply(served_per_s=1.0)) is None
+    assert expected_wait_s(1, Supply(coming_s=(1801.0,))) is None
+
+
+def test_a_machine_that_is_late_is_still_on_its_way() -> None:
+    assert remaining_s(60.0, 20.0) == 40.0
+    assert remaining_s(60.0, 55.0) == 6.0
+    assert remaining_s(60.0, 500.0) == 6.0
+
+
+@given(
+    st.lists(st.floats(0, 300), max_size=8),
+    st.floats(0.1, 10),
+    st.integers(1, 40),
+)
+def test_nobody_is_told_a_shorter_wait_than_the_one_before_him(
+    coming: list[float], rate: float, place: int
+) -> None:
+    supply = Supply(coming_s=tuple(coming), served_per_s=rate)
+    before, after = expected_wait_s(place, supply), expected_wait_s(place + 1, supply)
+    assert before is not None
+    assert after is not None
+    assert before <= after

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
 from broker import limits
 from broker.domain.lifecycle import EndpointEvent
 from broker.domain.model import DesktopState, EndpointState, JobState, SessionState
 from broker.ports import FreshOrder, MachineReport, PageQuery
+from tests.support.builders import make_host
+from tests.support.eventually import eventually
 from tests.support.world import World, make_world
 
 
@@ -172,3 +179,36 @@ async def test_a_fat_desktop_that_was_not_freshened_in_time_is_asked_again() -> 
         await world.answer_fresh(endpoint_id)
         ready = await world.desktops(DesktopState.READY)
         assert "LAB-0" in {desktop.name for desktop in ready}
+
+
+async def test_a_host_whose_engine_is_not_here_gets_nothing_and_stops_nothing() -> None:
+    async with make_world() as world:
+        strange = make_host(id="hst_0", name="a-stranger", engine="unheard-of")
+        await world.kit.store.directory.save_host(strange, new=True)
+        await world.look(4)
+        ready = await world.desktops(DesktopState.READY)
+        assert {desktop.host_id for desktop in ready} == {"hst_1"}
+        assert len(ready) == 2
+        assert not world.reconciler.failures["look"]
+
+
+async def test_a_look_that_fails_by_a_fault_of_the_broker_is_told_and_the_next_one_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with make_world() as world:
+        counts, bugs = world.kit.store.desktops.counts, list[BaseException]()
+        broken = iter([True])
+
+        async def breaks_once(*, owned: bool = False) -> Mapping[tuple[str, str], int]:
+            if next(broken, False):
+                raise ZeroDivisionError
+            return await counts(owned=owned)
+
+        monkeypatch.setattr(world.kit.store.desktops, "counts", breaks_once)
+        monkeypatch.setattr(limits, "RECONCILE_S", 0.01)
+        world.reconciler.tell_bugs(bugs.append)
+        running = asyncio.ensure_future(world.reconciler.run((world.engine,)))
+        await eventually(lambda: len(world.engine.known) == 2)
+        running.cancel()
+        assert [type(bug) for bug in bugs] == [ZeroDivisionError]
+        assert world.reconciler.failures["look"] == 1

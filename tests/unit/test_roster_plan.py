@@ -13,7 +13,8 @@ from broker.domain.model import DesktopState, Endpoint, LogOff, Pool, PoolKind, 
 from broker.domain.roster import FILES
 from broker.ports import RosterChange
 from broker.services.roster import Known
-from tests.support.rosters import GOOD, NOW, after, plan
+from tests.support.roster_files import GOOD
+from tests.support.rosters import NOW, after, plan
 
 FULL = after(Known(), plan(GOOD).change)
 

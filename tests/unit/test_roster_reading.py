@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from broker.domain.model import Role
 from broker.domain.roster import FILES, Problem, Problems, Roster, decode_file, read_roster
 from broker.limits import ROSTER_PROBLEMS_MAX, ROSTER_ROWS_MAX
-from tests.support.rosters import GOOD
+from tests.support.roster_files import GOOD
 
 
 def read(texts: dict[str, str]) -> tuple[Roster, tuple[Problem, ...]]:

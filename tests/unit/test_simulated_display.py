@@ -48,7 +48,6 @@ def console(
     *,
     workload: str | None = None,
     speed: float = 1,
-    bytes_scale: int = 1,
     picture: int = 300_000,
 ) -> SimulatedConsole:
     """A display on which people do nothing but one thing (None: the usual mix)."""
@@ -59,7 +58,6 @@ def console(
         model=replace(MODEL, workloads=chosen, first_picture_bytes=picture),
         title="library-001, generation 4",
         speed=speed,
-        bytes_scale=bytes_scale,
     )
 
 
@@ -80,12 +78,9 @@ async def watch(
     return frames
 
 
-async def size_of(workload: str, seconds: float, **scaled: float) -> int:
+async def size_of(workload: str, seconds: float, speed: float = 1) -> int:
     clock = ManualClock()
-    display = console(
-        clock, workload=workload, picture=0,
-        speed=scaled.get("speed", 1), bytes_scale=int(scaled.get("bytes_scale", 1)),
-    )  # fmt: skip
+    display = console(clock, workload=workload, picture=0, speed=speed)
     return sum(len(frame) for _, frame in await watch(display, clock, seconds))
 
 
@@ -119,11 +114,6 @@ async def test_an_idle_desktop_sends_nearly_nothing() -> None:
 async def test_speed_sends_an_hours_bytes_in_a_tenth_of_it() -> None:
     plain, fast = await size_of("web", 600), await size_of("web", 60, speed=10)
     assert 0.8 < fast / plain < 1.25
-
-
-async def test_bytes_scale_divides_what_is_sent_with_headers_and_all() -> None:
-    plain, small = await size_of("web", 1200), await size_of("web", 1200, bytes_scale=500)
-    assert 0.85 < small * 500 / plain < 1.15
 
 
 @pytest.mark.parametrize("speed", [1, 100])

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
-
 import pytest
 
-from broker.domain.errors import EngineError
+from broker.domain.errors import EngineError, StaleGenerationError
 from broker.domain.model import DesktopState, Host
 from broker.engines.simulated.knobs import Knobs, split_profile
 from broker.limits import CONSOLES_PER_MACHINE_MAX
 from broker.ports import Engine, MachineReport, Operation
 from tests.support.builders import make_desktop, make_host
 from tests.support.clock import ManualClock
-from tests.support.engines import IMAGE, listening, simulated_engine
+from tests.support.engines import IMAGE, during, listening, said, simulated_engine
 
 
 def operation(number: int, host: Host | None = None, *, generation: int = 1) -> Operation:
@@ -25,23 +22,6 @@ def operation(number: int, host: Host | None = None, *, generation: int = 1) -> 
         image=IMAGE,
         deadline_s=600,
     )
-
-
-async def during(clock: ManualClock, *works: Awaitable[None]) -> list[BaseException | None]:
-    """Let time pass until all are done; what each raised, in order."""
-
-    async def one(work: Awaitable[None]) -> BaseException | None:
-        try:
-            await work
-        except EngineError as error:
-            return error
-        return None
-
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(work)) for work in works]
-        while not all(task.done() for task in tasks):
-            await clock.advance(0.05)
-    return [task.result() for task in tasks]
 
 
 async def make(
@@ -57,7 +37,9 @@ async def test_a_boot_takes_its_profiles_time_and_not_less() -> None:
         await clock.advance(23.0)
         assert heard == []
         await clock.advance(14.0)
-        assert heard == [MachineReport(desktop_id="dsk_0", generation=1, ready=True)]
+        assert heard == [
+            MachineReport(desktop_id="dsk_0", generation=1, ready=True, operation_id="job_0_1")
+        ]
 
 
 async def test_speed_divides_every_time() -> None:
@@ -123,9 +105,12 @@ async def test_lost_reply_does_the_work_and_repeating_it_does_nothing_twice() ->
     async with listening(engine) as heard:
         (lost,) = await during(clock, engine.create(operation(1)))
         assert isinstance(lost, EngineError)
-        assert await during(clock, engine.create(operation(1))) == [None]
         await clock.advance(60)
-        assert len(heard) == 1
+        console = await engine.console(make_desktop(id="dsk_1"))
+        assert await during(clock, engine.create(operation(1))) == [None]
+        await clock.turns()
+        assert said(heard) == [("dsk_1", 1, True)] * 2
+        assert await console.receive() != b"", "it was not started again"
 
 
 async def test_boot_fail_reports_not_ready_and_leaves_the_machine_off() -> None:
@@ -196,6 +181,7 @@ async def test_a_hosts_profile_turns_its_own_knobs() -> None:
         ("container?boot_fail=2", "out of range"),
         ("container?boot_fail=often", "out of range"),
         ("container?slow_factor=nan", "out of range"),
+        ("container?resize=0.5", "out of range"),
     ],
 )
 async def test_an_unknown_profile_or_knob_is_named_with_the_known_ones(
@@ -277,7 +263,8 @@ async def test_an_older_reset_does_not_undo_a_newer_one() -> None:
         await during(clock, engine.reset(operation(1, generation=3)))
         await clock.advance(60)
         heard.clear()
-        await during(clock, engine.reset(operation(1, generation=2)))
+        (refused,) = await during(clock, engine.reset(operation(1, generation=2)))
+        assert isinstance(refused, StaleGenerationError)
         await clock.advance(60)
         assert heard == []
         assert [machine.generation for machine in await engine.machines()] == [3]

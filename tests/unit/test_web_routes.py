@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from multidict import MultiDict
@@ -12,6 +13,7 @@ from broker.domain.errors import BadRequestError
 from broker.domain.model import Role
 from broker.domain.roles import Permission
 from broker.web.access import Access
+from broker.web.audited import GIVEN, Audited, safe_fields
 from broker.web.call import Call
 from broker.web.params import PAGE, TEXT, choice, choices, integer, parse_query
 from broker.web.routes import Route, RouteTable, Surface
@@ -49,6 +51,8 @@ def test_a_route_without_a_need_cannot_be_made() -> None:
         {"request": dict},
         {"surface": Surface.AGENT},
         {"need": Access.AGENT},
+        {"method": "POST"},
+        {"audit": Audited(action="x.change")},
     ],
 )
 def test_a_route_that_may_not_exist_is_refused(changes: dict[str, Any]) -> None:
@@ -58,9 +62,61 @@ def test_a_route_that_may_not_exist_is_refused(changes: dict[str, Any]) -> None:
 
 def test_two_routes_for_one_address_are_refused() -> None:
     table = RouteTable([route(path="/x/{id}")])
-    table.add(route(path="/x/{id}", method="POST"))
+    table.add(route(path="/x/{id}", method="POST", audit=Audited(action="x.add")))
     with pytest.raises(ValueError, match="exists already"):
         table.add(route(path=r"/x/{id:\d+}"))
+
+
+@pytest.mark.parametrize("action", ["x", "x.", ".x", ""])
+def test_an_audit_action_is_a_noun_and_a_verb(action: str) -> None:
+    with pytest.raises(ValueError, match=r"noun\.verb"):
+        Audited(action=action)
+
+
+def test_only_a_service_leaves_out_refusals() -> None:
+    with pytest.raises(ValueError, match="only a service"):
+        Audited(action="x.y", told=(BadRequestError,))
+
+
+class Inner(msgspec.Struct):
+    secret: str
+    cpus: float
+
+
+class Sent(msgspec.Struct):
+    name: str
+    password: str
+    role: Role
+    on: bool
+    inner: Inner
+    groups: list[str]
+    tokens: list[str]
+    passwords: dict[str, str]
+    left_out: str | msgspec.UnsetType = msgspec.UNSET
+
+
+def test_of_a_body_only_what_cannot_be_a_secret_is_kept() -> None:
+    sent = Sent(
+        name="x" * 500,
+        password="p",
+        role=Role.USER,
+        on=True,
+        inner=Inner(secret="s", cpus=2.0),
+        groups=["a"] * 60,
+        tokens=["t"],
+        passwords={"ann": "p"},
+    )
+    assert safe_fields(sent) == {
+        "name": "x" * 200,
+        "password": GIVEN,
+        "role": "user",
+        "on": True,
+        "inner": {"secret": GIVEN, "cpus": 2.0},
+        "groups": ["a"] * 50,
+        "tokens": [GIVEN],
+        "passwords": GIVEN,
+    }
+    assert safe_fields(None) == {}
 
 
 PARAMS = (

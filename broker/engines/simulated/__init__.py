@@ -19,7 +19,7 @@ def build(context: EngineContext) -> Engine:
         chance=context.chance,
         calibration=load_calibration(),
         speed=context.speed,
-        bytes_scale=context.bytes_scale,
+        partial=context.shared,
     )
 
 

@@ -5,11 +5,10 @@ window that names the desktop and its generation); after it updates, as big and 
 workload of the moment makes them; a click or a key is answered at once, where it happened.
 Who does nothing costs nearly nothing on the wire.
 
-Sizes: a workload's kbit/s, times `speed` (an hour of work in a minute sends an hour's bytes),
-divided by `bytes_scale` like every simulated byte. So bytes of a session times `bytes_scale`
-are what a real one would have sent. Updates do not come more often than UPDATE_S_MIN apart and
-carry at least UPDATE_BYTES_MIN, so that headers do not outweigh what they stand for: where
-figures would ask for more or smaller ones, each covers a longer time instead.
+Sizes: a workload's kbit/s, times `speed` (an hour of work in a minute sends an hour's bytes).
+Updates do not come more often than UPDATE_S_MIN apart and carry at least UPDATE_BYTES_MIN, so
+that headers do not outweigh what they stand for: where figures would ask for more or smaller
+ones, each covers a longer time instead.
 
 The display is pulled: nothing is made that nobody receives, so a slow client gets fewer, larger
 updates, and what piles up past DEBT_BYTES_MAX is dropped, as a real display protocol would
@@ -80,7 +79,6 @@ class SimulatedConsole:
         model: DisplayModel,
         title: str,
         speed: float = 1.0,
-        bytes_scale: int = 1,
         on_close: Callable[[SimulatedConsole], object] = lambda _: None,
     ) -> None:
         self._clock = clock
@@ -88,7 +86,6 @@ class SimulatedConsole:
         self._model = model
         self._title = title
         self._speed = speed
-        self._scale = bytes_scale
         self._on_close = on_close
         self._wake = asyncio.Event()
         self._closed = False
@@ -159,7 +156,7 @@ class SimulatedConsole:
         dock += fill(Box(x=8, y=HEIGHT - 40, w=32, h=32), _MARK)
         front = self._title_bar() + self._typed_line()
         begin = screen(WIDTH, HEIGHT, _WALLPAPER)
-        size = min(self._scaled(self._model.first_picture_bytes), FRAME_BYTES_MAX)
+        size = min(self._model.first_picture_bytes, FRAME_BYTES_MAX)
         pixels = max(size - len(begin) - len(dock) - len(front), 0) // 2
         wallpaper = fill(Box(x=0, y=0, w=WIDTH, h=HEIGHT), _WALLPAPER, pixels)
         picture = b"".join((begin, wallpaper, dock, fill(_APP, _WINDOW, pixels), front))
@@ -191,7 +188,7 @@ class SimulatedConsole:
         return fill(Box(x=x, y=y, w=width, h=height), colour, size)
 
     def _answer(self, event: InputEvent) -> bytes | None:
-        size = self._scaled(self._model.input_echo_bytes)
+        size = self._model.input_echo_bytes
         if event.kind == PRESSED:
             x, y = min(max(event.x, 12), WIDTH - 12), min(max(event.y, 12), HEIGHT - 12)
             return fill(Box(x=x - 12, y=y - 12, w=24, h=24), _MARK, size)
@@ -211,15 +208,12 @@ class SimulatedConsole:
 
     # ------------------------------------------------------------------ how much, when
 
-    def _scaled(self, size: int) -> int:
-        return size // self._scale
-
     def _begin_activity(self) -> None:
         """Draw what the person does next and for how long."""
         now = self._clock.monotonic()
         self._activity = self._drawn_workload()
         kbit_s = self._chance.uniform(*self._activity.kbit_s)
-        self._bytes_s = kbit_s * KBIT_BYTES * self._speed / self._scale
+        self._bytes_s = kbit_s * KBIT_BYTES * self._speed
         lasts_s = self._chance.uniform(*self._model.activity_s) / self._speed
         self._until = now + max(lasts_s, ACTIVITY_S_MIN)
         self._at = now

@@ -14,6 +14,7 @@ from typing import Any
 
 import broker
 from broker.domain.errors import ConfigError
+from broker.domain.features import Feature
 
 _CPU_LEFT_MIN = 0.1
 """share of a host's CPUs that boots get even when running desktops could use all of them"""
@@ -21,10 +22,14 @@ _CPU_LEFT_MIN = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """One kind of hypervisor. Times in seconds on an otherwise idle host."""
+    """One kind of hypervisor. Times in seconds on an otherwise idle host.
+
+    The figures of a feature that it does not have are 0 (FEATURE_FIGURES).
+    """
 
     name: str
     title: str
+    features: frozenset[Feature]
     create_s: float
     boot_s: float
     reset_s: float
@@ -37,6 +42,23 @@ class Profile:
     cpu_factor: float
     memory_overhead_mib: float
     memory_factor: float
+    suspend_s: float = 0.0
+    resume_s: float = 0.0
+    save_mib_s: float = 0.0
+    load_mib_s: float = 0.0
+    migrate_s: float = 0.0
+    migrate_mib_s: float = 0.0
+    resize_s: float = 0.0
+    power_on_s: float = 0.0
+    power_off_s: float = 0.0
+
+
+FEATURE_FIGURES: Mapping[Feature, tuple[str, ...]] = {
+    Feature.SUSPEND: ("suspend_s", "resume_s", "save_mib_s", "load_mib_s"),
+    Feature.MIGRATE: ("migrate_s", "migrate_mib_s"),
+    Feature.RESIZE: ("resize_s",),
+    Feature.HOST_POWER: ("power_on_s", "power_off_s"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,14 +175,31 @@ def figures(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapp
                 yield from figures(value, name)
 
 
+def _features(table: Mapping[str, Any], name: str) -> frozenset[Feature]:
+    named = table.get("features")
+    known = [feature.value for feature in Feature]
+    if not isinstance(named, list) or not all(one in known for one in named):
+        text = f"calibration: engine.profiles.{name}.features is a list of {', '.join(known)}"
+        raise ConfigError(text)
+    return frozenset(Feature(one) for one in named)
+
+
 def _profile(tree: Mapping[str, Any], name: str) -> Profile:
     table = _table(tree, "engine", "profiles", name)
+    features = _features(table, name)
+    absent = {
+        figure
+        for feature, needs in FEATURE_FIGURES.items()
+        if feature not in features
+        for figure in needs
+    }
     numbers = {
         one.name: _number(tree, "engine", "profiles", name, one.name, zero=one.name == "spread")
         for one in fields(Profile)
-        if one.name not in {"name", "title"}
+        if one.name not in {"name", "title", "features"} | absent
     }
-    return Profile(name=name, title=str(table.get("title", name)), **numbers)
+    title = str(table.get("title", name))
+    return Profile(name=name, title=title, features=features, **numbers)
 
 
 def _display(tree: Mapping[str, Any]) -> DisplayModel:

@@ -74,7 +74,7 @@ def _host(draft: Draft, row: HostRow, old: Host | None) -> Host:
         base,
         engine=row.engine or base.engine,
         profile=row.profile or base.profile,
-        capacity=Resources(cpus=row.cpus, memory_mib=row.memory_mib),
+        capacity=replace(base.capacity, cpus=row.cpus, memory_mib=row.memory_mib),
         overcommit_cpu=row.overcommit_cpu or base.overcommit_cpu,
         start_limit=row.start_limit or base.start_limit,
     )

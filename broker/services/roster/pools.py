@@ -51,7 +51,7 @@ def _pool(draft: Draft, row: PoolRow, old: Pool | None, image_id: str) -> Pool:
         title=row.title or base.title,
         kind=row.kind or base.kind,
         image_id=image_id,
-        resources=resources,
+        resources=replace(base.resources, cpus=row.cpus, memory_mib=row.memory_mib),
         spares_min=base.spares_min if row.spares is None else row.spares,
         size_max=base.size_max if row.max is None else row.max,
         log_off=row.log_off or base.log_off,

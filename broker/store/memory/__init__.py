@@ -12,12 +12,16 @@ from broker.domain.errors import UnavailableError
 from broker.domain.lifecycle import SESSION
 from broker.domain.model import DesktopState
 from broker.ports import Overview
+from broker.store.memory.audit import MemoryAudit
+from broker.store.memory.backup import MemoryBackup
 from broker.store.memory.campaigns import MemoryCampaigns
 from broker.store.memory.credentials import MemoryCredentials
 from broker.store.memory.desktops import MemoryDesktops
 from broker.store.memory.directory import MemoryDirectory
+from broker.store.memory.documents import MemoryDocuments
 from broker.store.memory.endpoints import MemoryEndpoints
 from broker.store.memory.jobs import MemoryJobs
+from broker.store.memory.leases import MemoryLeases
 from broker.store.memory.sessions import MemorySessions
 from broker.store.memory.state import State
 
@@ -27,8 +31,9 @@ __all__ = ["MemoryStore"]
 class MemoryStore:
     """Implements broker.ports.Store."""
 
-    def __init__(self) -> None:
-        self._state = State()
+    def __init__(self, state: State | None = None) -> None:
+        """`state`: rows to begin with; the simulation brings one that it watches."""
+        self._state = state or State()
         self._open = False
         self._directory = MemoryDirectory(self._state)
         self._credentials = MemoryCredentials(self._state)
@@ -37,6 +42,10 @@ class MemoryStore:
         self._jobs = MemoryJobs(self._state)
         self._endpoints = MemoryEndpoints(self._state)
         self._campaigns = MemoryCampaigns(self._state)
+        self._audit = MemoryAudit(self._state.audit, self._state.leases)
+        self._leases = MemoryLeases(self._state.leases)
+        self._documents = MemoryDocuments(self._state.documents)
+        self._backup = MemoryBackup(self._state)
 
     @property
     def directory(self) -> MemoryDirectory:
@@ -65,6 +74,22 @@ class MemoryStore:
     @property
     def campaigns(self) -> MemoryCampaigns:
         return self._campaigns
+
+    @property
+    def audit(self) -> MemoryAudit:
+        return self._audit
+
+    @property
+    def leases(self) -> MemoryLeases:
+        return self._leases
+
+    @property
+    def documents(self) -> MemoryDocuments:
+        return self._documents
+
+    @property
+    def backup(self) -> MemoryBackup:
+        return self._backup
 
     async def open(self) -> None:
         """What was stored before a `close` is still there, as in a database."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from broker.domain.errors import AlreadyExistsError
 from broker.domain.model import Identity, Instant, Ticket
-from broker.limits import IDEMPOTENCY_S
+from broker.limits import IDEMPOTENCY_S, IDENTITY_BATCH_MAX
 from broker.ports import AuthToken, OneUseSecret
 from broker.store.memory.state import State
 
@@ -23,7 +23,15 @@ class MemoryCredentials:
             raise AlreadyExistsError
         self._state.tokens[token.secret_hash] = token
 
-    async def identity(self, secret_hash: bytes, now: Instant) -> Identity | None:
+    async def identities(
+        self, secret_hashes: Sequence[bytes], now: Instant
+    ) -> Mapping[bytes, Identity]:
+        if len(secret_hashes) > IDENTITY_BATCH_MAX:
+            raise ValueError(f"more than {IDENTITY_BATCH_MAX} tokens at once")
+        found = {one: self._identity(one, now) for one in secret_hashes}
+        return {one: identity for one, identity in found.items() if identity is not None}
+
+    def _identity(self, secret_hash: bytes, now: Instant) -> Identity | None:
         token = self._state.tokens.get(secret_hash)
         if token is None or token.expires_at <= now:
             return None

@@ -6,12 +6,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from broker.domain.audit import AuditEntry
 from broker.domain.errors import AlreadyExistsError
 from broker.domain.lifecycle import DesktopEvent
-from broker.domain.model import Desktop, DesktopState, Instant, Job
+from broker.domain.model import (
+    Desktop,
+    DesktopState,
+    Instant,
+    Job,
+    Resources,
+    SessionState,
+    WorkLease,
+)
 from broker.ports import Page, PageQuery
+from broker.store.memory.audit import insert_entries
+from broker.store.memory.leases import hold_lease
 from broker.store.memory.state import State, overdue, page
-from broker.store.moves import check_new, move_desktop
+from broker.store.moves import begin_move, check_new, end_move, move_desktop, resize_desktop
 from broker.store.paging import check_query, folded
 
 _FIELDS = {"pool_id", "host_id", "endpoint_id", "state", "architecture"}
@@ -41,19 +52,27 @@ class MemoryDesktops:
             return page(rows, query, lambda one: one.id, descending=True)
         return page(rows, query, lambda one: one.name)
 
-    async def add(self, desktops: Sequence[Desktop], jobs: Sequence[Job]) -> None:
+    async def add(
+        self,
+        desktops: Sequence[Desktop],
+        jobs: Sequence[Job],
+        *,
+        entries: Sequence[AuditEntry] = (),
+        lease: WorkLease | None = None,
+    ) -> None:
         check_new(desktops, jobs)
         state = self._state
-        known = state.desktops.keys() | {one.id for one in desktops}
+        if lease is not None:
+            hold_lease(state.leases, lease)
+        known = dict.fromkeys(state.desktops.keys() | {one.id for one in desktops})
         for job in jobs:
-            state.must_know(dict.fromkeys(known), job.desktop_id)
-            state.must_know(state.hosts, job.host_id)
-        ids = [job.id for job in jobs]
-        if len(set(ids)) < len(ids) or state.jobs.keys() & set(ids):
+            state.check_job(job, known)
+        if len({job.id for job in jobs}) < len(jobs):
             raise AlreadyExistsError
         state.add_desktops(desktops)
         for job in jobs:
             state.add_job(job)
+        insert_entries(state.audit, entries)
 
     async def names(self, pool_id: str) -> frozenset[str]:
         state = self._state
@@ -70,6 +89,7 @@ class MemoryDesktops:
         note: str | None = None,
         fresh: bool = False,
         job: Job | None = None,
+        entry: AuditEntry | None = None,
     ) -> Desktop:
         moved = move_desktop(
             self._state.desktops.get(desktop_id),
@@ -83,20 +103,90 @@ class MemoryDesktops:
         if job is not None:
             self._state.add_job(replace(job, generation=moved.generation))
         self._state.put_desktop(moved)
+        insert_entries(self._state.audit, [entry] if entry is not None else ())
         return moved
 
-    async def counts(self) -> Mapping[tuple[str, str], int]:
+    async def begin_move(self, desktop_id: str, to_host_id: str, generation: int, job: Job) -> None:
+        state = self._state
+        moving = begin_move(state.desktops.get(desktop_id), to_host_id, generation)
+        state.must_know(state.hosts, to_host_id)
+        state.add_job(replace(job, generation=moving.generation))
+        state.put_desktop(moving)
+
+    async def end_move(
+        self, desktop_id: str, to_host_id: str, generation: int, *, moved: bool
+    ) -> Desktop:
+        arrived = end_move(
+            self._state.desktops.get(desktop_id), to_host_id, generation, moved=moved
+        )
+        self._state.put_desktop(arrived)
+        return arrived
+
+    async def resized(self, desktop_id: str, generation: int, to: Resources) -> Desktop:
+        changed = resize_desktop(self._state.desktops.get(desktop_id), generation, to)
+        self._state.put_desktop(changed)
+        return changed
+
+    async def known(self, desktop_ids: Sequence[str]) -> tuple[Desktop, ...]:
+        rows = self._state.desktops
+        return tuple(rows[one] for one in sorted(set(desktop_ids)) if one in rows)
+
+    async def on_host(self, host_id: str, states: Iterable[str], limit: int) -> tuple[Desktop, ...]:
+        wanted, rows = set(states), self._state.desktops
+        found = [rows[one] for one in self._state.host_desktops[host_id]]
+        found = [one for one in found if one.state in wanted]
+        return tuple(sorted(found, key=lambda one: one.name)[:limit])
+
+    async def of_pool(
+        self,
+        pool_id: str,
+        states: Iterable[str],
+        limit: int,
+        *,
+        unowned: bool = False,
+        unlike: Resources | None = None,
+    ) -> tuple[Desktop, ...]:
+        wanted, rows = set(states), self._state.desktops
+        return _first_changed(
+            (
+                one
+                for one in map(rows.__getitem__, self._state.pool_desktops[pool_id])
+                if one.state in wanted
+                and (not unowned or one.owner_id is None)
+                and (unlike is None or one.resources != unlike)
+            ),
+            limit,
+        )
+
+    async def awaited(self, limit: int) -> tuple[Desktop, ...]:
+        return _first_changed(filter(self._is_awaited, self._state.desktops.values()), limit)
+
+    def _is_awaited(self, desktop: Desktop) -> bool:
+        state = self._state
+        if desktop.state is DesktopState.PARKED:
+            session = state.sessions.get(state.held_desktops.get(desktop.id, ""))
+            return session is not None and session.state is SessionState.DELIVERING
+        if desktop.state is DesktopState.SUSPENDED and desktop.owner_id is not None:
+            place = (desktop.owner_id, desktop.pool_id)
+            session = state.sessions.get(state.held_places.get(place, ""))
+            return session is not None and session.state is SessionState.QUEUED
+        return False
+
+    async def counts(self, *, owned: bool = False) -> Mapping[tuple[str, str], int]:
         return Counter(
             (one.pool_id, one.state.value)
             for one in self._state.desktops.values()
-            if one.state is not DesktopState.DELETED
+            if one.state is not DesktopState.DELETED and (one.owner_id is not None or not owned)
         )
 
     async def by_state(self, states: Iterable[str], limit: int) -> tuple[Desktop, ...]:
-        wanted = set(states)
-        found = [one for one in self._state.desktops.values() if one.state in wanted]
-        found.sort(key=lambda one: (one.changed_at, one.id))
-        return tuple(found[:limit])
+        wanted, rows = set(states), self._state.desktops.values()
+        return _first_changed((one for one in rows if one.state in wanted), limit)
 
     async def expired(self, now: Instant, limit: int) -> tuple[Desktop, ...]:
         return overdue(self._state.desktops.values(), now, limit)
+
+
+def _first_changed(desktops: Iterable[Desktop], limit: int) -> tuple[Desktop, ...]:
+    """The longest unchanged ones."""
+    return tuple(sorted(desktops, key=lambda one: (one.changed_at, one.id))[:limit])

@@ -8,42 +8,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from broker.domain.errors import AlreadyExistsError, NotFoundError
-from broker.domain.model import (
-    DesktopState,
-    Endpoint,
-    Group,
-    Host,
-    Image,
-    Pool,
-    Resources,
-    Role,
-    User,
-)
+from broker.domain.lifecycle import HostEvent
+from broker.domain.model import Endpoint, Group, Host, Image, Instant, Job, Pool, Role, User
 from broker.domain.placement import HostLoad
 from broker.limits import POOLS_MAX
 from broker.ports import Page, PageQuery, RosterChange
-from broker.store.memory.state import State, page
-from broker.store.moves import check_new, check_new_endpoint
+from broker.store.loads import host_load
+from broker.store.memory.rules import MemoryRules
+from broker.store.memory.state import page
+from broker.store.moves import check_new, check_new_endpoint, check_new_host, move_host
 from broker.store.paging import check_names, check_query, folded
-
-_STARTING = {
-    DesktopState.PLANNED,
-    DesktopState.CREATING,
-    DesktopState.STARTING,
-    DesktopState.RESETTING,
-}
-_TAKES_NOTHING = {DesktopState.DELETED, DesktopState.FAILED}
 
 
 def image_name(image: Image) -> str:
     return f"{image.name}@{image.version}"
 
 
-class MemoryDirectory:
+class MemoryDirectory(MemoryRules):
     """Implements broker.ports.DirectoryStore."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
 
     async def users(self, query: PageQuery) -> Page[User]:
         check_query(query, filters={"group_id", "role"}, text=True)
@@ -124,32 +106,49 @@ class MemoryDirectory:
         self._state.put_named("pools", self._state.pools, pool.id, pool.name, pool)
 
     async def host_loads(self) -> tuple[HostLoad, ...]:
-        cpus: dict[str, float] = {}
-        memory: dict[str, int] = {}
-        starting: dict[str, int] = {}
-        for one in self._state.desktops.values():
-            if one.host_id is None or one.state in _TAKES_NOTHING:
-                continue
-            cpus[one.host_id] = cpus.get(one.host_id, 0.0) + one.resources.cpus
-            memory[one.host_id] = memory.get(one.host_id, 0) + one.resources.memory_mib
-            if one.state in _STARTING:
-                starting[one.host_id] = starting.get(one.host_id, 0) + 1
+        state = self._state
         return tuple(
-            HostLoad(
-                host=host,
-                used=Resources(cpus=cpus.get(host.id, 0.0), memory_mib=memory.get(host.id, 0)),
-                starting=starting.get(host.id, 0),
-            )
-            for host in sorted(self._state.hosts.values(), key=lambda one: one.name)
+            host_load(host, [state.desktops[one] for one in sorted(state.host_desktops[host.id])])
+            for host in sorted(state.hosts.values(), key=lambda one: one.name)
         )
 
     async def save_host(self, host: Host, *, new: bool) -> None:
-        if new is (host.id in self._state.hosts):
-            raise AlreadyExistsError if new else NotFoundError("there is no such host")
         old = self._state.hosts.get(host.id)
-        self._put_host(host if old is None else replace(host, created_at=old.created_at))
+        if new is (old is not None):
+            raise AlreadyExistsError if new else NotFoundError("there is no such host")
+        self._put_host(host)
+
+    async def move_host(
+        self,
+        host_id: str,
+        event: HostEvent,
+        now: Instant,
+        *,
+        deadline_at: Instant | None = None,
+        note: str | None = None,
+        job: Job | None = None,
+    ) -> Host:
+        old = self._state.hosts.get(host_id)
+        moved = move_host(old, event, now, deadline_at=deadline_at, note=note)
+        if job is not None:
+            self._state.add_job(job)
+        self._state.hosts[host_id] = moved
+        return moved
 
     def _put_host(self, host: Host) -> None:
+        """A known host's state, and what goes with it, changes by `move_host` alone."""
+        old = self._state.hosts.get(host.id)
+        if old is None:
+            check_new_host(host)
+        else:
+            host = replace(
+                host,
+                state=old.state,
+                deadline_at=old.deadline_at,
+                changed_at=old.changed_at,
+                note=old.note,
+                created_at=old.created_at,
+            )
         self._state.put_named("hosts", self._state.hosts, host.id, host.name, host)
 
     async def all_names(self) -> Mapping[str, Mapping[str, str]]:
@@ -170,12 +169,7 @@ class MemoryDirectory:
             for image in change.images:
                 self._put_image(image)
             for host in change.hosts:
-                old = self._state.hosts.get(host.id)
-                self._put_host(
-                    host
-                    if old is None
-                    else replace(host, state=old.state, created_at=old.created_at)
-                )
+                self._put_host(host)
             for user in change.users:
                 self._put_user(user)
             for pool in change.pools:

@@ -102,11 +102,15 @@ class MemoryEndpoints:
         ids = self._state.endpoint_desktops[endpoint.id]
         return [self._state.desktops[one] for one in ids]
 
-    async def seen(self, endpoint_ids: Sequence[str], now: Instant) -> None:
+    async def seen(self, endpoint_ids: Sequence[str], now: Instant) -> tuple[str, ...]:
+        offline: list[str] = []
         for endpoint_id in endpoint_ids:
             endpoint = self._state.endpoints.get(endpoint_id)
             if endpoint is not None:
                 self._state.endpoints[endpoint_id] = replace(endpoint, last_seen_at=now)
+                if endpoint.state is EndpointState.OFFLINE:
+                    offline.append(endpoint_id)
+        return tuple(offline)
 
     async def silent(self, before: Instant, limit: int) -> tuple[Endpoint, ...]:
         found = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from broker.domain.errors import AlreadyExistsError
@@ -17,13 +17,19 @@ from broker.domain.model import (
     SessionState,
     Traffic,
 )
+from broker.domain.policy.rules import Quota, QuotaScope
 from broker.domain.queueing import Waiting
 from broker.limits import CLAIM_BATCH_MAX
-from broker.ports import ClaimOutcome, ClaimRequest, Page, PageQuery, Release
-from broker.store.claiming import Decision, Ready, Snapshot, decide, serve
+from broker.ports import ClaimOutcome, ClaimRequest, Page, PageQuery, Release, SessionChange
+from broker.store import quotas as quota_rules
+from broker.store.claiming import Decision, decide, serve
+from broker.store.memory.audit import insert_entries
 from broker.store.memory.state import State, overdue, page
-from broker.store.moves import move_desktop, move_session, note_phases
+from broker.store.moves import last_sign, move_session, note_phases, release_desktop
 from broker.store.paging import LIVE_VALUES, check_query
+from broker.store.ready import Ready
+from broker.store.reasons import moved_entry
+from broker.store.snapshot import Snapshot
 
 _LIVE = SESSION_HOLDS_PLACE | SESSION_HOLDS_DESKTOP
 _FIELDS = {"user_id", "pool_id", "desktop_id", "endpoint_id", "state", "architecture"}
@@ -64,16 +70,27 @@ class MemorySessions:
                     used = state.keys[key][0]
                     snapshot.keys[key] = used
                     snapshot.add_sessions([state.sessions[used.session_id]])
-            held = state.held_places.get((request.user_id, request.pool.id))
-            if held is not None:
-                snapshot.add_sessions([state.sessions[held]])
+            held = state.user_places[request.user_id]
+            snapshot.add_sessions(state.sessions[one] for one in sorted(held))
         for session in snapshot.sessions.values():
             if session.desktop_id is not None:
                 snapshot.desktops[session.desktop_id] = state.desktops[session.desktop_id]
         for pool_id in {request.pool.id for request in requests}:
             snapshot.waiting[pool_id] = list(self._waiting(pool_id))
             snapshot.ready.add(self._ready(pool_id))
+        snapshot.shared = quota_rules.shared(requests)
+        snapshot.counted = self._counted(snapshot.shared.values())
         return snapshot
+
+    def _counted(self, quotas: Iterable[Quota]) -> dict[str, int]:
+        state = self._state
+        return {
+            quota.id: sum(
+                quota_rules.counts(quota, one.group_id, one.pool_id)
+                for one in map(state.sessions.__getitem__, state.held_places.values())
+            )
+            for quota in quotas
+        }
 
     def _ready(self, pool_id: str) -> list[Desktop]:
         state = self._state
@@ -88,12 +105,13 @@ class MemorySessions:
     def _store(self, decision: Decision, now: Instant) -> None:
         for desktop in decision.claimed:
             self._state.put_desktop(desktop)
-        for session in (*decision.new, *decision.reconnected):
+        for session in (*decision.new, *decision.moved, *decision.waiting):
             self._state.put_session(session)
         for ticket in decision.tickets:
             self._state.tickets[ticket.secret_hash] = ticket
         for used in decision.keys:
             self._state.keys[used.user_id, used.key] = (used, now)
+        insert_entries(self._state.audit, decision.entries)
 
     def _waiting(self, pool_id: str) -> Iterator[Waiting]:
         for session_id in self._state.queues[pool_id]:
@@ -129,12 +147,13 @@ class MemorySessions:
         ready.add(self._ready(pool.id))
         queued = [state.sessions[one] for one in order if one in state.queues[pool.id]]
         served = serve(pool, queued, ready, deadline_at, now)
-        for session, desktop in served:
-            state.put_desktop(desktop)
-            state.put_session(session)
-        return tuple(session for session, _ in served)
+        for one in served:
+            state.put_desktop(one.desktop)
+            state.put_session(one.session)
+            insert_entries(state.audit, [one.entry])
+        return tuple(one.session for one in served)
 
-    async def advance(
+    async def advance(  # noqa: PLR0913 - as the port has it
         self,
         session_id: str,
         event: SessionEvent,
@@ -143,9 +162,11 @@ class MemorySessions:
         why: str,
         deadline_at: Instant | None = None,
         generation: int | None = None,
+        revision: int | None = None,
         lease_until: Instant | None = None,
         release: Release | None = None,
-        leave_endpoint: bool = False,
+        change: SessionChange | None = None,
+        actor: str = "broker",
     ) -> Session:
         old = self._state.sessions.get(session_id)
         moved = move_session(
@@ -155,9 +176,11 @@ class MemorySessions:
             why=why,
             deadline_at=deadline_at,
             generation=generation,
+            revision=revision,
             lease_until=lease_until,
-            leave_endpoint=leave_endpoint,
+            change=change,
         )
+        self._state.must_know(self._state.endpoints, moved.endpoint_id)
         if (
             release is not None
             and old is not None
@@ -167,17 +190,36 @@ class MemorySessions:
         ):
             self._release(self._state.desktops[old.desktop_id], release, now)
         self._state.put_session(moved)
+        if old is not None:
+            entry = moved_entry(moved, event, now, why=why, came_from=old.state, actor=actor)
+            insert_entries(self._state.audit, [entry])
         return moved
 
     def _release(self, desktop: Desktop, release: Release, now: Instant) -> None:
-        if desktop.state is not DesktopState.ASSIGNED:
+        freed = release_desktop(desktop, release, now)
+        if freed is None:
             return
-        freed = move_desktop(
-            desktop, release.event, now, deadline_at=release.deadline_at, fresh=release.fresh
-        )
         if release.job is not None:
             self._state.add_job(replace(release.job, generation=freed.generation))
         self._state.put_desktop(freed)
+
+    async def active(self, session_ids: Mapping[str, Instant]) -> None:
+        for session_id, at in session_ids.items():
+            session = self._state.sessions.get(session_id)
+            if session is not None and (session.active_at is None or session.active_at < at):
+                self._state.put_session(replace(session, active_at=at))
+
+    async def queue_lengths(self) -> Mapping[str, int]:
+        return {pool_id: len(queue) for pool_id, queue in self._state.queues.items() if queue}
+
+    async def abandoned(self, before: Instant, limit: int) -> tuple[Session, ...]:
+        state = self._state
+        queued = [state.sessions[one] for ids in state.queues.values() for one in ids]
+        silent = [one for one in queued if last_sign(one) < before]
+        return tuple(sorted(silent, key=lambda one: (last_sign(one), one.id))[:limit])
+
+    async def counts(self, quotas: Sequence[Quota]) -> Mapping[str, int]:
+        return self._counted(one for one in quotas if one.scope is not QuotaScope.USER)
 
     async def note_phases(
         self, session_id: str, phases: Sequence[PhaseReport], traffic: Traffic

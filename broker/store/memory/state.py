@@ -24,9 +24,12 @@ from broker.domain.model import (
     SessionState,
     Ticket,
     User,
+    WorkLease,
 )
-from broker.ports import AuthToken, OneUseSecret, Page, PageQuery
-from broker.store.claiming import UsedKey
+from broker.domain.policy.rules import EntitlementRule, Quota
+from broker.ports import AuthToken, Document, OneUseSecret, Page, PageQuery
+from broker.store.memory.audit import AuditRows
+from broker.store.snapshot import UsedKey
 
 Item = TypeVar("Item")
 
@@ -64,8 +67,15 @@ class State:
     keys: dict[tuple[str, str], tuple[UsedKey, Instant]] = field(default_factory=dict)
     """idempotency keys and when they were first seen"""
     installation: dict[str, bytes] = field(default_factory=dict)
+    rules: dict[str, EntitlementRule] = field(default_factory=dict)
+    quotas: dict[str, Quota] = field(default_factory=dict)
+    audit: AuditRows = field(default_factory=AuditRows)
+    leases: dict[str, WorkLease] = field(default_factory=dict)
+    documents: dict[str, Document] = field(default_factory=dict)
     held_places: dict[tuple[str, str], str] = field(default_factory=dict)
     """(user, pool) -> session"""
+    user_places: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """user -> sessions that hold a place"""
     held_desktops: dict[str, str] = field(default_factory=dict)
     """desktop -> session"""
     queues: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -75,7 +85,7 @@ class State:
     timed_sessions: set[str] = field(default_factory=set)
     """sessions that have a deadline"""
     names: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    """kind -> name -> id, of the kinds in DirectoryStore.all_names"""
+    """kind -> name -> id, of the kinds in DirectoryStore.all_names, of rules and of quotas"""
     named: dict[tuple[str, str], str] = field(default_factory=dict)
     """(kind, id) -> the name it has in `names`"""
     desktop_names: dict[str, str] = field(default_factory=dict)
@@ -86,6 +96,8 @@ class State:
     """pool -> desktops that are not deleted"""
     endpoint_desktops: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """endpoint -> desktops that are not deleted"""
+    host_desktops: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """host -> desktops that are not deleted, on it or on their way to it"""
     open_jobs: dict[str, Job] = field(default_factory=dict)
     """jobs that are not over"""
 
@@ -109,6 +121,7 @@ class State:
         self.session_counts[session.architecture.value, session.state.value] += 1
         if holds_place:
             self.held_places[place] = session.id
+            self.user_places[session.user_id].add(session.id)
         if desktop_id:
             self.held_desktops[desktop_id] = session.id
         if session.state is SessionState.QUEUED:
@@ -121,6 +134,7 @@ class State:
         place = (old.user_id, old.pool_id)
         if self.held_places.get(place) == old.id:
             del self.held_places[place]
+            self.user_places[old.user_id].discard(old.id)
         if old.desktop_id is not None and self.held_desktops.get(old.desktop_id) == old.id:
             del self.held_desktops[old.desktop_id]
         self.queues[old.pool_id].discard(old.id)
@@ -140,6 +154,12 @@ class State:
             or self.spots.get(spot, desktop.id) != desktop.id
         ):
             raise AlreadyExistsError(f"there is a desktop {desktop.name!r}")
+        old = self.desktops.get(desktop.id)
+        for host_id in (old.host_id, old.moving_to) if old is not None else ():
+            self.host_desktops[host_id or ""].discard(desktop.id)
+        for host_id in (desktop.host_id, desktop.moving_to):
+            if alive and host_id is not None:
+                self.host_desktops[host_id].add(desktop.id)
         self.desktops[desktop.id] = desktop
         if alive:
             self.desktop_names[desktop.name] = desktop.id
@@ -185,11 +205,15 @@ class State:
 
     def add_job(self, job: Job) -> None:
         """Store a new job; raises AlreadyExistsError or ConflictError."""
-        self.must_know(self.desktops, job.desktop_id)
+        self.check_job(job, self.desktops)
+        self.put_job(job)
+
+    def check_job(self, job: Job, desktops: Mapping[str, object]) -> None:
+        """Raises AlreadyExistsError or ConflictError: a new job that cannot be stored."""
+        self.must_know(desktops, job.desktop_id or None)
         self.must_know(self.hosts, job.host_id)
         if job.id in self.jobs:
             raise AlreadyExistsError(f"there is a job {job.id!r}")
-        self.put_job(job)
 
     def put_job(self, job: Job) -> None:
         self.jobs[job.id] = job
@@ -220,6 +244,11 @@ class State:
         self.named[kind, row_id] = name
         taken[name] = row_id
         rows[row_id] = row
+
+    def drop_named(self, kind: str, rows: dict[str, Item], row_id: str) -> None:
+        """Remove a row that `put_named` stored."""
+        del self.names[kind][self.named.pop((kind, row_id))]
+        del rows[row_id]
 
 
 def page(

@@ -10,13 +10,17 @@ from sqlalchemy.engine import URL
 from broker.domain.errors import UnavailableError
 from broker.limits import STORE_CONNECTIONS
 from broker.ports import Overview
+from broker.store.sql.audit import SqlAudit
+from broker.store.sql.backup import SqlBackup
 from broker.store.sql.campaigns import SqlCampaigns
 from broker.store.sql.credentials import SqlCredentials
 from broker.store.sql.desktops import SqlDesktops
 from broker.store.sql.directory import SqlDirectory
+from broker.store.sql.documents import SqlDocuments
 from broker.store.sql.endpoints import SqlEndpoints
 from broker.store.sql.engine import parse_url, prepare_file
 from broker.store.sql.jobs import SqlJobs
+from broker.store.sql.leases import SqlLeases
 from broker.store.sql.migrate import bring_up_to_date
 from broker.store.sql.overview import Overviews
 from broker.store.sql.runner import Database
@@ -47,6 +51,10 @@ class SqlStore:
         self._jobs = SqlJobs(self._database)
         self._endpoints = SqlEndpoints(self._database)
         self._campaigns = SqlCampaigns(self._database)
+        self._audit = SqlAudit(self._database)
+        self._leases = SqlLeases(self._database)
+        self._documents = SqlDocuments(self._database)
+        self._backup = SqlBackup(self._database, self._url)
 
     @property
     def directory(self) -> SqlDirectory:
@@ -75,6 +83,22 @@ class SqlStore:
     @property
     def campaigns(self) -> SqlCampaigns:
         return self._campaigns
+
+    @property
+    def audit(self) -> SqlAudit:
+        return self._audit
+
+    @property
+    def leases(self) -> SqlLeases:
+        return self._leases
+
+    @property
+    def documents(self) -> SqlDocuments:
+        return self._documents
+
+    @property
+    def backup(self) -> SqlBackup:
+        return self._backup
 
     async def open(self) -> None:
         if self._database.is_sqlite:

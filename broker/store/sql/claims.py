@@ -1,10 +1,10 @@
 """Claims and queues: read a snapshot, let broker.store.claiming decide, write the decision.
 
-A batch is one transaction of about eight statements, whatever its size. On SQLite it has the
+A batch is one transaction of about ten statements, whatever its size. On SQLite it has the
 database for itself. On PostgreSQL three things keep batches of several processes apart: those
-that touch one user wait for each other (advisory locks), ready desktops are locked as they are
-read and skipped by others (SKIP LOCKED), and the unique indexes refuse what slips through, after
-which the batch is decided again.
+that touch one user, or one quota of several people, wait for each other (advisory locks), ready
+desktops are locked as they are read and skipped by others (SKIP LOCKED), and the unique indexes
+refuse what slips through, after which the batch is decided again.
 """
 
 from __future__ import annotations
@@ -22,27 +22,21 @@ from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import Desktop, DesktopState, Instant, Pool, PoolKind, Session
 from broker.domain.queueing import Waiting
 from broker.ports import ClaimOutcome, ClaimRequest
-from broker.store.claiming import (
-    Decision,
-    Ready,
-    Snapshot,
-    UsedKey,
-    Wants,
-    decide,
-    queue_bound_to,
-    serve,
-    unowned_needed,
-    wants,
-)
+from broker.store import quotas
+from broker.store.claiming import Decision, decide, queue_bound_to, serve
+from broker.store.ready import Ready
+from broker.store.snapshot import Snapshot, UsedKey, Wants, unowned_needed, wants
 from broker.store.sql import tables as t
+from broker.store.sql.audit import insert_entries
+from broker.store.sql.counting import count
 from broker.store.sql.credentials import ticket_values
 from broker.store.sql.faults import WorldMoved
 from broker.store.sql.rows import Values
 from broker.store.sql.rows.machines import DESKTOP, to_desktop
-from broker.store.sql.rows.sessions import SESSION, from_session, to_session
+from broker.store.sql.rows.sessions import SESSION, from_session, to_session, wish_text
 from broker.store.sql.statements import BatchInsert, any_of, constant, first
 
-_LOCK_USERS = sa.select(
+_LOCK = sa.select(
     sa.func.pg_advisory_xact_lock(
         sa.func.unnest(sa.bindparam("numbers", type_=ARRAY(sa.BigInteger)))
     )
@@ -141,6 +135,16 @@ _GIVE = (
         revision=sa.bindparam("new_revision"),
         why=sa.bindparam("words"),
         assigned_at=sa.bindparam("assigned"),
+        wish=sa.bindparam("wished"),
+    )
+)
+_STILL_WAITING = (
+    sa.update(t.sessions)
+    .where(t.sessions.c.id == sa.bindparam("key"))
+    .values(
+        active_at=sa.bindparam("active"),
+        endpoint_id=sa.bindparam("endpoint"),
+        revision=sa.bindparam("new_revision"),
     )
 )
 _TO_SERVE = (
@@ -164,8 +168,13 @@ def claim(
 def _snapshot(connection: sa.Connection, requests: Sequence[ClaimRequest]) -> Snapshot:
     snapshot = Snapshot()
     users = sorted({request.user_id for request in requests})
+    snapshot.shared = quotas.shared(requests)
     if connection.dialect.name == "postgresql":
-        connection.execute(_LOCK_USERS, {"numbers": sorted(map(_number, users))}).all()
+        # in one order for all, or two batches could wait for each other
+        locked = [*users, *(f"quota {quota_id}" for quota_id in snapshot.shared)]
+        connection.execute(_LOCK, {"numbers": sorted(map(_number, locked))}).all()
+    if snapshot.shared:
+        snapshot.counted = count(snapshot.shared.values(), connection)
     _read_keys(connection, requests, snapshot)
     rows = connection.execute(_HOLDING_PLACE, {"users": users}).all()
     snapshot.add_sessions(map(to_session, rows))
@@ -179,9 +188,9 @@ def _snapshot(connection: sa.Connection, requests: Sequence[ClaimRequest]) -> Sn
     return snapshot
 
 
-def _number(user_id: str) -> int:
-    """A lock's number. Two users with the same one only wait for each other."""
-    return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8).digest(), signed=True)
+def _number(name: str) -> int:
+    """A lock's number. Two names with the same one only wait for each other."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 def _digest(user_id: str, key: str) -> str:
@@ -239,8 +248,8 @@ def _fetch_ready(connection: sa.Connection, wanted: Wants, ready: Ready) -> None
             "users": sorted({user_id for _, user_id in wanted.own}),
         }
         _add(connection, _READY_OWN, parameters, ready)
-    for pool_id, count in unowned_needed(wanted, ready).items():
-        _add_free(connection, pool_id, count, ready)
+    for pool_id, most in unowned_needed(wanted, ready).items():
+        _add_free(connection, pool_id, most, ready)
 
 
 def _add(
@@ -259,7 +268,8 @@ def _add_free(connection: sa.Connection, pool_id: str, count: int, ready: Ready)
 def _store(connection: sa.Connection, decision: Decision, now: Instant) -> None:
     _assign(connection, decision.claimed, now)
     _NEW_SESSIONS.run(connection, [from_session(one) for one in decision.new])
-    _give(connection, decision.reconnected)
+    _give(connection, decision.moved)
+    _touch(connection, decision.waiting)
     _NEW_TICKETS.run(connection, [ticket_values(one) for one in decision.tickets])
     keys: list[Values] = [
         {
@@ -271,6 +281,7 @@ def _store(connection: sa.Connection, decision: Decision, now: Instant) -> None:
         for used in decision.keys
     ]
     _NEW_KEYS.run(connection, keys)
+    insert_entries(connection, decision.entries)
 
 
 def _assign(connection: sa.Connection, claimed: Sequence[Desktop], now: Instant) -> None:
@@ -285,7 +296,7 @@ def _assign(connection: sa.Connection, claimed: Sequence[Desktop], now: Instant)
 
 
 def _give(connection: sa.Connection, sessions: Sequence[Session]) -> None:
-    """Write sessions that moved to `delivering`."""
+    """Write sessions that a claim moved, or that are asked to move."""
     if not sessions:
         return
     rows = [
@@ -299,10 +310,26 @@ def _give(connection: sa.Connection, sessions: Sequence[Session]) -> None:
             "new_revision": one.revision,
             "words": one.why,
             "assigned": one.assigned_at,
+            "wished": wish_text(one.wish),
         }
         for one in sessions
     ]
     connection.execute(_GIVE, rows)
+
+
+def _touch(connection: sa.Connection, sessions: Sequence[Session]) -> None:
+    """Write that the clients of waiting sessions called."""
+    rows = [
+        {
+            "key": one.id,
+            "active": one.active_at,
+            "endpoint": one.endpoint_id,
+            "new_revision": one.revision,
+        }
+        for one in sessions
+    ]
+    if rows:
+        connection.execute(_STILL_WAITING, rows)
 
 
 def serve_queue(
@@ -323,9 +350,10 @@ def serve_queue(
     ready = Ready()
     _fetch_for_queue(connection, pool, queued, ready)
     served = serve(pool, queued, ready, deadline_at, now)
-    _assign(connection, [desktop for _, desktop in served], now)
-    _give(connection, [session for session, _ in served])
-    return tuple(session for session, _ in served)
+    _assign(connection, [one.desktop for one in served], now)
+    _give(connection, [one.session for one in served])
+    insert_entries(connection, [one.entry for one in served])
+    return tuple(one.session for one in served)
 
 
 def _fetch_for_queue(

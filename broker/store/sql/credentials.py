@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from broker.domain.model import Identity, Instant, Role, Ticket
-from broker.limits import IDEMPOTENCY_S, PURGE_BATCH_MAX
+from broker.limits import IDEMPOTENCY_S, IDENTITY_BATCH_MAX, PURGE_BATCH_MAX
 from broker.ports import AuthToken, OneUseSecret
 from broker.store.sql import tables as t
-from broker.store.sql.rows import Values
+from broker.store.sql.rows import Row, Values
 from broker.store.sql.runner import Database
 from broker.store.sql.statements import first
 
-_IDENTITY = (
+_IDENTITIES = (
     sa.select(
-        t.memberships.c.group_id, t.users.c.id, t.users.c.username, t.users.c.role, t.tokens.c.id
+        t.tokens.c.secret_hash,
+        t.memberships.c.group_id,
+        t.users.c.id,
+        t.users.c.username,
+        t.users.c.role,
+        t.tokens.c.id,
     )
     .join_from(t.tokens, t.users, t.users.c.id == t.tokens.c.user_id)
     .join(t.memberships, t.memberships.c.user_id == t.users.c.id, isouter=True)
     .where(
-        t.tokens.c.secret_hash == sa.bindparam("hash"),
+        t.tokens.c.secret_hash.in_(sa.bindparam("hashes", expanding=True)),
         t.tokens.c.expires_at > sa.bindparam("now"),
         t.users.c.enabled,
     )
-    .order_by(t.memberships.c.position)
+    .order_by(t.tokens.c.secret_hash, t.memberships.c.position)
 )
 _REVOKE = sa.delete(t.tokens).where(t.tokens.c.id == sa.bindparam("key"))
 _REVOKE_USER = sa.delete(t.tokens).where(t.tokens.c.user_id == sa.bindparam("key"))
@@ -55,6 +62,18 @@ _REDEEM = (
 _INSTALLATION = sa.select(t.installation_secrets.c.value).where(
     t.installation_secrets.c.name == sa.bindparam("key")
 )
+
+
+def _identity(rows: Sequence[Row]) -> Identity:
+    """One token's holder, from a row for each of the holder's groups."""
+    _, _, user_id, username, role, token_id = rows[0]
+    return Identity(
+        user_id=user_id,
+        username=username,
+        role=Role(role),
+        token_id=token_id,
+        group_ids=tuple(row[1] for row in rows if row[1] is not None),
+    )
 
 
 def _purge_of(column: sa.Column[Any]) -> sa.Delete:
@@ -96,19 +115,23 @@ class SqlCredentials:
         }
         await self._insert(t.tokens, [values])
 
-    async def identity(self, secret_hash: bytes, now: Instant) -> Identity | None:
-        def work(connection: sa.Connection) -> Identity | None:
-            rows = connection.execute(_IDENTITY, {"hash": secret_hash, "now": now}).all()
-            if not rows:
-                return None
-            _, user_id, username, role, token_id = rows[0]
-            return Identity(
-                user_id=user_id,
-                username=username,
-                role=Role(role),
-                token_id=token_id,
-                group_ids=tuple(row[0] for row in rows if row[0] is not None),
-            )
+    async def identities(
+        self, secret_hashes: Sequence[bytes], now: Instant
+    ) -> Mapping[bytes, Identity]:
+        if len(secret_hashes) > IDENTITY_BATCH_MAX:
+            raise ValueError(f"more than {IDENTITY_BATCH_MAX} tokens at once")
+        if not secret_hashes:
+            return {}
+        # lengths are powers of two, so that there are few texts of the statement to prepare
+        length = 1 << (len(secret_hashes) - 1).bit_length()
+        hashes = [*secret_hashes, *[secret_hashes[-1]] * (length - len(secret_hashes))]
+
+        def work(connection: sa.Connection) -> Mapping[bytes, Identity]:
+            rows = connection.execute(_IDENTITIES, {"hashes": hashes, "now": now}).all()
+            return {
+                secret_hash: _identity(list(of_one))
+                for secret_hash, of_one in groupby(rows, key=itemgetter(0))
+            }
 
         return await self._database.read(work)
 

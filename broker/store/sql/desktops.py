@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
+from broker.domain.audit import AuditEntry
 from broker.domain.errors import IllegalTransitionError
-from broker.domain.lifecycle import DESKTOP as LIFECYCLE
 from broker.domain.lifecycle import DesktopEvent
-from broker.domain.model import Desktop, DesktopState, Instant, Job
+from broker.domain.model import (
+    Desktop,
+    DesktopState,
+    Instant,
+    Job,
+    Resources,
+    SessionState,
+    WorkLease,
+)
 from broker.ports import Page, PageQuery
-from broker.store.moves import check_new, move_desktop
+from broker.store.loads import NOTHING
+from broker.store.moves import begin_move, check_new, end_move, move_desktop, resize_desktop
+from broker.store.sql import desktop_moves as moves
 from broker.store.sql import tables as t
+from broker.store.sql.audit import insert_entries
+from broker.store.sql.leases import hold_lease
 from broker.store.sql.pages import Listing, equals
 from broker.store.sql.rows import Row, Values
 from broker.store.sql.rows.machines import DESKTOP, from_desktop, from_job, to_desktop
+from broker.store.sql.rows.resources import from_resources
 from broker.store.sql.runner import Database
 from broker.store.sql.schema import among
-from broker.store.sql.statements import by_state, constant, first, takes
+from broker.store.sql.statements import any_of, constant, first
 
 _FILTERS = equals(
     t.desktops.c.pool_id,
@@ -43,6 +56,7 @@ COUNTS = (
     .group_by(t.pools.c.id, t.pools.c.architecture, t.desktops.c.state)
 )
 """pool, its architecture, state, how many desktops"""
+_OWNED_COUNTS = COUNTS.where(t.desktops.c.owner_id.is_not(None))
 _BY_STATE = (
     sa.select(*DESKTOP)
     .where(t.desktops.c.state == sa.bindparam("wanted"))
@@ -55,89 +69,64 @@ _EXPIRED = (
     .order_by(t.desktops.c.deadline_at, t.desktops.c.id)
     .limit(sa.bindparam("most"))
 )
+_KNOWN = sa.select(*DESKTOP).where(any_of(t.desktops.c.id, "ids")).order_by(t.desktops.c.id)
 
 
-def moving(event: DesktopEvent) -> dict[str, sa.ColumnElement[object]]:
-    """What `event` sets, whatever the row's state is, if that state takes the event."""
-    state = t.desktops.c.state
-
-    def target(to: DesktopState) -> sa.ColumnElement[str]:
-        heading = LIFECYCLE.transient.get(to)
-        return sa.null() if heading is None else constant(heading)  # type: ignore[return-value]
-
-    return {
-        "prior_state": state,
-        "state": by_state(state, LIFECYCLE, event, constant),
-        "target": by_state(state, LIFECYCLE, event, target),
-        "changed_at": sa.bindparam("now", type_=sa.BigInteger),
-    }
-
-
-def _advancing(event: DesktopEvent) -> sa.Update:
-    wanted = sa.bindparam("wanted", type_=sa.Integer)
+def _at(host: sa.Column[Any]) -> sa.Select[Any]:
     return (
-        sa.update(t.desktops)
+        sa.select(*DESKTOP)
         .where(
-            t.desktops.c.id == sa.bindparam("key"),
-            takes(LIFECYCLE, event),
-            sa.or_(wanted.is_(None), t.desktops.c.generation == wanted),
+            host == sa.bindparam("host"),
+            t.NOT_DELETED,
+            t.desktops.c.state == sa.bindparam("wanted"),
         )
-        .values(
-            **moving(event),
-            deadline_at=sa.bindparam("deadline"),
-            generation=t.desktops.c.generation + sa.bindparam("fresher", type_=sa.Integer),
-            note=sa.func.coalesce(sa.bindparam("words", type_=sa.Text), t.desktops.c.note),
-        )
-        .returning(*DESKTOP)
+        # not by the name itself, or SQLite walks the index of all names rather than one host's
+        .order_by(t.desktops.c.name.concat(sa.literal_column("''")))
+        .limit(sa.bindparam("most"))
     )
 
 
-_ADVANCING = {event: _advancing(event) for event in DesktopEvent}
-_RELEASING = {
-    event: statement.where(t.desktops.c.state == constant(DesktopState.ASSIGNED))
-    for event, statement in _ADVANCING.items()
-}
-_INSERT_JOB = sa.insert(t.jobs)
-
-
-def release(
-    connection: sa.Connection,
-    desktop_id: str,
-    event: DesktopEvent,
-    now: Instant,
-    *,
-    fresh: bool,
-    deadline_at: Instant | None,
-    job: Job | None,
-) -> None:
-    """Give a desktop back, if it is still assigned."""
-    parameters = _parameters(desktop_id, now, fresh=fresh, deadline_at=deadline_at)
-    row = first(connection.execute(_RELEASING[event], parameters))
-    if row is not None and job is not None:
-        _add_job(connection, job, to_desktop(row))
-
-
-def _parameters(
-    desktop_id: str,
-    now: Instant,
-    *,
-    fresh: bool,
-    deadline_at: Instant | None,
-    generation: int | None = None,
-    note: str | None = None,
-) -> Values:
-    return {
-        "key": desktop_id,
-        "now": now,
-        "wanted": generation,
-        "deadline": deadline_at,
-        "fresher": int(fresh),
-        "words": note,
-    }
-
-
-def _add_job(connection: sa.Connection, job: Job, desktop: Desktop) -> None:
-    connection.execute(_INSERT_JOB, from_job(replace(job, generation=desktop.generation)))
+_ON_HOST, _COMING = _at(t.desktops.c.host_id), _at(t.desktops.c.moving_to)
+_OF_POOL = (
+    sa.select(*DESKTOP)
+    .where(t.desktops.c.pool_id == sa.bindparam("pool"), any_of(t.desktops.c.state, "states"))
+    .order_by(t.desktops.c.changed_at, t.desktops.c.id)
+    .limit(sa.bindparam("most"))
+)
+_UNLIKE = sa.or_(
+    *(t.desktops.c[name] != sa.bindparam(f"not_{name}") for name in from_resources(NOTHING))
+)
+_HELD_BY_DELIVERED = sa.exists(
+    sa.select(sa.literal_column("1"))
+    .select_from(t.sessions)
+    .where(
+        t.sessions.c.desktop_id == t.desktops.c.id,
+        t.HOLDS_DESKTOP,
+        t.sessions.c.state == constant(SessionState.DELIVERING),
+    )
+    .correlate(t.desktops)
+)
+_OWNER_QUEUES = sa.exists(
+    sa.select(sa.literal_column("1"))
+    .select_from(t.sessions)
+    .where(
+        t.sessions.c.user_id == t.desktops.c.owner_id,
+        t.sessions.c.pool_id == t.desktops.c.pool_id,
+        t.HOLDS_PLACE,
+        t.sessions.c.state == constant(SessionState.QUEUED),
+    )
+    .correlate(t.desktops)
+)
+_AWAITED = tuple(
+    sa.select(*DESKTOP)
+    .where(t.desktops.c.state == constant(state), waited_for)
+    .order_by(t.desktops.c.changed_at, t.desktops.c.id)
+    .limit(sa.bindparam("most"))
+    for state, waited_for in (
+        (DesktopState.PARKED, _HELD_BY_DELIVERED),
+        (DesktopState.SUSPENDED, _OWNER_QUEUES),
+    )
+)
 
 
 class SqlDesktops:
@@ -164,14 +153,24 @@ class SqlDesktops:
 
         return await self._database.read(work)
 
-    async def add(self, desktops: Sequence[Desktop], jobs: Sequence[Job]) -> None:
+    async def add(
+        self,
+        desktops: Sequence[Desktop],
+        jobs: Sequence[Job],
+        *,
+        entries: Sequence[AuditEntry] = (),
+        lease: WorkLease | None = None,
+    ) -> None:
         check_new(desktops, jobs)
 
         def work(connection: sa.Connection) -> None:
+            if lease is not None:
+                hold_lease(connection, lease)
             if desktops:
                 connection.execute(sa.insert(t.desktops), [from_desktop(one) for one in desktops])
             if jobs:
-                connection.execute(_INSERT_JOB, [from_job(one) for one in jobs])
+                connection.execute(sa.insert(t.jobs), [from_job(one) for one in jobs])
+            insert_entries(connection, entries)
 
         await self._database.transaction(work)
 
@@ -191,8 +190,9 @@ class SqlDesktops:
         note: str | None = None,
         fresh: bool = False,
         job: Job | None = None,
+        entry: AuditEntry | None = None,
     ) -> Desktop:
-        parameters = _parameters(
+        parameters = moves.parameters(
             desktop_id,
             now,
             fresh=fresh,
@@ -202,15 +202,18 @@ class SqlDesktops:
         )
 
         def work(connection: sa.Connection) -> Desktop | None:
-            row = first(connection.execute(_ADVANCING[event], parameters))
+            row = first(connection.execute(moves.ADVANCING[event], parameters))
             if row is None:
                 return None
             desktop = to_desktop(row)
             if job is not None:
-                _add_job(connection, job, desktop)
+                moves.add_job(connection, job, desktop)
+            if entry is not None:
+                insert_entries(connection, [entry])
             return desktop
 
-        run = self._database.statement if job is None else self._database.transaction
+        alone = job is None and entry is None
+        run = self._database.statement if alone else self._database.transaction
         moved = await run(work)
         if moved is None:
             # say why: the same rules raise it
@@ -218,11 +221,116 @@ class SqlDesktops:
             raise IllegalTransitionError("the desktop changed at the same moment")
         return moved
 
-    async def counts(self) -> Mapping[tuple[str, str], int]:
+    async def begin_move(self, desktop_id: str, to_host_id: str, generation: int, job: Job) -> None:
+        parameters = {"key": desktop_id, "wanted": generation, "to": to_host_id}
+
+        def work(connection: sa.Connection) -> Desktop | None:
+            row = first(connection.execute(moves.BEGIN_MOVE, parameters))
+            if row is None:
+                return None
+            desktop = to_desktop(row)
+            moves.add_job(connection, job, desktop)
+            return desktop
+
+        if await self._database.transaction(work) is None:
+            await self._refuse(desktop_id, lambda one: begin_move(one, to_host_id, generation))
+
+    async def end_move(
+        self, desktop_id: str, to_host_id: str, generation: int, *, moved: bool
+    ) -> Desktop:
+        parameters = {"key": desktop_id, "wanted": generation, "to": to_host_id}
+        arrived = await self._database.statement(
+            lambda connection: first(connection.execute(moves.END_MOVE[moved], parameters))
+        )
+        if arrived is None:
+            await self._refuse(
+                desktop_id, lambda one: end_move(one, to_host_id, generation, moved=moved)
+            )
+        return to_desktop(arrived)
+
+    async def resized(self, desktop_id: str, generation: int, to: Resources) -> Desktop:
+        parameters = {
+            "key": desktop_id,
+            "wanted": generation,
+            **{f"new_{name}": value for name, value in from_resources(to).items()},
+        }
+        changed = await self._database.statement(
+            lambda connection: first(connection.execute(moves.RESIZE, parameters))
+        )
+        if changed is None:
+            await self._refuse(desktop_id, lambda one: resize_desktop(one, generation, to))
+        return to_desktop(changed)
+
+    async def _refuse(self, desktop_id: str, rule: Callable[[Desktop | None], Desktop]) -> NoReturn:
+        """Say why nothing was changed: the same rules raise it."""
+        rule(await self.desktop(desktop_id))
+        raise IllegalTransitionError("the desktop changed at the same moment")
+
+    async def known(self, desktop_ids: Sequence[str]) -> tuple[Desktop, ...]:
+        def work(connection: sa.Connection) -> Sequence[Row]:
+            return connection.execute(_KNOWN, {"ids": list(desktop_ids)}).all()
+
+        return tuple(map(to_desktop, await self._database.read(work))) if desktop_ids else ()
+
+    async def on_host(self, host_id: str, states: Iterable[str], limit: int) -> tuple[Desktop, ...]:
+        # state by state, for each then is a range of the index
+        wanted = sorted({str(state) for state in states})
+
+        def work(connection: sa.Connection) -> list[Desktop]:
+            return [
+                to_desktop(row)
+                for statement in (_ON_HOST, _COMING)
+                for state in wanted
+                for row in connection.execute(
+                    statement, {"host": host_id, "wanted": state, "most": limit}
+                ).all()
+            ]
+
+        found = await self._database.view(work)
+        return tuple(sorted(found, key=lambda one: one.name)[:limit])
+
+    async def of_pool(
+        self,
+        pool_id: str,
+        states: Iterable[str],
+        limit: int,
+        *,
+        unowned: bool = False,
+        unlike: Resources | None = None,
+    ) -> tuple[Desktop, ...]:
+        statement = _OF_POOL
+        parameters: Values = {
+            "pool": pool_id,
+            "states": sorted({str(one) for one in states} - {DesktopState.DELETED.value}),
+            "most": limit,
+        }
+        if unowned:
+            statement = statement.where(t.desktops.c.owner_id.is_(None))
+        if unlike is not None:
+            statement = statement.where(_UNLIKE)
+            parameters |= {f"not_{name}": one for name, one in from_resources(unlike).items()}
+
+        def work(connection: sa.Connection) -> Sequence[Row]:
+            return connection.execute(statement, parameters).all()
+
+        return tuple(map(to_desktop, await self._database.read(work)))
+
+    async def awaited(self, limit: int) -> tuple[Desktop, ...]:
+        def work(connection: sa.Connection) -> list[Desktop]:
+            return [
+                to_desktop(row)
+                for statement in _AWAITED
+                for row in connection.execute(statement, {"most": limit}).all()
+            ]
+
+        return _first_changed(await self._database.view(work), limit)
+
+    async def counts(self, *, owned: bool = False) -> Mapping[tuple[str, str], int]:
+        statement = _OWNED_COUNTS if owned else COUNTS
         return await self._database.read(
             lambda connection: {
                 (pool_id, state): count
-                for pool_id, _, state, count in connection.execute(COUNTS).all()
+                for pool_id, _, state, count in connection.execute(statement).all()
             }
         )
 
@@ -238,11 +346,15 @@ class SqlDesktops:
             ]
 
         run = self._database.view if len(wanted) > 1 else self._database.read
-        found = await run(work)
-        return tuple(sorted(found, key=lambda one: (one.changed_at, one.id))[:limit])
+        return _first_changed(await run(work), limit)
 
     async def expired(self, now: Instant, limit: int) -> tuple[Desktop, ...]:
         def work(connection: sa.Connection) -> Sequence[Row]:
             return connection.execute(_EXPIRED, {"now": now, "most": limit}).all()
 
         return tuple(map(to_desktop, await self._database.read(work)))
+
+
+def _first_changed(desktops: Iterable[Desktop], limit: int) -> tuple[Desktop, ...]:
+    """The longest unchanged ones."""
+    return tuple(sorted(desktops, key=lambda one: (one.changed_at, one.id))[:limit])

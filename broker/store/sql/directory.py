@@ -8,19 +8,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from broker.domain.errors import NotFoundError
-from broker.domain.model import DesktopState, Group, Host, Image, Pool, Resources, Role, User
+from broker.domain.errors import IllegalTransitionError, NotFoundError
+from broker.domain.lifecycle import HostEvent
+from broker.domain.model import Group, Host, Image, Instant, Job, Pool, Role, User
 from broker.domain.placement import HostLoad
 from broker.limits import POOLS_MAX
 from broker.ports import Page, PageQuery, RosterChange
+from broker.store.moves import check_new_host, move_host
 from broker.store.paging import check_names
-from broker.store.sql import roster
+from broker.store.sql import hosts, roster
 from broker.store.sql import tables as t
 from broker.store.sql.pages import Listing, equals
-from broker.store.sql.rows import Row
 from broker.store.sql.rows.directory import (
     GROUP,
-    HOST,
     IMAGE,
     POOL,
     USER,
@@ -28,13 +28,11 @@ from broker.store.sql.rows.directory import (
     from_pool,
     from_user,
     to_group,
-    to_host,
     to_image,
     to_pool,
     to_user,
 )
-from broker.store.sql.runner import Database
-from broker.store.sql.schema import among
+from broker.store.sql.rules import SqlRules
 from broker.store.sql.statements import any_of, first, grouped
 
 _GROUPS_OF_USERS = (
@@ -82,28 +80,6 @@ _POOLS = sa.select(*POOL).order_by(t.pools.c.name).limit(POOLS_MAX)
 _ENTITLED = sa.select(t.entitlements.c.pool_id, t.entitlements.c.group_id).order_by(
     t.entitlements.c.pool_id, t.entitlements.c.position
 )
-_STARTING = [
-    DesktopState.PLANNED,
-    DesktopState.CREATING,
-    DesktopState.STARTING,
-    DesktopState.RESETTING,
-]
-_USED = (
-    sa.select(
-        t.desktops.c.host_id,
-        sa.func.sum(t.desktops.c.cpus).label("cpus"),
-        sa.func.sum(t.desktops.c.memory_mib).label("memory_mib"),
-        sa.func.sum(sa.case((among("state", _STARTING), 1), else_=0)).label("starting"),
-    )
-    .where(t.ON_HOSTS)
-    .group_by(t.desktops.c.host_id)
-    .subquery("used")
-)
-_HOST_LOADS = (
-    sa.select(*HOST, _USED.c.cpus, _USED.c.memory_mib, _USED.c.starting)
-    .join_from(t.hosts, _USED, _USED.c.host_id == t.hosts.c.id, isouter=True)
-    .order_by(t.hosts.c.name)
-)
 _IMAGE_NAME = t.images.c.name + "@" + sa.cast(t.images.c.version, sa.Text)
 _NAMES: dict[str, sa.Select[Any]] = {
     "users": sa.select(t.users.c.username, t.users.c.id),
@@ -125,11 +101,8 @@ _NAMES_OF: dict[str, sa.Select[Any]] = {
 }
 
 
-class SqlDirectory:
+class SqlDirectory(SqlRules):
     """Implements broker.ports.DirectoryStore."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def users(self, query: PageQuery) -> Page[User]:
         statement = _USERS.statement(query)
@@ -224,18 +197,37 @@ class SqlDirectory:
         await self._database.transaction(work)
 
     async def host_loads(self) -> tuple[HostLoad, ...]:
-        return await self._database.read(
-            lambda connection: tuple(_to_load(row) for row in connection.execute(_HOST_LOADS).all())
-        )
+        return await self._database.view(hosts.loads)
 
     async def save_host(self, host: Host, *, new: bool) -> None:
         def work(connection: sa.Connection) -> None:
             if new:
                 connection.execute(sa.insert(t.hosts), from_host(host))
-            elif not roster.replace(connection, t.hosts, [from_host(host)]):
+            elif not roster.replace(connection, t.hosts, [from_host(host)], roster.HOSTS_OWN):
                 raise NotFoundError("there is no such host")
 
+        if new:
+            check_new_host(host)
         await self._database.transaction(work)
+
+    async def move_host(
+        self,
+        host_id: str,
+        event: HostEvent,
+        now: Instant,
+        *,
+        deadline_at: Instant | None = None,
+        note: str | None = None,
+        job: Job | None = None,
+    ) -> Host:
+        values = {"key": host_id, "now": now, "deadline": deadline_at, "words": note}
+        moved = await self._database.transaction(partial(hosts.move, event, values, job))
+        if moved is None:
+            # say why: the same rules raise it
+            found = await self._database.read(partial(hosts.one, host_id))
+            move_host(found, event, now)
+            raise IllegalTransitionError("the host changed at the same moment")
+        return moved
 
     async def all_names(self) -> Mapping[str, Mapping[str, str]]:
         def work(connection: sa.Connection) -> Mapping[str, Mapping[str, str]]:
@@ -266,12 +258,3 @@ def _one_user(statement: sa.Select[Any], key: str, connection: sa.Connection) ->
     if not rows:
         return None
     return to_user(rows[0][1:], tuple(row[0] for row in rows if row[0] is not None))
-
-
-def _to_load(row: Row) -> HostLoad:
-    *host, cpus, memory_mib, starting = row
-    return HostLoad(
-        host=to_host(host),
-        used=Resources(cpus=float(cpus or 0), memory_mib=int(memory_mib or 0)),
-        starting=int(starting or 0),
-    )

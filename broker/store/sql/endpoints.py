@@ -17,7 +17,7 @@ from broker.domain.model import Endpoint, EndpointKind, EndpointState, Instant
 from broker.ports import Page, PageQuery
 from broker.store.moves import IDLE_MOVES, check_enrolment, move_endpoint
 from broker.store.sql import tables as t
-from broker.store.sql.desktops import moving
+from broker.store.sql.desktop_moves import moving
 from broker.store.sql.pages import Listing, equals
 from broker.store.sql.rows.machines import ENDPOINT, from_endpoint, to_endpoint
 from broker.store.sql.runner import Database
@@ -64,6 +64,7 @@ _SEEN = (
     sa.update(t.endpoints)
     .where(any_of(t.endpoints.c.id, "ids"))
     .values(last_seen_at=sa.bindparam("now"))
+    .returning(t.endpoints.c.id, t.endpoints.c.state)
 )
 _SILENT = (
     sa.select(*ENDPOINT)
@@ -207,14 +208,14 @@ class SqlEndpoints:
             raise IllegalTransitionError("the endpoint changed at the same moment")
         return moved
 
-    async def seen(self, endpoint_ids: Sequence[str], now: Instant) -> None:
+    async def seen(self, endpoint_ids: Sequence[str], now: Instant) -> tuple[str, ...]:
         parameters = {"ids": sorted(endpoint_ids), "now": now}
 
-        def work(connection: sa.Connection) -> None:
-            connection.execute(_SEEN, parameters)
+        def work(connection: sa.Connection) -> tuple[str, ...]:
+            rows = connection.execute(_SEEN, parameters).all()
+            return tuple(key for key, state in rows if state == EndpointState.OFFLINE)
 
-        if endpoint_ids:
-            await self._database.statement(work)
+        return await self._database.statement(work) if endpoint_ids else ()
 
     async def silent(self, before: Instant, limit: int) -> tuple[Endpoint, ...]:
         def work(connection: sa.Connection) -> tuple[Endpoint, ...]:

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from broker.domain.errors import ConfigError, UnavailableError
-from broker.domain.lifecycle import DESKTOP, ENDPOINT, JOB, SESSION, Lifecycle
+from broker.domain.lifecycle import DESKTOP, ENDPOINT, HOST, JOB, SESSION, Lifecycle
 from broker.store.sql import tables as t
 from broker.store.sql.schema import METADATA, NOTHING
 
@@ -64,22 +64,39 @@ def bring_up_to_date(connection: sa.Connection, *, migrate: bool) -> None:
     driver = connection.connection.driver_connection
     if driver is None:
         raise UnavailableError("the database does not answer")
-    driver.execute("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
+    sqlite = connection.dialect.name == "sqlite"
+    if sqlite:
+        # a table is made anew to change it; what refers to it is held against it at the end
+        driver.execute("PRAGMA foreign_keys = OFF")
     try:
-        if connection.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_NUMBER))).all()
-        _upgrade(connection, script)
-        fill_moves(connection)
-    except BaseException:
-        driver.rollback()
-        raise
-    driver.commit()
+        driver.execute("BEGIN IMMEDIATE" if sqlite else "BEGIN")
+        try:
+            if not sqlite:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_NUMBER))).all()
+            stepped = _upgrade(connection, script)
+            fill_moves(connection)
+            if stepped and sqlite:
+                _check_references(connection)
+        except BaseException:
+            driver.rollback()
+            raise
+        driver.commit()
+    finally:
+        if sqlite:
+            driver.execute("PRAGMA foreign_keys = ON")
 
 
-def _upgrade(connection: sa.Connection, script: ScriptDirectory) -> None:
+def _check_references(connection: sa.Connection) -> None:
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    if broken:
+        raise ConfigError(f"the database has {len(broken)} rows that refer to nothing")
+
+
+def _upgrade(connection: sa.Connection, script: ScriptDirectory) -> bool:
+    """Run the steps that are missing; False when there are none."""
     version = current_version(connection)
     if version == script.get_current_head():
-        return
+        return False
     if version is None:
         ours = set(METADATA.tables) & set(sa.inspect(connection).get_table_names())
         if ours:
@@ -87,6 +104,7 @@ def _upgrade(connection: sa.Connection, script: ScriptDirectory) -> None:
     _check_known(script, version)
     with _alembic:
         command.upgrade(_config(connection), "head")
+    return True
 
 
 def _check_known(script: ScriptDirectory, version: str | None) -> None:
@@ -115,6 +133,7 @@ def moves() -> Mapping[sa.Table, set[tuple[str, str]]]:
         t.session_moves: SESSION,
         t.endpoint_moves: ENDPOINT,
         t.job_moves: JOB,
+        t.host_moves: HOST,
     }
     return {
         table: {(NOTHING, state.value) for state in lifecycle.first}

@@ -20,6 +20,8 @@ Item = TypeVar("Item")
 
 _STATED_ONCE = {"id", "created_at"}
 """columns that stay as they were when the record was made"""
+HOSTS_OWN = {"prior_state", "state", "deadline_at", "changed_at", "note"}
+"""what changes by DirectoryStore.move_host alone"""
 _ENDPOINTS_OWN = {"prior_state", "state", "public_key", "agent_version", "last_seen_at"}
 """what an endpoint itself brought"""
 
@@ -47,7 +49,7 @@ def apply(change: RosterChange, connection: sa.Connection) -> None:
     """Raises IllegalTransitionError: a new endpoint is not in its first state."""
     _put(connection, t.groups, change.groups, from_group)
     _put(connection, t.images, change.images, from_image)
-    _put(connection, t.hosts, change.hosts, from_host, keep={"state"})
+    _put(connection, t.hosts, change.hosts, from_host, keep=HOSTS_OWN)
     _put(connection, t.users, change.users, from_user)
     relate(connection, MEMBERSHIPS, {one.id: one.group_ids for one in change.users})
     _put(connection, t.pools, change.pools, from_pool)

@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -145,6 +145,14 @@ class Database:
         again = _RACES | {Fault.DUPLICATE} if again_on_duplicate else _RACES
         return await self._in_transaction(self._writers, self._begin, work, again)
 
+    async def transaction_once(self, work: Work[Result]) -> Result:
+        """As `transaction`, for work that cannot be run again."""
+        return await self._in_transaction(self._writers, self._begin, work, frozenset())
+
+    def begin_view(self, connection: sa.Connection) -> None:
+        """Begin to see one moment, on a connection of one's own; closing it ends that."""
+        _driver(connection).execute(self._begin_view)
+
     async def _in_transaction(
         self, threads: Threads, begin: str, work: Work[Result], again: frozenset[Fault]
     ) -> Result:
@@ -163,9 +171,7 @@ class Database:
 def _transaction(
     threads: Threads, connection: sa.Connection, begin: str, work: Work[Result]
 ) -> Result:
-    driver = connection.connection.driver_connection
-    if driver is None:
-        raise told(Fault.LOST)
+    driver = _driver(connection)
     driver.execute(begin)
     try:
         result = work(connection)
@@ -183,3 +189,10 @@ def _transaction(
         driver.rollback()
         raise
     return result
+
+
+def _driver(connection: sa.Connection) -> Any:
+    driver = connection.connection.driver_connection
+    if driver is None:
+        raise told(Fault.LOST)
+    return driver

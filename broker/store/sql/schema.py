@@ -57,6 +57,17 @@ def link(column: str, target: str, *, null: bool = False, **options: Any) -> sa.
     return sa.Column(column, NAME, sa.ForeignKey(f"{target}.id"), nullable=null, **options)
 
 
+def resource_columns() -> tuple[sa.Column[Any], ...]:
+    """What a desktop takes or a host has (broker.domain.model.Resources)."""
+    return (
+        sa.Column("cpus", sa.Double, nullable=False),
+        sa.Column("memory_mib", sa.Integer, nullable=False),
+        sa.Column("disk_mib", SIZE, nullable=False),
+        sa.Column("disk_iops", SIZE, nullable=False),
+        sa.Column("network_mbit", SIZE, nullable=False),
+    )
+
+
 def moves_table(noun: str) -> sa.Table:
     """The pairs (prior_state, state) that the noun's lifecycle allows."""
     return sa.Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,16 +15,27 @@ from broker.domain.lifecycle import (
     SessionEvent,
 )
 from broker.domain.model import Instant, PhaseReport, Pool, Session, SessionState, Traffic
+from broker.domain.policy.rules import Quota, QuotaScope
 from broker.domain.queueing import Waiting
 from broker.limits import CLAIM_BATCH_MAX
-from broker.ports import ClaimOutcome, ClaimRequest, Page, PageQuery, Release
+from broker.ports import ClaimOutcome, ClaimRequest, Page, PageQuery, Release, SessionChange
 from broker.store.moves import check_session_event, move_session, note_phases
 from broker.store.paging import LIVE_VALUES
-from broker.store.sql import claims, desktops
+from broker.store.reasons import moved_entry
+from broker.store.sql import claims
 from broker.store.sql import tables as t
+from broker.store.sql.audit import insert_entries
+from broker.store.sql.counting import count
+from broker.store.sql.desktop_moves import give_back
 from broker.store.sql.pages import Listing, equals
 from broker.store.sql.rows import Row, Values
-from broker.store.sql.rows.sessions import SESSION, phases_text, to_session
+from broker.store.sql.rows.sessions import (
+    SESSION,
+    notice_text,
+    phases_text,
+    to_session,
+    wish_text,
+)
 from broker.store.sql.runner import Database
 from broker.store.sql.schema import among
 from broker.store.sql.statements import any_of, by_state, constant, first, takes
@@ -53,6 +64,24 @@ _EXPIRED = (
     .where(t.sessions.c.deadline_at <= sa.bindparam("now"))
     .order_by(t.sessions.c.deadline_at, t.sessions.c.id)
     .limit(sa.bindparam("most"))
+)
+_QUEUES = (
+    sa.select(t.sessions.c.pool_id, sa.func.count()).where(t.QUEUED).group_by(t.sessions.c.pool_id)
+)
+_ABANDONED = (
+    sa.select(*SESSION)
+    .where(t.QUEUED, t.sessions.c.active_at < sa.bindparam("before"))
+    .order_by(t.sessions.c.active_at, t.sessions.c.id)
+    .limit(sa.bindparam("most"))
+)
+_SEEN_AT = sa.bindparam("seen_at", type_=sa.BigInteger)
+_ACTIVE = (
+    sa.update(t.sessions)
+    .where(
+        t.sessions.c.id == sa.bindparam("key"),
+        sa.or_(t.sessions.c.active_at.is_(None), t.sessions.c.active_at < _SEEN_AT),
+    )
+    .values(active_at=_SEEN_AT)
 )
 _AT_ENDPOINTS = sa.select(*SESSION).where(
     any_of(t.sessions.c.endpoint_id, "ids"), any_of(t.sessions.c.state, "states")
@@ -83,8 +112,13 @@ def _advancing(event: SessionEvent) -> sa.Update:
     row = t.sessions.c
     now = sa.bindparam("now", type_=sa.BigInteger)
     wanted = sa.bindparam("wanted", type_=sa.Integer)
+    seen = sa.bindparam("seen", type_=sa.Integer)
     lease = sa.bindparam("lease", type_=sa.BigInteger)
-    leave = sa.bindparam("leave", type_=sa.Integer)
+    moves = sa.bindparam("moves", type_=sa.Integer)
+    unwished = sa.bindparam("unwished", type_=sa.Integer)
+
+    def kept(column: sa.Column[Any], name: str) -> sa.ColumnElement[Any]:
+        return sa.func.coalesce(sa.bindparam(name, type_=column.type), column)
 
     def live_at(to: SessionState) -> sa.ColumnElement[int]:
         return sa.func.coalesce(row.live_at, now) if to is SessionState.ACTIVE else row.live_at
@@ -98,17 +132,24 @@ def _advancing(event: SessionEvent) -> sa.Update:
             row.id == sa.bindparam("key"),
             takes(LIFECYCLE, event),
             sa.or_(wanted.is_(None), row.generation == wanted),
+            sa.or_(seen.is_(None), row.revision == seen),
         )
         .values(
             prior_state=row.state,
             state=by_state(row.state, LIFECYCLE, event, constant),
-            endpoint_id=sa.case((leave == 0, row.endpoint_id)),
+            endpoint_id=sa.case(
+                (moves == 0, row.endpoint_id), else_=sa.bindparam("moves_to", type_=sa.Text)
+            ),
             deadline_at=sa.bindparam("deadline"),
             revision=row.revision + 1,
             why=sa.bindparam("words"),
             live_at=by_state(row.state, LIFECYCLE, event, live_at),
             ended_at=by_state(row.state, LIFECYCLE, event, ended_at),
             lease_until=sa.func.coalesce(lease, row.lease_until),
+            active_at=kept(row.active_at, "active"),
+            ends_at=kept(row.ends_at, "ends"),
+            wish=sa.case((unwished == 0, kept(row.wish, "wished"))),
+            notice=kept(row.notice, "noticed"),
         )
         .returning(row.prior_state, *SESSION)
     )
@@ -158,7 +199,7 @@ class SqlSessions:
         work = partial(claims.serve_queue, pool, tuple(order), deadline_at, now)
         return await self._database.transaction(work, again_on_duplicate=True)
 
-    async def advance(
+    async def advance(  # noqa: PLR0913 - as the port has it
         self,
         session_id: str,
         event: SessionEvent,
@@ -167,9 +208,11 @@ class SqlSessions:
         why: str,
         deadline_at: Instant | None = None,
         generation: int | None = None,
+        revision: int | None = None,
         lease_until: Instant | None = None,
         release: Release | None = None,
-        leave_endpoint: bool = False,
+        change: SessionChange | None = None,
+        actor: str = "broker",
     ) -> Session:
         check_session_event(event)
         parameters: Values = {
@@ -178,17 +221,39 @@ class SqlSessions:
             "words": why,
             "deadline": deadline_at,
             "wanted": generation,
+            "seen": revision,
             "lease": lease_until,
-            "leave": int(leave_endpoint),
+            **_changes(change or SessionChange()),
         }
-        run = self._database.statement if release is None else self._database.transaction
-        moved = await run(partial(_advance, event, parameters, release))
+        work = partial(_advance, event, parameters, release, actor)
+        moved = await self._database.transaction(work)
         if moved is None:
             # say why: the same rules raise it
             found = await self.session(session_id)
-            move_session(found, event, now, why=why, generation=generation)
+            move_session(found, event, now, why=why, generation=generation, revision=revision)
             raise IllegalTransitionError("the session changed at the same moment")
         return moved
+
+    async def active(self, session_ids: Mapping[str, Instant]) -> None:
+        # in one order for all, or two brokers could wait for each other
+        rows = [{"key": one, "seen_at": at} for one, at in sorted(session_ids.items())]
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(_ACTIVE, rows)
+
+        if rows:
+            await self._database.transaction(work)
+
+    async def queue_lengths(self) -> Mapping[str, int]:
+        rows = await self._database.read(lambda each: each.execute(_QUEUES).all())
+        return {row[0]: row[1] for row in rows}
+
+    async def abandoned(self, before: Instant, limit: int) -> tuple[Session, ...]:
+        return await self._many(_ABANDONED, {"before": before, "most": limit})
+
+    async def counts(self, quotas: Sequence[Quota]) -> Mapping[str, int]:
+        shared = [one for one in quotas if one.scope is not QuotaScope.USER]
+        return await self._database.view(partial(count, shared)) if shared else {}
 
     async def note_phases(
         self, session_id: str, phases: Sequence[PhaseReport], traffic: Traffic
@@ -213,28 +278,40 @@ class SqlSessions:
         return tuple(map(to_session, await self._database.read(work)))
 
 
+def _changes(change: SessionChange) -> Values:
+    return {
+        "active": change.active_at,
+        "ends": change.ends_at,
+        "noticed": notice_text(change.notice),
+        "wished": wish_text(change.wish),
+        "unwished": int(change.clear_wish),
+        "moves": int(change.move),
+        "moves_to": change.move_to,
+    }
+
+
 def _advance(
-    event: SessionEvent, parameters: Values, release: Release | None, connection: sa.Connection
+    event: SessionEvent,
+    parameters: Values,
+    release: Release | None,
+    actor: str,
+    connection: sa.Connection,
 ) -> Session | None:
     row = first(connection.execute(_ADVANCING[event], parameters))
     if row is None:
         return None
-    came_from, session = SessionState(row[0]), to_session(row[1:])
+    came_from, session, now = SessionState(row[0]), to_session(row[1:]), parameters["now"]
     if (
         release is not None
         and session.desktop_id is not None
         and came_from in SESSION_HOLDS_DESKTOP
         and session.state not in SESSION_HOLDS_DESKTOP
     ):
-        desktops.release(
-            connection,
-            session.desktop_id,
-            release.event,
-            parameters["now"],
-            fresh=release.fresh,
-            deadline_at=release.deadline_at,
-            job=release.job,
-        )
+        give_back(connection, session.desktop_id, release, now)
+    entry = moved_entry(
+        session, event, now, why=parameters["words"], came_from=came_from, actor=actor
+    )
+    insert_entries(connection, [entry])
     return session
 
 

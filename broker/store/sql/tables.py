@@ -8,9 +8,7 @@ from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP, SESSION_HOLDS_PLACE
 from broker.domain.model import (
     Architecture,
     CampaignState,
-    DesktopState,
     EndpointKind,
-    HostState,
     JobState,
     JobVerb,
     LogOff,
@@ -31,12 +29,15 @@ from broker.store.sql.schema import (
     moves_table,
     one_of,
     partial_index,
+    resource_columns,
 )
+from broker.store.sql.trail_tables import audit_entries  # noqa: F401 - so that METADATA is whole
 
 desktop_moves = moves_table("desktop")
 session_moves = moves_table("session")
 endpoint_moves = moves_table("endpoint")
 job_moves = moves_table("job")
+host_moves = moves_table("host")
 
 # ---------------------------------------------------------------------------------- people
 
@@ -131,8 +132,7 @@ pools = sa.Table(
     sa.Column("architecture", WORD, nullable=False),
     sa.Column("kind", WORD, nullable=False),
     link("image_id", "images"),
-    sa.Column("cpus", sa.Double, nullable=False),
-    sa.Column("memory_mib", sa.Integer, nullable=False),
+    *resource_columns(),
     sa.Column("spares_min", sa.Integer, nullable=False),
     sa.Column("size_max", sa.Integer, nullable=False),
     sa.Column("log_off", WORD, nullable=False),
@@ -140,6 +140,7 @@ pools = sa.Table(
     sa.Column("lease_s", sa.Integer, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("created_at", INSTANT, nullable=False),
+    sa.Column("settings", WORD, nullable=False),
     sa.UniqueConstraint("name", name="a_pool_has_its_own_name"),
     one_of("architecture", Architecture, "a_pool_has_a_known_architecture"),
     one_of("kind", PoolKind, "a_pool_is_of_a_known_kind"),
@@ -162,14 +163,16 @@ hosts = sa.Table(
     sa.Column("name", NAME, nullable=False),
     sa.Column("engine", WORD, nullable=False),
     sa.Column("profile", WORD, nullable=False),
-    sa.Column("state", WORD, nullable=False),
-    sa.Column("cpus", sa.Double, nullable=False),
-    sa.Column("memory_mib", sa.Integer, nullable=False),
+    *lifecycle_columns("host"),
+    *resource_columns(),
     sa.Column("overcommit_cpu", sa.Double, nullable=False),
     sa.Column("start_limit", sa.Integer, nullable=False),
+    sa.Column("settings", WORD, nullable=False),
+    sa.Column("deadline_at", INSTANT),
+    sa.Column("changed_at", INSTANT, nullable=False),
+    sa.Column("note", WORD, nullable=False),
     sa.Column("created_at", INSTANT, nullable=False),
     sa.UniqueConstraint("name", name="a_host_has_its_own_name"),
-    one_of("state", HostState, "a_host_is_in_a_known_state"),
 )
 
 endpoints = sa.Table(
@@ -200,12 +203,14 @@ endpoint_pools = sa.Table(
     sa.UniqueConstraint("pool_id", "endpoint_id", name="an_endpoint_is_in_a_pool_once"),
 )
 
-ON_HOSTS = sa.text(
-    "host_id IS NOT NULL AND state NOT IN " + listed([DesktopState.DELETED, DesktopState.FAILED])
-)
+ON_HOSTS = sa.text("host_id IS NOT NULL AND state <> 'deleted' AND state <> 'failed'")
 """desktops that take something from a host"""
-
+MOVING = sa.text("moving_to IS NOT NULL AND state <> 'deleted' AND state <> 'failed'")
+"""desktops that migrate and take something where they go, too"""
 NOT_DELETED = sa.text("state <> 'deleted'")
+
+_LOAD = ("state", "pool_id", "cpus", "memory_mib", "disk_mib", "disk_iops", "network_mbit")
+"""what a load is counted from, in the index, so that no row is read for it"""
 
 desktops = sa.Table(
     "desktops",
@@ -222,11 +227,11 @@ desktops = sa.Table(
     sa.Column("target", WORD),
     sa.Column("deadline_at", INSTANT),
     sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("cpus", sa.Double, nullable=False),
-    sa.Column("memory_mib", sa.Integer, nullable=False),
+    *resource_columns(),
     sa.Column("note", WORD, nullable=False),
     sa.Column("created_at", INSTANT, nullable=False),
     sa.Column("changed_at", INSTANT, nullable=False),
+    link("moving_to", "hosts", null=True),
     one_of("architecture", Architecture, "a_desktop_has_a_known_architecture"),
     sa.CheckConstraint(
         "host_id IS NULL OR endpoint_id IS NULL", name="a_desktop_is_on_a_host_or_an_endpoint"
@@ -248,7 +253,19 @@ desktops = sa.Table(
         "pool_id",
         where=sa.text("owner_id IS NOT NULL"),
     ),
-    partial_index("desktops_on_hosts", "host_id", "state", "cpus", "memory_mib", where=ON_HOSTS),
+    partial_index(
+        "desktops_on_hosts",
+        "host_id",
+        *_LOAD,
+        "moving_to",
+        where=sa.text("host_id IS NOT NULL AND state <> 'deleted'"),
+    ),
+    partial_index(
+        "desktops_moving",
+        "moving_to",
+        *_LOAD,
+        where=sa.text("moving_to IS NOT NULL AND state <> 'deleted'"),
+    ),
     sa.Index("desktops_by_state", "state", "changed_at", "id"),
     partial_index("desktops_by_deadline", "deadline_at", where=sa.text("deadline_at IS NOT NULL")),
 )
@@ -258,7 +275,7 @@ jobs = sa.Table(
     METADATA,
     sa.Column("id", NAME, primary_key=True),
     sa.Column("verb", WORD, nullable=False),
-    link("desktop_id", "desktops"),
+    link("desktop_id", "desktops", null=True),
     link("host_id", "hosts"),
     sa.Column("generation", sa.Integer, nullable=False),
     *lifecycle_columns("job"),
@@ -268,6 +285,7 @@ jobs = sa.Table(
     sa.Column("error", WORD, nullable=False),
     sa.Column("created_at", INSTANT, nullable=False),
     sa.Column("finished_at", INSTANT),
+    sa.Column("arguments", WORD, nullable=False),
     one_of("verb", JobVerb, "a_job_has_a_known_verb"),
     partial_index("jobs_to_do", "created_at", "id", where=among("state", [JobState.QUEUED])),
     partial_index("jobs_by_deadline", "deadline_at", where=sa.text("deadline_at IS NOT NULL")),
@@ -305,6 +323,10 @@ sessions = sa.Table(
     sa.Column("control_bytes", SIZE, nullable=False),
     sa.Column("display_bytes", SIZE, nullable=False),
     sa.Column("image_bytes", SIZE, nullable=False),
+    sa.Column("active_at", INSTANT),
+    sa.Column("ends_at", INSTANT),
+    sa.Column("wish", WORD),
+    sa.Column("notice", WORD),
     one_of("architecture", Architecture, "a_session_has_a_known_architecture"),
     sa.CheckConstraint(
         f"desktop_id IS NOT NULL OR state NOT IN {listed(SESSION_HOLDS_DESKTOP)}",
@@ -319,6 +341,8 @@ sessions = sa.Table(
         where=HOLDS_PLACE,
     ),
     partial_index("sessions_in_queues", "pool_id", where=QUEUED),
+    partial_index("sessions_by_silence", "active_at", "id", where=QUEUED),
+    partial_index("sessions_of_groups", "group_id", "pool_id", where=HOLDS_PLACE),
     partial_index("sessions_by_deadline", "deadline_at", where=sa.text("deadline_at IS NOT NULL")),
     sa.Index("sessions_by_user", "user_id", "id"),
     sa.Index("sessions_by_desktop", "desktop_id", "id"),

@@ -11,6 +11,7 @@ from broker.web.access import Access
 from broker.web.api import render
 from broker.web.api.inputs import Body, Label, Name, Password, Secret
 from broker.web.api.shapes import MeShape, SignedInShape, UserShape
+from broker.web.audited import SET_UP, SIGN_IN, SIGN_OUT, Audited
 from broker.web.call import Call
 from broker.web.context import Web
 from broker.web.cookies import clear_cookie, set_cookie
@@ -50,14 +51,14 @@ class AuthApi:
         body: Credentials = call.body
         kind = "web" if CSRF_HEADER in call.request.headers else "api"
         signed_in = await self._web.services.accounts.sign_in(
-            body.username, body.password, call.address, kind
+            body.username, body.password, call.address, kind, request_id=call.id
         )
         return await self._signed_in(call, signed_in, 200)
 
     async def setup(self, call: Call) -> web.StreamResponse:
         body: Setup = call.body
         signed_in = await self._web.services.accounts.set_up(
-            body.secret, body.username, body.password, body.display_name
+            body.secret, body.username, body.password, body.display_name, call.origin
         )
         return await self._signed_in(call, signed_in, 201)
 
@@ -72,7 +73,7 @@ class AuthApi:
         return response
 
     async def logout(self, call: Call) -> web.StreamResponse:
-        await self._web.services.accounts.sign_out(call.who)
+        await self._web.services.accounts.sign_out(call.who, call.origin)
         response = call.done()
         clear_cookie(response, https=self._web.https)
         return response
@@ -95,6 +96,7 @@ class AuthApi:
             Route(
                 method="POST",
                 path="/api/v1/auth/login",
+                audit=SIGN_IN,
                 handler=self.login,
                 need=Access.PUBLIC,
                 summary="Sign in with a user name and a password",
@@ -106,6 +108,7 @@ class AuthApi:
             Route(
                 method="POST",
                 path="/api/v1/auth/logout",
+                audit=SIGN_OUT,
                 handler=self.logout,
                 need=Access.SIGNED_IN,
                 summary="End the token that came along",
@@ -122,6 +125,7 @@ class AuthApi:
             Route(
                 method="POST",
                 path="/api/v1/auth/password",
+                audit=Audited(action="user.change_password"),
                 handler=self.password,
                 need=Access.SIGNED_IN,
                 summary="Change my password; ends all my sign-ins",
@@ -132,6 +136,7 @@ class AuthApi:
             Route(
                 method="POST",
                 path="/api/v1/setup",
+                audit=SET_UP,
                 handler=self.setup,
                 need=Access.PUBLIC,
                 summary="Make the first administrator, once",

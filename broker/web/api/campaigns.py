@@ -19,6 +19,7 @@ from broker.services.naming import checked_label
 from broker.web.api import render
 from broker.web.api.inputs import Body, Label, Name, given
 from broker.web.api.shapes import CampaignShape
+from broker.web.audited import Audited
 from broker.web.call import Call
 from broker.web.context import Web
 from broker.web.encoding import encode
@@ -139,6 +140,7 @@ class CampaignsApi:
             Route(
                 method="POST",
                 path="/api/v1/campaigns",
+                audit=Audited(action="campaign.create"),
                 handler=self.add,
                 need=Permission.RUN_CAMPAIGNS,
                 summary="Say that a campaign begins",
@@ -157,6 +159,7 @@ class CampaignsApi:
             Route(
                 method="PATCH",
                 path="/api/v1/campaigns/{id}",
+                audit=Audited(action="campaign.change"),
                 handler=self.change,
                 need=Permission.RUN_CAMPAIGNS,
                 summary="Say how a campaign went",

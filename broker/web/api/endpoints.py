@@ -15,6 +15,7 @@ from broker.limits import ENROLMENT_S, ENROLMENT_TOKENS_MAX
 from broker.web.api import render
 from broker.web.api.inputs import Body
 from broker.web.api.shapes import EndpointShape, EnrolmentTokensShape
+from broker.web.audited import Audited
 from broker.web.call import Call
 from broker.web.context import Web
 from broker.web.encoding import stamp
@@ -87,6 +88,7 @@ class EndpointsApi:
             Route(
                 method="POST",
                 path="/api/v1/endpoints/tokens",
+                audit=Audited(action="endpoint.make_tokens"),
                 handler=self.make_tokens,
                 need=Permission.MANAGE_ENDPOINTS,
                 summary="Make one-use enrolment tokens",
@@ -105,6 +107,7 @@ class EndpointsApi:
             Route(
                 method="POST",
                 path="/api/v1/endpoints/{id}/retire",
+                audit=Audited(action="endpoint.retire", about="endpoint_id"),
                 handler=self.retire,
                 need=Permission.MANAGE_ENDPOINTS,
                 summary="Take an endpoint out for good",

@@ -8,16 +8,18 @@ again: a stream does not outlive the sign-in.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
 from aiohttp import web
 
 from broker.domain import errors
-from broker.domain.errors import BusyError, NotSignedInError
+from broker.domain.errors import BusyError, NotSignedInError, UnavailableError
 from broker.domain.model import Identity
 from broker.domain.roles import Permission, allows
 from broker.limits import (
+    ACTIVITY_S,
     EVENT_STREAMS_MAX,
     EVENT_STREAMS_PER_USER_MAX,
     EVENTS_BEAT_S,
@@ -39,6 +41,8 @@ TOPICS: Final = (
     "endpoint",
     "host",
     "user",
+    "policy",
+    "site",
     "campaign",
     "overview",
 )
@@ -155,8 +159,8 @@ class EventsApi:
         gathered: Gathered,
         pump: asyncio.Task[None],
     ) -> None:
-        clock = self._web.services.kit.clock
-        checked_s = clock.monotonic()
+        clock, sessions = self._web.services.kit.clock, self._web.services.sessions
+        checked_s = here_s = clock.monotonic()
         while not pump.done():
             try:
                 async with asyncio.timeout(EVENTS_BEAT_S):
@@ -168,6 +172,11 @@ class EventsApi:
                 checked_s = clock.monotonic()
                 if not await _still_signed_in(call):
                     return
+            if clock.monotonic() - here_s >= ACTIVITY_S:
+                here_s = clock.monotonic()
+                # who listens need not call to keep a place in a queue
+                with contextlib.suppress(UnavailableError, BusyError):
+                    await sessions.here(call.who)
             if not pump.done():
                 await response.write(gathered.text())
 

@@ -12,6 +12,7 @@ from broker.domain.roles import Permission
 from broker.limits import ROSTER_BYTES_MAX
 from broker.web.api.inputs import Body, Name
 from broker.web.api.shapes import ChangesShape, ImportedShape
+from broker.web.audited import Audited
 from broker.web.call import Call
 from broker.web.context import Web
 from broker.web.routes import Route
@@ -49,6 +50,7 @@ class ImportsApi:
             Route(
                 method="POST",
                 path="/api/v1/imports",
+                audit=Audited(action="roster.import"),
                 handler=self.import_,
                 # a roster touches all of these
                 need=frozenset(

@@ -23,6 +23,11 @@ Cpus: TypeAlias = Annotated[float, Meta(gt=0, le=4096)]
 MemoryMib: TypeAlias = Annotated[int, Meta(ge=1, le=1 << 26)]
 
 
+DiskMib: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 40)]
+Iops: TypeAlias = Annotated[int, Meta(ge=0, le=100_000_000)]
+NetworkMbit: TypeAlias = Annotated[int, Meta(ge=0, le=10_000_000)]
+
+
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every request body: a field that is not known is refused, never ignored."""
 

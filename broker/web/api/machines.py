@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Final, Literal
 
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
@@ -12,16 +14,28 @@ from broker.domain.errors import BadRequestError, NotFoundError
 from broker.domain.model import (
     Architecture,
     DesktopState,
-    HostState,
+    Host,
     JobState,
     JobVerb,
     Resources,
 )
 from broker.domain.placement import HostLoad
 from broker.domain.roles import Permission
+from broker.domain.settings import HostSettings, ServiceState
 from broker.web.api import render
-from broker.web.api.inputs import Body, Cpus, MemoryMib, Name, given
+from broker.web.api.inputs import (
+    Body,
+    Cpus,
+    DiskMib,
+    Iops,
+    MemoryMib,
+    Name,
+    NetworkMbit,
+    given,
+)
+from broker.web.api.settings import HostSettingsBody, host_settings
 from broker.web.api.shapes import DesktopShape, HostShape, ImageShape, JobShape
+from broker.web.audited import Audited
 from broker.web.call import Call
 from broker.web.context import Web
 from broker.web.lists import Listed, cut, listed, page_query
@@ -29,6 +43,16 @@ from broker.web.params import PAGE, TEXT, choice, text
 from broker.web.routes import Route
 
 START_LIMIT_MAX = 10_000
+
+HostWish = Literal["up", "draining", "maintenance", "down"]
+_SERVICE: Final[Mapping[HostWish, ServiceState]] = {
+    "up": ServiceState.OPEN,
+    "draining": ServiceState.DRAINING,
+    "maintenance": ServiceState.MAINTENANCE,
+}
+
+StartLimit = Annotated[int, Meta(ge=1, le=START_LIMIT_MAX)]
+Overcommit = Annotated[float, Meta(ge=1, le=100)]
 
 
 class NewHost(Body, frozen=True, kw_only=True):
@@ -39,12 +63,21 @@ class NewHost(Body, frozen=True, kw_only=True):
     profile: Name
     cpus: Cpus
     memory_mib: MemoryMib
-    overcommit_cpu: Annotated[float, Meta(ge=1, le=100)] = 4.0
-    start_limit: Annotated[int, Meta(ge=1, le=START_LIMIT_MAX)] = 8
+    overcommit_cpu: Overcommit = 4.0
+    start_limit: StartLimit = 8
+    disk_mib: DiskMib = 0
+    disk_iops: Iops = 0
+    network_mbit: NetworkMbit = 0
+    settings: HostSettingsBody | UnsetType = UNSET
 
 
 class HostChanges(Body, frozen=True, kw_only=True):
-    state: HostState | UnsetType = UNSET
+    """What is left out stays as it is. `down`: an administrator says that it does not answer."""
+
+    state: HostWish | UnsetType = UNSET
+    overcommit_cpu: Overcommit | UnsetType = UNSET
+    start_limit: StartLimit | UnsetType = UNSET
+    settings: HostSettingsBody | UnsetType = UNSET
 
 
 class MachinesApi:
@@ -81,9 +114,16 @@ class MachinesApi:
             name=body.name,
             engine=body.engine,
             profile=body.profile,
-            capacity=Resources(cpus=body.cpus, memory_mib=body.memory_mib),
+            capacity=Resources(
+                cpus=body.cpus,
+                memory_mib=body.memory_mib,
+                disk_mib=body.disk_mib,
+                disk_iops=body.disk_iops,
+                network_mbit=body.network_mbit,
+            ),
             overcommit_cpu=body.overcommit_cpu,
             start_limit=body.start_limit,
+            settings=host_settings(body.settings, HostSettings()),
         )
         empty = HostLoad(host=host, used=Resources(cpus=0, memory_mib=0), starting=0)
         return call.answer(render.host(empty), 201)
@@ -103,15 +143,28 @@ class MachinesApi:
 
     async def change_host(self, call: Call) -> web.StreamResponse:
         body: HostChanges = call.body
-        state = given(body.state)
-        ref = call.part("id")
-        if state is not None:
-            ref = (await self._web.services.directory.change_host(ref, state=state)).id
+        host = await self._web.services.directory.change_host(
+            call.part("id"),
+            overcommit_cpu=given(body.overcommit_cpu),
+            start_limit=given(body.start_limit),
+            settings=partial(host_settings, body.settings),
+        )
+        await self._move_host(call, host, given(body.state))
+        ref = host.id
         loads = await self._web.services.kit.store.directory.host_loads()
         load = next((one for one in loads if ref in {one.host.id, one.host.name}), None)
         if load is None:
             raise NotFoundError
         return call.answer(render.host(load))
+
+    async def _move_host(self, call: Call, host: Host, wish: HostWish | None) -> None:
+        if wish is None or wish == host.state:
+            return
+        site, actor = self._web.services.site, call.who.user_id
+        if wish == "down":
+            await site.set_host_lost(host.id, lost=True, actor=actor)
+        else:
+            await site.set_host_state(host.id, _SERVICE[wish], actor=actor)
 
     # ------------------------------------------------------------------ images, jobs
 
@@ -181,6 +234,7 @@ class MachinesApi:
             Route(
                 method="POST",
                 path="/api/v1/hosts",
+                audit=Audited(action="host.create", about="host_id"),
                 handler=self.add_host,
                 need=Permission.MANAGE_HOSTS,
                 summary="Add a host",
@@ -191,12 +245,13 @@ class MachinesApi:
             Route(
                 method="PATCH",
                 path="/api/v1/hosts/{id}",
+                audit=Audited(action="host.change", about="host_id"),
                 handler=self.change_host,
                 need=Permission.MANAGE_HOSTS,
-                summary="Drain a host, take it down, or put it back up",
+                summary="Drain a host, empty it, put it back into service, or change its settings",
                 request=HostChanges,
                 answers={200: HostShape},
-                errors=(errors.NotFoundError,),
+                errors=(errors.NotFoundError, errors.IllegalTransitionError),
             ),
         )
 

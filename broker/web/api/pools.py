@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -11,9 +12,23 @@ from msgspec import UNSET, Meta, UnsetType, structs
 from broker.domain import errors
 from broker.domain.model import Architecture, LogOff, PoolKind, Resources
 from broker.domain.roles import Permission
-from broker.web.api import render
-from broker.web.api.inputs import Body, Cpus, Label, MemoryMib, Name, Names, given
+from broker.domain.settings import PoolSettings
+from broker.web.api import render, render_sessions
+from broker.web.api.inputs import (
+    Body,
+    Cpus,
+    DiskMib,
+    Iops,
+    Label,
+    MemoryMib,
+    Name,
+    Names,
+    NetworkMbit,
+    given,
+)
+from broker.web.api.settings import PoolSettingsBody, pool_settings
 from broker.web.api.shapes import MyPoolShape, MyPoolsShape, PoolShape
+from broker.web.audited import Audited
 from broker.web.call import Call
 from broker.web.context import Web
 from broker.web.lists import Listed, cut, listed, page_query
@@ -31,8 +46,13 @@ LeaseS = Annotated[int, Meta(ge=0, le=LEASE_S_MAX)]
 
 
 class NewResources(Body, frozen=True, kw_only=True):
+    """What a desktop may take at most; 0 for disk and network: not counted."""
+
     cpus: Cpus
     memory_mib: MemoryMib
+    disk_mib: DiskMib = 0
+    disk_iops: Iops = 0
+    network_mbit: NetworkMbit = 0
 
 
 class NewPool(Body, frozen=True, kw_only=True):
@@ -50,6 +70,7 @@ class NewPool(Body, frozen=True, kw_only=True):
     disconnect_grace_s: GraceS = 600
     lease_s: LeaseS = 7 * 24 * 3600
     groups: Names = msgspec.field(default_factory=list)
+    settings: PoolSettingsBody | UnsetType = UNSET
 
 
 class PoolChanges(Body, frozen=True, kw_only=True):
@@ -63,6 +84,12 @@ class PoolChanges(Body, frozen=True, kw_only=True):
     disconnect_grace_s: GraceS | UnsetType = UNSET
     lease_s: LeaseS | UnsetType = UNSET
     groups: Names | UnsetType = UNSET
+    resources: NewResources | UnsetType = UNSET
+    settings: PoolSettingsBody | UnsetType = UNSET
+
+
+def _resources(body: NewResources) -> Resources:
+    return Resources(**structs.asdict(body))
 
 
 class PoolsApi:
@@ -87,13 +114,14 @@ class PoolsApi:
             architecture=body.architecture,
             kind=body.kind,
             image=body.image,
-            resources=Resources(cpus=body.resources.cpus, memory_mib=body.resources.memory_mib),
+            resources=_resources(body.resources),
             spares_min=body.spares_min,
             size_max=body.size_max,
             log_off=body.log_off,
             disconnect_grace_s=body.disconnect_grace_s,
             lease_s=body.lease_s,
             groups=body.groups,
+            settings=pool_settings(body.settings, PoolSettings()),
         )
         return call.answer((await render.pools(self._web, [pool]))[0], 201)
 
@@ -109,21 +137,21 @@ class PoolsApi:
             disconnect_grace_s=given(body.disconnect_grace_s),
             lease_s=given(body.lease_s),
             groups=given(body.groups),
+            resources=None if isinstance(body.resources, UnsetType) else _resources(body.resources),
+            settings=partial(pool_settings, body.settings),
         )
         return call.answer((await render.pools(self._web, [pool]))[0])
 
     async def mine(self, call: Call) -> web.StreamResponse:
         who = call.who
-        own = await render.sessions(self._web, await self._web.services.sessions.own(who))
+        own = await render_sessions.sessions(self._web, await self._web.services.sessions.own(who))
         # newest first: in a pool with an old one that still ends, the newer one counts
         held = {one.pool.id: one for one in reversed(own)}
-        groups = set(who.group_ids)
+        every = await self._web.services.pools.all()
+        usable = await self._web.services.policies.usable(who, every, call.origin)
+        shown = {*held, *(pool.id for pool in usable if pool.enabled)}
         pools = sorted(
-            (
-                pool
-                for pool in await self._web.services.pools.all()
-                if pool.id in held or (pool.enabled and groups & set(pool.group_ids))
-            ),
+            (pool for pool in every if pool.id in shown),
             key=lambda pool: pool.name,
         )
         return call.answer(
@@ -149,6 +177,7 @@ class PoolsApi:
             Route(
                 method="POST",
                 path="/api/v1/pools",
+                audit=Audited(action="pool.create", about="pool_id"),
                 handler=self.add,
                 need=Permission.MANAGE_POOLS,
                 summary="Add a pool",
@@ -168,6 +197,7 @@ class PoolsApi:
             Route(
                 method="PATCH",
                 path="/api/v1/pools/{id}",
+                audit=Audited(action="pool.change", about="pool_id"),
                 handler=self.change,
                 need=Permission.MANAGE_POOLS,
                 summary="Change a pool",

@@ -13,12 +13,10 @@ from broker.domain.model import (
     Job,
     Pool,
     Resources,
-    Session,
-    SessionState,
     User,
 )
 from broker.domain.placement import HostLoad
-from broker.domain.queueing import places
+from broker.web.api.settings import show_host_settings, show_pool_settings
 from broker.web.api.shapes import (
     CampaignShape,
     DesktopShape,
@@ -28,13 +26,9 @@ from broker.web.api.shapes import (
     ImageRef,
     ImageShape,
     JobShape,
-    PhaseShape,
     PoolShape,
     Ref,
     ResourcesShape,
-    SessionShape,
-    TrafficShape,
-    UserRef,
     UserShape,
 )
 from broker.web.context import Web
@@ -44,7 +38,13 @@ from broker.web.poolcounts import Counts
 
 
 def resources(value: Resources) -> ResourcesShape:
-    return ResourcesShape(cpus=value.cpus, memory_mib=value.memory_mib)
+    return ResourcesShape(
+        cpus=value.cpus,
+        memory_mib=value.memory_mib,
+        disk_mib=value.disk_mib,
+        disk_iops=value.disk_iops,
+        network_mbit=value.network_mbit,
+    )
 
 
 def _ref(thing_id: str | None, names: Mapping[str, str]) -> Ref | None:
@@ -113,6 +113,7 @@ def _pool(pool: Pool, names: Mapping[str, str], shown: Image | None, counts: Cou
         groups=sorted(names.get(one, GONE) for one in pool.group_ids),
         desktops=dict(counts.desktops.get(pool.id, {})),
         waiting=counts.waiting.get(pool.id, 0),
+        settings=show_pool_settings(pool.settings),
     )
 
 
@@ -151,56 +152,6 @@ async def desktops(web_: Web, some: Sequence[Desktop]) -> list[DesktopShape]:
     ]
 
 
-async def sessions(web_: Web, some: Sequence[Session]) -> list[SessionShape]:
-    """With everybody's place in the queue."""
-    names = await web_.names.learn(
-        users=[one.user_id for one in some],
-        desktops=[one.desktop_id for one in some],
-        endpoints=[one.endpoint_id for one in some],
-    )
-    pool_of = await pool_names(web_)
-    place_of: dict[str, int] = {}
-    for pool_id in {one.pool_id for one in some if one.state is SessionState.QUEUED}:
-        place_of.update(places(await web_.services.kit.store.sessions.waiting(pool_id)))
-    return [session(one, names, pool_of, place_of.get(one.id)) for one in some]
-
-
-def session(
-    one: Session, names: Mapping[str, str], pool_of: Mapping[str, str], place: int | None
-) -> SessionShape:
-    """`names`: user, desktop and endpoint ids; `pool_of`: pool ids."""
-    traffic = one.traffic
-    return SessionShape(
-        id=one.id,
-        user=UserRef(id=one.user_id, username=names.get(one.user_id, GONE)),
-        pool=Ref(id=one.pool_id, name=pool_of.get(one.pool_id, GONE)),
-        architecture=one.architecture,
-        state=one.state,
-        why=one.why,
-        place=place,
-        desktop=_ref(one.desktop_id, names),
-        endpoint=_ref(one.endpoint_id, names),
-        generation=one.generation,
-        revision=one.revision,
-        requested_at=stamp(one.requested_at),
-        assigned_at=stamp_or_none(one.assigned_at),
-        live_at=stamp_or_none(one.live_at),
-        ended_at=stamp_or_none(one.ended_at),
-        lease_until=stamp_or_none(one.lease_until),
-        deadline_at=stamp_or_none(one.deadline_at),
-        phases=[
-            PhaseShape(
-                name=phase.name,
-                took_ms=phase.took_ms,
-                bytes_down=phase.bytes_down,
-                bytes_up=phase.bytes_up,
-            )
-            for phase in one.phases
-        ],
-        traffic=TrafficShape(control=traffic.control, display=traffic.display, image=traffic.image),
-    )
-
-
 async def endpoints(web_: Web, some: Sequence[Endpoint]) -> list[EndpointShape]:
     names = await pool_names(web_)
     return [
@@ -232,18 +183,23 @@ def host(load: HostLoad) -> HostShape:
         starting=load.starting,
         overcommit_cpu=one.overcommit_cpu,
         start_limit=one.start_limit,
+        settings=show_host_settings(one.settings),
+        deadline_at=stamp_or_none(one.deadline_at),
+        note=one.note,
     )
 
 
 async def jobs(web_: Web, some: Sequence[Job]) -> list[JobShape]:
-    names = dict(await web_.names.learn(desktops=[one.desktop_id for one in some]))
+    names = dict(
+        await web_.names.learn(desktops=[one.desktop_id for one in some if one.desktop_id])
+    )
     if some:
         names.update(await host_names(web_))
     return [
         JobShape(
             id=one.id,
             verb=one.verb,
-            desktop=Ref(id=one.desktop_id, name=names.get(one.desktop_id, GONE)),
+            desktop=_ref(one.desktop_id or None, names),
             host=Ref(id=one.host_id, name=names.get(one.host_id, GONE)),
             generation=one.generation,
             state=one.state,

@@ -8,11 +8,12 @@ from broker.domain import errors
 from broker.domain.errors import BadRequestError
 from broker.domain.model import Architecture, SessionState
 from broker.domain.roles import Permission, allows
-from broker.limits import IDEMPOTENCY_KEY_CHARS_MAX, WAIT_S_MAX
+from broker.limits import IDEMPOTENCY_KEY_CHARS_MAX, POOL_QUEUE_MAX, WAIT_S_MAX
 from broker.services.connect import Connected
-from broker.web.api import render
+from broker.web.api import render_sessions as render
 from broker.web.api.inputs import Body, Name
 from broker.web.api.shapes import ConnectedShape, SessionShape
+from broker.web.audited import Audited
 from broker.web.call import Call
 from broker.web.context import Web
 from broker.web.encoding import stamp_or_none
@@ -22,6 +23,22 @@ from broker.web.routes import HeaderParam, Route
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 _REVISION_MAX = 2**31
+_CONNECT = Audited(
+    action="session.connect",
+    by_service=True,
+    told=(
+        errors.NotEntitledError,
+        errors.DeniedByRuleError,
+        errors.SiteClosedError,
+        errors.PoolClosedError,
+        errors.WrongEndpointError,
+        errors.IdempotencyMismatchError,
+        errors.OverQuotaError,
+        errors.ElsewhereError,
+        errors.QueueFullError,
+    ),
+)
+"""admission and claim write their own entries"""
 
 
 class NewSession(Body, frozen=True, kw_only=True):
@@ -38,7 +55,7 @@ class SessionsApi:
     async def connect(self, call: Call) -> web.StreamResponse:
         body: NewSession = call.body
         connected = await self._web.services.connect.connect(
-            call.who, body.pool, body.endpoint, _idempotency_key(call)
+            call.who, body.pool, body.endpoint, _idempotency_key(call), call.origin
         )
         shape = await self._connected(call, connected)
         if connected.session.state is SessionState.QUEUED:
@@ -55,13 +72,13 @@ class SessionsApi:
         known = await names.learn(
             users=(session.user_id,),
             desktops=(session.desktop_id,),
-            endpoints=(session.endpoint_id,),
+            endpoints=(session.endpoint_id, session.wish.endpoint_id if session.wish else None),
         )
-        place = connected.place
-        if place is None and session.state is SessionState.QUEUED:
-            place = await self._web.services.connect.place(session)
+        services = self._web.services
+        expected = await services.queues.expected(session, place=connected.place)
+        now = services.kit.clock.now()
         return ConnectedShape(
-            session=render.session(session, known, {connected.pool.id: connected.pool.name}, place),
+            session=render.session(session, known, connected.pool, expected, now),
             ticket=connected.ticket,
             ticket_expires_at=stamp_or_none(connected.ticket_expires_at),
         )
@@ -80,7 +97,8 @@ class SessionsApi:
         if seen is None or wait_s == 0:
             found = await sessions.get(call.who, call.part("id"))
         else:
-            found = await sessions.wait(call.who, call.part("id"), seen, wait_s)
+            place = call.query.get("place")
+            found = await sessions.wait(call.who, call.part("id"), seen, wait_s, place)
         return call.answer((await render.sessions(self._web, [found]))[0])
 
     async def log_off(self, call: Call) -> web.StreamResponse:
@@ -96,6 +114,7 @@ class SessionsApi:
             Route(
                 method="POST",
                 path="/api/v1/sessions",
+                audit=_CONNECT,
                 handler=self.connect,
                 need=Permission.OWN_SESSIONS,
                 summary="Give me a desktop of this pool: new (201), mine already (200), or a "
@@ -105,9 +124,13 @@ class SessionsApi:
                 errors=(
                     errors.NotFoundError,
                     errors.NotEntitledError,
+                    errors.DeniedByRuleError,
+                    errors.SiteClosedError,
                     errors.PoolClosedError,
                     errors.WrongEndpointError,
                     errors.IdempotencyMismatchError,
+                    errors.OverQuotaError,
+                    errors.ElsewhereError,
                     errors.QueueFullError,
                     errors.BusyError,
                 ),
@@ -141,17 +164,25 @@ class SessionsApi:
                 path="/api/v1/sessions/{id}",
                 handler=self.session,
                 need=Permission.OWN_SESSIONS,
-                summary="One session; with `seen`, as soon as its revision is later",
+                summary="One session; with `seen`, as soon as its revision is later. Whoever waits "
+                "in a queue must call at least every 90 s, or leaves it",
                 answers={200: SessionShape},
                 errors=(errors.NotFoundError,),
                 query=(
                     integer("seen", 0, _REVISION_MAX, "the revision that I know"),
                     integer("wait_s", 0, int(WAIT_S_MAX), "how long to wait for a later one"),
+                    integer(
+                        "place",
+                        0,
+                        POOL_QUEUE_MAX,
+                        "the place in the queue that I know: another one is answered, too",
+                    ),
                 ),
             ),
             Route(
                 method="DELETE",
                 path="/api/v1/sessions/{id}",
+                audit=Audited(action="session.log_off", about="session_id", by_service=True),
                 handler=self.log_off,
                 need=Permission.OWN_SESSIONS,
                 summary="Log off, or leave the queue",
@@ -161,6 +192,7 @@ class SessionsApi:
             Route(
                 method="POST",
                 path="/api/v1/sessions/{id}/disconnect",
+                audit=Audited(action="session.disconnect", about="session_id", by_service=True),
                 handler=self.disconnect,
                 need=Permission.OWN_SESSIONS,
                 summary="Take the display away and keep the desktop for the pool's grace",

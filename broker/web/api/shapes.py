@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from broker.web.api.settings import HostSettingsBody, PoolSettingsBody
+
 
 class _Shape(msgspec.Struct, frozen=True, kw_only=True):
     """Base of every answer: immutable, fields by name."""
@@ -30,10 +32,13 @@ class ImageRef(_Shape, frozen=True, kw_only=True):
 
 
 class ResourcesShape(_Shape, frozen=True, kw_only=True):
-    """Virtual CPUs and memory in MiB."""
+    """Virtual CPUs, memory and disk in MiB, disk operations and network Mbit a second."""
 
     cpus: float
     memory_mib: int
+    disk_mib: int = 0
+    disk_iops: int = 0
+    network_mbit: int = 0
 
 
 class UserShape(_Shape, frozen=True, kw_only=True):
@@ -94,6 +99,7 @@ class PoolShape(_Shape, frozen=True, kw_only=True):
     groups: list[str]
     desktops: dict[str, int]
     waiting: int
+    settings: PoolSettingsBody
 
 
 class DesktopShape(_Shape, frozen=True, kw_only=True):
@@ -132,8 +138,30 @@ class TrafficShape(_Shape, frozen=True, kw_only=True):
     image: int
 
 
+class WishShape(_Shape, frozen=True, kw_only=True):
+    """Somebody asks for the session at another endpoint (null: in a browser). Its person answers
+    until then; no answer is a no."""
+
+    id: str
+    endpoint: Ref | None
+    until: str
+
+
+class NoticeShape(_Shape, frozen=True, kw_only=True):
+    """A message to the session's person; `sender` is empty for the broker itself."""
+
+    id: str
+    text: str
+    sender: str
+    at: str
+
+
 class SessionShape(_Shape, frozen=True, kw_only=True):
-    """A session. `place`: in the queue, 1 being next. `revision` goes up with every change."""
+    """A session. `place`: in the queue, 1 being next. `revision` goes up with every change.
+
+    `expected_wait_s`: about how long a place in the queue takes, null when nobody can say.
+    `active_at`: the person's last input, about; `ends_at`: when the maximum session time is over.
+    """
 
     id: str
     user: UserRef
@@ -142,6 +170,7 @@ class SessionShape(_Shape, frozen=True, kw_only=True):
     state: str
     why: str
     place: int | None
+    expected_wait_s: int | None
     desktop: Ref | None
     endpoint: Ref | None
     generation: int
@@ -152,6 +181,10 @@ class SessionShape(_Shape, frozen=True, kw_only=True):
     ended_at: str | None
     lease_until: str | None
     deadline_at: str | None
+    active_at: str | None
+    ends_at: str | None
+    wish: WishShape | None
+    notice: NoticeShape | None
     phases: list[PhaseShape]
     traffic: TrafficShape
 
@@ -209,6 +242,9 @@ class HostShape(_Shape, frozen=True, kw_only=True):
     starting: int
     overcommit_cpu: float
     start_limit: int
+    settings: HostSettingsBody
+    deadline_at: str | None
+    note: str
 
 
 class ImageShape(_Shape, frozen=True, kw_only=True):
@@ -223,11 +259,11 @@ class ImageShape(_Shape, frozen=True, kw_only=True):
 
 
 class JobShape(_Shape, frozen=True, kw_only=True):
-    """A piece of engine work."""
+    """A piece of engine work. `desktop` is null for work on the host itself."""
 
     id: str
     verb: str
-    desktop: Ref
+    desktop: Ref | None
     host: Ref
     generation: int
     state: str

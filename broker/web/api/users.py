@@ -16,6 +16,7 @@ from broker.limits import PASSWORDS_MAX
 from broker.web.api import render
 from broker.web.api.inputs import Body, Label, Name, Names, Password, given, given_fields
 from broker.web.api.shapes import CountShape, GroupShape, UserShape
+from broker.web.audited import Audited
 from broker.web.call import Call
 from broker.web.context import Web
 from broker.web.lists import Listed, listed, page_query
@@ -133,6 +134,7 @@ class UsersApi:
             Route(
                 method="POST",
                 path="/api/v1/users",
+                audit=Audited(action="user.create", about="user_id"),
                 handler=self.add,
                 need=Permission.MANAGE_USERS,
                 summary="Add a person",
@@ -143,6 +145,7 @@ class UsersApi:
             Route(
                 method="POST",
                 path="/api/v1/users/passwords",
+                audit=Audited(action="user.set_passwords"),
                 handler=self.set_passwords,
                 need=Permission.MANAGE_USERS,
                 summary="Set many people's passwords, all or none; ends their sign-ins",
@@ -163,6 +166,7 @@ class UsersApi:
             Route(
                 method="PATCH",
                 path="/api/v1/users/{id}",
+                audit=Audited(action="user.change", about="user_id"),
                 handler=self.change,
                 need=Permission.MANAGE_USERS,
                 summary="Change a person; a new role or a disabled account ends the sign-ins",
@@ -173,6 +177,7 @@ class UsersApi:
             Route(
                 method="POST",
                 path="/api/v1/users/{id}/password",
+                audit=Audited(action="user.set_password", about="user_id"),
                 handler=self.set_password,
                 need=Permission.MANAGE_USERS,
                 summary="Set a person's password; ends the sign-ins",

@@ -20,8 +20,10 @@ from broker.web.console.me import MyPages
 from broker.web.console.overview import OverviewPages
 from broker.web.console.pools import PoolPages
 from broker.web.console.render import Pages
+from broker.web.console.rules import RulePages
 from broker.web.console.sessions import SessionPages
 from broker.web.console.sign_in import SignInPages
+from broker.web.console.site import SitePages
 from broker.web.console.static_files import StaticFiles, static_route
 from broker.web.console.users import UserPages
 from broker.web.routes import Route
@@ -54,6 +56,8 @@ def build_console() -> Console:
         MachinePages(pages),
         PoolPages(pages),
         UserPages(pages),
+        RulePages(pages),
+        SitePages(pages),
         CampaignPages(pages),
         MyPages(pages),
     )

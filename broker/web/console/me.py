@@ -55,6 +55,7 @@ class PoolCard:
     needs_endpoint: bool
     session: Session | None
     place: int | None
+    wait_s: int | None
     says: str
     desktop: str
     endpoint: str
@@ -79,26 +80,26 @@ class MyPages:
         self._pages = pages
 
     async def _entitled(self, call: Call) -> list[Pool]:
-        groups = set(call.who.group_ids)
-        pools = await call.web.services.pools.all()
-        mine = [pool for pool in pools if groups.intersection(pool.group_ids)]
+        services = call.web.services
+        mine = await services.policies.usable(call.who, await services.pools.all(), call.origin)
         return sorted(mine, key=lambda pool: (pool.title, pool.name))
 
     async def _card(self, call: Call, pool: Pool, session: Session | None) -> PoolCard:
         names: Mapping[str, str] = {}
-        place = None
+        expected = None
         if session is not None:
             names = await call.web.names.learn(
                 desktops=[session.desktop_id], endpoints=[session.endpoint_id]
             )
-            place = await call.web.services.connect.place(session)
+            expected = await call.web.services.queues.expected(session)
         return PoolCard(
             pool=pool,
             where=PLACES[pool.architecture],
             offer=_OFFERS[pool.architecture],
             needs_endpoint=rules_of(pool.architecture).needs_endpoint,
             session=session,
-            place=place,
+            place=expected.place if expected is not None else None,
+            wait_s=expected.wait_s if expected is not None else None,
             says=says_of(session) if session is not None else "",
             desktop=names.get(session.desktop_id or "", "") if session is not None else "",
             endpoint=names.get(session.endpoint_id or "", "") if session is not None else "",
@@ -134,6 +135,8 @@ class MyPages:
             "session": session,
             "pool": pool,
             "place": card.place,
+            "wait_s": card.wait_s,
+            "wish": await self._wish(call, session),
             "says": card.says,
             "desktop": card.desktop,
             "endpoint": card.endpoint,
@@ -148,6 +151,15 @@ class MyPages:
             parts=("status",),
             topics="session,place",
         )
+
+    async def _wish(self, call: Call, session: Session) -> Mapping[str, str] | None:
+        """Where somebody asks for the session, while he waits for an answer."""
+        wish = session.wish
+        if wish is None or wish.until <= call.web.services.kit.clock.now():
+            return None
+        names = await call.web.names.learn(endpoints=[wish.endpoint_id])
+        where = names.get(wish.endpoint_id, "?") if wish.endpoint_id else "another browser"
+        return {"id": wish.id, "where": where}
 
     async def seats(self, call: Call) -> web.StreamResponse:
         """Endpoints of a pool that the person may use, by part of a name."""

@@ -13,11 +13,14 @@ from broker.architectures import rules_of
 from broker.domain.model import Architecture, Image, Pool
 from broker.domain.placement import HostLoad
 from broker.domain.roles import Permission
+from broker.domain.settings import ScheduleEntry
 from broker.limits import PAGE_LIMIT_MAX
 from broker.ports import PageQuery
+from broker.web.api.windows import from_window
 from broker.web.call import Call
 from broker.web.console.lists import ARCHITECTURES, Filters, filter_choice, filter_text
 from broker.web.console.render import Pages
+from broker.web.console.why import why_of
 from broker.web.console.words import LOG_OFF, StateGroup, desktop_groups
 from broker.web.routes import Route, Surface
 
@@ -41,10 +44,58 @@ class PoolRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRow:
-    """`cpu_limit`: virtual CPUs that may be given out, overcommit included."""
+    """`cpu_limit`, `memory_limit_mib`: what may be given out, overcommit included."""
 
     load: HostLoad
     cpu_limit: float
+    memory_limit_mib: float
+
+
+DAY_CHOICES: Final[Mapping[str, str]] = {
+    "mon;tue;wed;thu;fri": "Monday to Friday",
+    "": "every day",
+    "sat;sun": "at weekends",
+    "mon": "Mondays",
+    "tue": "Tuesdays",
+    "wed": "Wednesdays",
+    "thu": "Thursdays",
+    "fri": "Fridays",
+    "sat": "Saturdays",
+    "sun": "Sundays",
+}
+"""what a schedule's row offers; another set of days is shown as it is"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRow:
+    """An entry of a schedule as the form shows it. `days`: names joined by semicolons."""
+
+    name: str
+    days: str
+    start: str
+    end: str
+    holidays: str
+    spares_min: int | None
+    spares_suspended: int | None
+    size_min: int | None
+    open: bool | None
+    power: bool | None
+
+    @classmethod
+    def of(cls, entry: ScheduleEntry) -> ScheduleRow:
+        window = from_window(entry.window)
+        return cls(
+            name=entry.name,
+            days=";".join(window.days),
+            start=window.start,
+            end=window.end,
+            holidays=window.holidays,
+            spares_min=entry.spares_min,
+            spares_suspended=entry.spares_suspended,
+            size_min=entry.size_min,
+            open=entry.open,
+            power=entry.power,
+        )
 
 
 async def waiting_by_pool(call: Call) -> Counter[str]:
@@ -131,6 +182,10 @@ class PoolPages:
             "log_off_words": LOG_OFF[pool.log_off],
             "leased": rules.leased,
             "runs_on_endpoint": rules.runs_on_endpoint,
+            "moves": rules.moves,
+            "schedule": [ScheduleRow.of(entry) for entry in pool.settings.schedule],
+            "day_choices": DAY_CHOICES,
+            "why": await why_of(call, "pool_id", pool.id),
         }
         return self._pages.answer(
             call,
@@ -144,7 +199,13 @@ class PoolPages:
     async def hosts(self, call: Call) -> web.StreamResponse:
         loads = await call.web.services.kit.store.directory.host_loads()
         rows = [
-            HostRow(load=load, cpu_limit=load.host.capacity.cpus * load.host.overcommit_cpu)
+            HostRow(
+                load=load,
+                cpu_limit=load.host.capacity.cpus * load.host.overcommit_cpu,
+                memory_limit_mib=(
+                    load.host.capacity.memory_mib * load.host.settings.overcommit_memory
+                ),
+            )
             for load in loads
         ]
         return self._pages.answer(

@@ -31,12 +31,16 @@ NAVIGATION: Final = (
             ("/endpoints", "Endpoints"),
             ("/hosts", "Hosts"),
             ("/users", "Users"),
+            ("/rules", "Rules"),
+            ("/site", "Site"),
         ),
     ),
-    ("Look into", (("/campaigns", "Campaigns"), ("/jobs", "Jobs"))),
+    ("Look into", (("/campaigns", "Campaigns"), ("/jobs", "Jobs"), ("/audit", "Audit"))),
     ("Mine", (("/me", "My desktops"),)),
 )
 """title -> (address, words) of the pages that those who may read see"""
+NEEDS: Final = {"/audit": "read_audit"}
+"""address -> what one must be allowed to see it, beyond reading"""
 _HTML: Final = "text/html; charset=utf-8"
 
 
@@ -64,6 +68,7 @@ def environment(files: StaticFiles) -> Environment:
         meaning=meaning,
         arch_title=arch_title,
         navigation=NAVIGATION,
+        needs=NEEDS,
     )
     # as a global, so that a block rendered alone has it too
     made.globals["ui"] = made.get_template("macros.html").module

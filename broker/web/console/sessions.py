@@ -27,6 +27,7 @@ from broker.web.console.lists import (
 from broker.web.console.machines import pool_titles
 from broker.web.console.render import Pages
 from broker.web.console.steps import steps_of
+from broker.web.console.why import why_of_session
 from broker.web.routes import Route, Surface
 
 _FILTERS: Final = (
@@ -120,6 +121,7 @@ class SessionPages:
             "place": await services.connect.place(session),
             "steps": steps_of(session),
             "moves": rules_of(session.architecture).moves,
+            "why": await why_of_session(call, session.id),
         }
         return self._pages.answer(
             call,

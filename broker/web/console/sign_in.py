@@ -25,6 +25,7 @@ from broker.domain.model import Identity
 from broker.domain.roles import Permission, allows
 from broker.limits import FORM_BYTES_MAX, PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
 from broker.web.access import Access
+from broker.web.audited import SET_UP, SIGN_IN, SIGN_OUT
 from broker.web.body import read_bytes
 from broker.web.call import Call
 from broker.web.console.lists import filter_text
@@ -122,7 +123,7 @@ class SignInPages:
         accounts = call.web.services.accounts
         try:
             signed_in = await accounts.sign_in(
-                form["username"], form["password"], call.address, "web"
+                form["username"], form["password"], call.address, "web", request_id=call.id
             )
         except TriviumError as error:
             return await self._sign_in_page(call, form, error)
@@ -148,7 +149,7 @@ class SignInPages:
         await read_form(call, frozenset())
         identity = await call.maybe_identify()
         if identity is not None:
-            await call.web.services.accounts.sign_out(identity)
+            await call.web.services.accounts.sign_out(identity, call.origin)
         response = see_other(call, "/sign-in")
         clear_cookie(response, https=call.web.https)
         return response
@@ -165,7 +166,11 @@ class SignInPages:
         form = await read_form(call, names)
         try:
             signed_in = await call.web.services.accounts.set_up(
-                form["secret"], form["username"], form["password"], form["display_name"]
+                form["secret"],
+                form["username"],
+                form["password"],
+                form["display_name"],
+                call.origin,
             )
         except TriviumError as error:
             return self._setup_page(call, form, error)
@@ -206,11 +211,11 @@ class SignInPages:
 
     def routes(self) -> tuple[Route, ...]:
         public = (
-            ("GET", "/sign-in", self.sign_in_form, "Sign in", (_NEXT,)),
-            ("POST", "/sign-in", self.sign_in, "Sign in", ()),
-            ("POST", "/sign-out", self.sign_out, "Sign out", ()),
-            ("GET", "/setup", self.setup_form, "First administrator", ()),
-            ("POST", "/setup", self.set_up, "First administrator", ()),
+            ("GET", "/sign-in", self.sign_in_form, "Sign in", (_NEXT,), None),
+            ("POST", "/sign-in", self.sign_in, "Sign in", (), SIGN_IN),
+            ("POST", "/sign-out", self.sign_out, "Sign out", (), SIGN_OUT),
+            ("GET", "/setup", self.setup_form, "First administrator", (), None),
+            ("POST", "/setup", self.set_up, "First administrator", (), SET_UP),
         )
         return (
             Route(
@@ -230,7 +235,8 @@ class SignInPages:
                     summary=summary,
                     query=query,
                     surface=Surface.PAGE,
+                    audit=audit,
                 )
-                for method, path, handler, summary, query in public
+                for method, path, handler, summary, query, audit in public
             ),
         )

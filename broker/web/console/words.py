@@ -17,6 +17,12 @@ TONES: Final[Mapping[str, Mapping[str, str]]] = {
         "ready": "good",
         "assigned": "good",
         "resetting": "busy",
+        "suspending": "busy",
+        "suspended": "off",
+        "resuming": "busy",
+        "parking": "busy",
+        "parked": "wait",
+        "unparking": "busy",
         "unavailable": "off",
         "failed": "bad",
         "deleting": "busy",
@@ -33,7 +39,15 @@ TONES: Final[Mapping[str, Mapping[str, str]]] = {
         "cancelled": "off",
     },
     "endpoint": {"enrolled": "off", "online": "good", "offline": "wait", "retired": "off"},
-    "host": {"up": "good", "draining": "wait", "down": "bad"},
+    "host": {
+        "up": "good",
+        "draining": "wait",
+        "maintenance": "wait",
+        "down": "bad",
+        "off": "off",
+        "powering_on": "busy",
+        "powering_off": "busy",
+    },
     "job": {
         "queued": "wait",
         "running": "busy",
@@ -53,6 +67,12 @@ MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
         "ready": "free and fresh, to be given at once",
         "assigned": "a session has it",
         "resetting": "it is made fresh for the next person",
+        "suspending": "being suspended, as a spare that takes no memory",
+        "suspended": "a suspended spare; resumed when it is needed",
+        "resuming": "a suspended spare comes back",
+        "parking": "being suspended, for its person is away",
+        "parked": "suspended with its person's session in it",
+        "unparking": "it comes back for its person",
         "unavailable": "its endpoint is not connected",
         "failed": "it could not be made or made fresh; the broker clears it away",
         "deleting": "the machine is being removed",
@@ -77,7 +97,11 @@ MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "host": {
         "up": "takes desktops",
         "draining": "takes no new desktops",
+        "maintenance": "worked on: takes nothing, and idle desktops leave it",
         "down": "does not answer",
+        "off": "switched off until it is needed",
+        "powering_on": "it is switched on",
+        "powering_off": "it is switched off",
     },
     "job": {
         "queued": "waits for its turn",
@@ -106,7 +130,16 @@ LOG_OFF: Final[Mapping[LogOff, str]] = {
 }
 
 _GROUPS: Final = (
-    ("in-use", "in use", (DesktopState.ASSIGNED,)),
+    (
+        "in-use",
+        "in use",
+        (
+            DesktopState.ASSIGNED,
+            DesktopState.PARKING,
+            DesktopState.PARKED,
+            DesktopState.UNPARKING,
+        ),
+    ),
     ("ready", "ready", (DesktopState.READY,)),
     (
         "preparing",
@@ -116,9 +149,12 @@ _GROUPS: Final = (
             DesktopState.CREATING,
             DesktopState.STARTING,
             DesktopState.RESETTING,
+            DesktopState.SUSPENDING,
+            DesktopState.RESUMING,
             DesktopState.DELETING,
         ),
     ),
+    ("suspended", "suspended", (DesktopState.SUSPENDED,)),
     ("away", "unavailable", (DesktopState.UNAVAILABLE,)),
     ("failed", "failed", (DesktopState.FAILED,)),
 )

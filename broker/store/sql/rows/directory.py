@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from broker.domain.model import (
     Architecture,
     Group,
@@ -15,9 +17,17 @@ from broker.domain.model import (
     Role,
     User,
 )
+from broker.domain.settings import HostSettings, PoolSettings
 from broker.store.paging import folded
 from broker.store.sql import tables as t
 from broker.store.sql.rows import Row, Values
+from broker.store.sql.rows.resources import from_resources
+from broker.store.sql.schema import NOTHING
+
+_encode = msgspec.json.Encoder().encode
+# what an older broker did not store yet has its default
+_decode_pool_settings = msgspec.json.Decoder(PoolSettings).decode
+_decode_host_settings = msgspec.json.Decoder(HostSettings).decode
 
 USER = (
     t.users.c.id,
@@ -105,12 +115,34 @@ def from_image(image: Image) -> Values:
     }
 
 
-POOL = tuple(t.pools.c)
+POOL = (
+    t.pools.c.id,
+    t.pools.c.name,
+    t.pools.c.title,
+    t.pools.c.architecture,
+    t.pools.c.kind,
+    t.pools.c.image_id,
+    t.pools.c.cpus,
+    t.pools.c.memory_mib,
+    t.pools.c.disk_mib,
+    t.pools.c.disk_iops,
+    t.pools.c.network_mbit,
+    t.pools.c.spares_min,
+    t.pools.c.size_max,
+    t.pools.c.log_off,
+    t.pools.c.disconnect_grace_s,
+    t.pools.c.lease_s,
+    t.pools.c.enabled,
+    t.pools.c.settings,
+    t.pools.c.created_at,
+)
 
 
 def to_pool(row: Row, group_ids: tuple[str, ...]) -> Pool:
-    pool_id, name, title, architecture, kind, image_id, cpus, memory_mib, *rest = row
-    spares_min, size_max, log_off, disconnect_grace_s, lease_s, enabled, created_at = rest
+    pool_id, name, title, architecture, kind, image_id, *rest = row
+    cpus, memory_mib, disk_mib, disk_iops, network_mbit, *rest = rest
+    spares_min, size_max, log_off, disconnect_grace_s, lease_s, enabled, *rest = rest
+    settings, created_at = rest
     return Pool(
         id=pool_id,
         name=name,
@@ -118,7 +150,13 @@ def to_pool(row: Row, group_ids: tuple[str, ...]) -> Pool:
         architecture=Architecture(architecture),
         kind=PoolKind(kind),
         image_id=image_id,
-        resources=Resources(cpus=cpus, memory_mib=memory_mib),
+        resources=Resources(
+            cpus=cpus,
+            memory_mib=memory_mib,
+            disk_mib=disk_mib,
+            disk_iops=disk_iops,
+            network_mbit=network_mbit,
+        ),
         spares_min=spares_min,
         size_max=size_max,
         log_off=LogOff(log_off),
@@ -127,6 +165,7 @@ def to_pool(row: Row, group_ids: tuple[str, ...]) -> Pool:
         enabled=enabled,
         group_ids=group_ids,
         created_at=created_at,
+        settings=_decode_pool_settings(settings),
     )
 
 
@@ -138,46 +177,81 @@ def from_pool(pool: Pool) -> Values:
         "architecture": pool.architecture.value,
         "kind": pool.kind.value,
         "image_id": pool.image_id,
-        "cpus": pool.resources.cpus,
-        "memory_mib": pool.resources.memory_mib,
+        **from_resources(pool.resources),
         "spares_min": pool.spares_min,
         "size_max": pool.size_max,
         "log_off": pool.log_off.value,
         "disconnect_grace_s": pool.disconnect_grace_s,
         "lease_s": pool.lease_s,
         "enabled": pool.enabled,
+        "settings": _encode(pool.settings).decode(),
         "created_at": pool.created_at,
     }
 
 
-HOST = tuple(t.hosts.c)
+HOST = (
+    t.hosts.c.id,
+    t.hosts.c.name,
+    t.hosts.c.engine,
+    t.hosts.c.profile,
+    t.hosts.c.state,
+    t.hosts.c.cpus,
+    t.hosts.c.memory_mib,
+    t.hosts.c.disk_mib,
+    t.hosts.c.disk_iops,
+    t.hosts.c.network_mbit,
+    t.hosts.c.overcommit_cpu,
+    t.hosts.c.start_limit,
+    t.hosts.c.settings,
+    t.hosts.c.deadline_at,
+    t.hosts.c.changed_at,
+    t.hosts.c.note,
+    t.hosts.c.created_at,
+)
 
 
 def to_host(row: Row) -> Host:
-    host_id, name, engine, profile, state, cpus, memory_mib, overcommit, starts, created_at = row
+    host_id, name, engine, profile, state, *rest = row
+    cpus, memory_mib, disk_mib, disk_iops, network_mbit, overcommit, starts, *rest = rest
+    settings, deadline_at, changed_at, note, created_at = rest
     return Host(
         id=host_id,
         name=name,
         engine=engine,
         profile=profile,
         state=HostState(state),
-        capacity=Resources(cpus=cpus, memory_mib=memory_mib),
+        capacity=Resources(
+            cpus=cpus,
+            memory_mib=memory_mib,
+            disk_mib=disk_mib,
+            disk_iops=disk_iops,
+            network_mbit=network_mbit,
+        ),
         overcommit_cpu=overcommit,
         start_limit=starts,
         created_at=created_at,
+        settings=_decode_host_settings(settings),
+        deadline_at=deadline_at,
+        changed_at=changed_at,
+        note=note,
     )
 
 
 def from_host(host: Host) -> Values:
+    """A new host's row."""
     return {
         "id": host.id,
         "name": host.name,
         "engine": host.engine,
         "profile": host.profile,
+        "prior_state": NOTHING,
         "state": host.state.value,
-        "cpus": host.capacity.cpus,
-        "memory_mib": host.capacity.memory_mib,
+        **from_resources(host.capacity),
         "overcommit_cpu": host.overcommit_cpu,
         "start_limit": host.start_limit,
+        "settings": _encode(host.settings).decode(),
+        "deadline_at": host.deadline_at,
+        "changed_at": host.changed_at,
+        "note": host.note,
         "created_at": host.created_at,
     }

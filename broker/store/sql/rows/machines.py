@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from broker.domain.model import (
     Architecture,
     Desktop,
@@ -17,7 +19,12 @@ from broker.domain.model import (
 from broker.store.paging import folded
 from broker.store.sql import tables as t
 from broker.store.sql.rows import Row, Values
+from broker.store.sql.rows.resources import from_resources
 from broker.store.sql.schema import NOTHING
+
+_NO_ARGUMENTS = "{}"
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, str]).decode
 
 ENDPOINT = (
     t.endpoints.c.id,
@@ -82,12 +89,17 @@ DESKTOP = (
     t.desktops.c.note,
     t.desktops.c.created_at,
     t.desktops.c.changed_at,
+    t.desktops.c.disk_mib,
+    t.desktops.c.disk_iops,
+    t.desktops.c.network_mbit,
+    t.desktops.c.moving_to,
 )
 
 
 def to_desktop(row: Row) -> Desktop:
     desktop_id, name, pool_id, architecture, host_id, endpoint_id, owner_id, *rest = row
-    state, target, deadline_at, generation, cpus, memory_mib, note, created_at, changed_at = rest
+    state, target, deadline_at, generation, cpus, memory_mib, note, created_at, *rest = rest
+    changed_at, disk_mib, disk_iops, network_mbit, moving_to = rest
     return Desktop(
         id=desktop_id,
         name=name,
@@ -100,10 +112,17 @@ def to_desktop(row: Row) -> Desktop:
         target=DesktopState(target) if target is not None else None,
         deadline_at=deadline_at,
         generation=generation,
-        resources=Resources(cpus=cpus, memory_mib=memory_mib),
+        resources=Resources(
+            cpus=cpus,
+            memory_mib=memory_mib,
+            disk_mib=disk_mib,
+            disk_iops=disk_iops,
+            network_mbit=network_mbit,
+        ),
         note=note,
         created_at=created_at,
         changed_at=changed_at,
+        moving_to=moving_to,
     )
 
 
@@ -123,11 +142,11 @@ def from_desktop(desktop: Desktop) -> Values:
         "target": desktop.target.value if desktop.target is not None else None,
         "deadline_at": desktop.deadline_at,
         "generation": desktop.generation,
-        "cpus": desktop.resources.cpus,
-        "memory_mib": desktop.resources.memory_mib,
+        **from_resources(desktop.resources),
         "note": desktop.note,
         "created_at": desktop.created_at,
         "changed_at": desktop.changed_at,
+        "moving_to": desktop.moving_to,
     }
 
 
@@ -144,16 +163,17 @@ JOB = (
     t.jobs.c.error,
     t.jobs.c.created_at,
     t.jobs.c.finished_at,
+    t.jobs.c.arguments,
 )
 
 
 def to_job(row: Row) -> Job:
     job_id, verb, desktop_id, host_id, generation, state, attempts, *rest = row
-    deadline_at, not_before_at, error, created_at, finished_at = rest
+    deadline_at, not_before_at, error, created_at, finished_at, arguments = rest
     return Job(
         id=job_id,
         verb=JobVerb(verb),
-        desktop_id=desktop_id,
+        desktop_id=desktop_id or "",
         host_id=host_id,
         generation=generation,
         state=JobState(state),
@@ -163,6 +183,7 @@ def to_job(row: Row) -> Job:
         error=error,
         created_at=created_at,
         finished_at=finished_at,
+        arguments=_decode(arguments) if arguments != _NO_ARGUMENTS else {},
     )
 
 
@@ -171,7 +192,7 @@ def from_job(job: Job) -> Values:
     return {
         "id": job.id,
         "verb": job.verb.value,
-        "desktop_id": job.desktop_id,
+        "desktop_id": job.desktop_id or None,
         "host_id": job.host_id,
         "generation": job.generation,
         "prior_state": NOTHING,
@@ -182,4 +203,5 @@ def from_job(job: Job) -> Values:
         "error": job.error,
         "created_at": job.created_at,
         "finished_at": job.finished_at,
+        "arguments": _encode(job.arguments).decode() if job.arguments else _NO_ARGUMENTS,
     }

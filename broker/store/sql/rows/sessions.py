@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from broker.domain.model import Architecture, PhaseReport, Session, SessionState, Traffic
+from broker.domain.model import (
+    Architecture,
+    Notice,
+    PhaseReport,
+    Session,
+    SessionState,
+    Traffic,
+    Wish,
+)
 from broker.store.sql import tables as t
 from broker.store.sql.rows import Row, Values
 from broker.store.sql.schema import NOTHING
@@ -13,6 +21,18 @@ NO_PHASES = "[]"
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(tuple[PhaseReport, ...]).decode
+
+
+_decode_wish = msgspec.json.Decoder(Wish).decode
+_decode_notice = msgspec.json.Decoder(Notice).decode
+
+
+def wish_text(wish: Wish | None) -> str | None:
+    return _encode(wish).decode() if wish is not None else None
+
+
+def notice_text(notice: Notice | None) -> str | None:
+    return _encode(notice).decode() if notice is not None else None
 
 
 def phases_text(phases: tuple[PhaseReport, ...]) -> str:
@@ -45,13 +65,18 @@ SESSION = (
     t.sessions.c.control_bytes,
     t.sessions.c.display_bytes,
     t.sessions.c.image_bytes,
+    t.sessions.c.active_at,
+    t.sessions.c.ends_at,
+    t.sessions.c.wish,
+    t.sessions.c.notice,
 )
 
 
 def to_session(row: Row) -> Session:
     session_id, user_id, pool_id, architecture, desktop_id, endpoint_id, group_id, *rest = row
     state, deadline_at, generation, revision, why, requested_at, assigned_at, *rest = rest
-    live_at, ended_at, lease_until, phases, control, display, image = rest
+    live_at, ended_at, lease_until, phases, control, display, image, *rest = rest
+    active_at, ends_at, wish, notice = rest
     return Session(
         id=session_id,
         user_id=user_id,
@@ -72,6 +97,10 @@ def to_session(row: Row) -> Session:
         lease_until=lease_until,
         phases=to_phases(phases),
         traffic=Traffic(control=control, display=display, image=image),
+        active_at=active_at,
+        ends_at=ends_at,
+        wish=_decode_wish(wish) if wish is not None else None,
+        notice=_decode_notice(notice) if notice is not None else None,
     )
 
 
@@ -100,4 +129,8 @@ def from_session(session: Session) -> Values:
         "control_bytes": session.traffic.control,
         "display_bytes": session.traffic.display,
         "image_bytes": session.traffic.image,
+        "active_at": session.active_at,
+        "ends_at": session.ends_at,
+        "wish": wish_text(session.wish),
+        "notice": notice_text(session.notice),
     }

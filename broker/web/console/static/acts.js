@@ -1,7 +1,8 @@
 // What people do on a page: requests to the API as JSON, questions before it, and what came of it.
 //
 // A form or button with hx-ext="api" sends its fields as JSON; data-json on a field says its type
-// (number, boolean, list). data-done is shown when it worked, data-to is the page to go to, with
+// (number, minutes, boolean, maybe, list, empty). A name like settings.schedule[0].window.start is a
+// path into the body. data-done is shown when it worked, data-to is the page to go to, with
 // {id} taken from the answer.
 const BAD_REQUEST = 400;
 const NOT_SIGNED_IN = 401;
@@ -9,10 +10,31 @@ const NOT_SIGNED_IN = 401;
 const typed = (field, value) => {
   switch (field?.dataset?.json) {
     case "number": return value === "" ? null : Number(value);
+    case "minutes": return value === "" ? null : Math.round(Number(value) * 60);
+    case "maybe": return value === "" ? null : value === "true";
     case "boolean": return value === "true";
+    case "empty": return [];
     case "list": return String(value).split(/[;,\n]/).map((one) => one.trim()).filter(Boolean);
     default: return value;
   }
+};
+
+// Puts a value where its path says. Rows that were taken away leave no holes.
+const put = (body, path, value) => {
+  const steps = path.replaceAll(/\[(\d+)\]/g, ".#$1").split(".");
+  let here = body;
+  steps.forEach((step, at) => {
+    const key = step.startsWith("#") ? Number(step.slice(1)) : step;
+    if (Object.hasOwn(Object.prototype, key)) return;
+    if (at === steps.length - 1) here[key] = value;
+    else here = here[key] ??= steps[at + 1].startsWith("#") ? [] : {};
+  });
+};
+
+const closed = (value) => {
+  if (Array.isArray(value)) return value.filter((one) => one !== undefined).map(closed);
+  if (!value || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, closed(one)]));
 };
 
 htmx.defineExtension("api", {
@@ -24,9 +46,9 @@ htmx.defineExtension("api", {
     for (const [name, value] of parameters.entries()) {
       const field = element.elements?.namedItem(name);
       if (value === "" && field?.dataset?.optional !== undefined) continue;
-      body[name] = typed(field, value);
+      put(body, name, typed(field, value));
     }
-    return JSON.stringify(body);
+    return JSON.stringify(closed(body));
   },
 });
 
@@ -142,6 +164,24 @@ document.addEventListener("htmx:confirm", (event) => {
     else if (element instanceof HTMLFormElement) element.reset(); // what was chosen is taken back
   }, { once: true });
   ask.showModal();
+});
+
+// --------------------------------------------------------------------------------- rows
+
+// A list of alike rows in a form: data-adds names the <template>, whose names hold [#].
+let rowsMade = 1000;
+document.addEventListener("click", (event) => {
+  const adds = event.target.closest?.("[data-adds]");
+  if (adds) {
+    const model = document.getElementById(adds.dataset.adds);
+    const fresh = model.content.cloneNode(true);
+    rowsMade += 1;
+    for (const field of fresh.querySelectorAll("[name]")) field.name = field.name.replace("[#]", `[${rowsMade}]`);
+    const first = fresh.querySelector("input, select");
+    model.before(fresh);
+    first?.focus();
+  }
+  event.target.closest?.("[data-drops]")?.closest(".form-row")?.remove();
 });
 
 // --------------------------------------------------------------------------------- menu

@@ -21,6 +21,8 @@ const ENDS = {
   "display.time_limit": "open for as long as one display may be",
 };
 const TRIES_MAX = 3;
+const WAKE_MS = 2000;
+const WAKES_MAX = 90; // three minutes: a suspended desktop takes two at most
 const PAUSE_MS = 1500;
 
 const box = document.getElementById("screen");
@@ -35,6 +37,8 @@ let opening = false;
 let wanted = true; // until it closed for a reason that opening again would not mend
 let refused = false; // the broker said why, before it closed
 let tries = 0;
+let waking = false; // the desktop was suspended and comes back
+let wakes = 0;
 let received = 0;
 let sent = 0;
 let asked = 0; // when the input was sent that no frame has answered yet, ms
@@ -169,6 +173,12 @@ const closed = (event) => {
   if (cut) say("the connection broke");
   else if (!refused) say(ENDS[event.reason] ?? "closed");
   refused = false;
+  if (waking) {
+    waking = false;
+    wakes += 1;
+    setTimeout(open, WAKE_MS);
+    return;
+  }
   if (wanted) setTimeout(open, PAUSE_MS * (1 + Math.random()) * ++tries);
 };
 
@@ -179,11 +189,13 @@ const told = (text) => {
     canvas.height = message.height;
     box.dataset.open = "yes";
     tries = 0;
+    wakes = 0;
     say("connected");
     canvas.focus({ preventScroll: true });
   } else if (message.type === "display_refused") {
     refused = true;
-    say(message.detail || message.code);
+    waking = message.code === "desktop.resuming" && wakes < WAKES_MAX;
+    say(waking ? "your desktop wakes up" : message.detail || message.code);
   }
 };
 

@@ -3,7 +3,8 @@
 // A part is an element with an id, data-live="topic topic" and hx-trigger="refresh". Hints come in
 // bursts, so a part waits PACE_MS between two fetches and the last hint is never dropped. Hints may
 // be lost, so each part also fetches every SLOW_MS. A hidden tab fetches nothing and gives its
-// connection back: a browser opens only six to one server.
+// connection back: a browser opens only six to one server. A page on which somebody waits in a queue
+// (data-waits) keeps it, for that is how the broker knows that he is still there.
 const PACE_MS = 1000;
 const SLOW_MS = 15000;
 const HIDDEN_MS = 10000;
@@ -91,6 +92,7 @@ document.addEventListener("changed", all);
 let leaving = 0;
 document.addEventListener("visibilitychange", () => {
   clearTimeout(leaving);
+  if (document.hidden && document.querySelector("[data-waits]")) return;
   if (document.hidden) {
     leaving = setTimeout(hangUp, HIDDEN_MS);
   } else {

@@ -1,0 +1,142 @@
+"""`trivium desktop`: the machines and places that sessions run on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from broker.cli.errors import CommandError
+from broker.cli.explanations import explain, why_options
+from broker.cli.hosts import find_host
+from broker.cli.output import Output, clean, json_option, name_of, state, when
+from broker.cli.remote import Access, Remote, ask, path_of, remote_options
+from broker.domain.errors import NotFoundError
+from broker.domain.model import Architecture, DesktopState
+
+
+@click.group()
+def desktop() -> None:
+    """Look at desktops, and why each is as it is."""
+
+
+@desktop.command("list")
+@click.option("--state", "in_state", type=click.Choice([one.value for one in DesktopState]))
+@click.option("--architecture", type=click.Choice([one.value for one in Architecture]))
+@click.option("--pool", "pool_name", help="Only this pool's, by name or id.")
+@click.option("--host", "host_name", help="Only on this host, by name or id.")
+@click.option("--text", help="Part of the name; desktops of endpoints bear the endpoint's.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000))
+@remote_options
+@json_option
+def list_(
+    access: Access,
+    *,
+    in_state: str | None,
+    architecture: str | None,
+    pool_name: str | None,
+    host_name: str | None,
+    text: str | None,
+    limit: int,
+) -> None:
+    """List desktops by name."""
+    wanted = {"state": in_state, "architecture": architecture, "text": text}
+    asked = {name: value for name, value in wanted.items() if value}
+
+    async def read(remote: Remote) -> dict[str, Any]:
+        if pool_name:
+            asked["pool_id"] = (await remote.get(path_of("pools", pool_name)))["id"]
+        if host_name:
+            asked["host_id"] = (await find_host(remote, host_name))["id"]
+        return await remote.page("desktops", limit=limit, **asked)
+
+    found = ask(access, read)
+    output = Output.current()
+    if output.as_json:
+        output.document(found)
+        return
+    output.table(
+        ("desktop", "pool", "kind", "state", "on", "generation", "changed", "note"),
+        [
+            (
+                clean(one["name"]),
+                name_of(one["pool"]),
+                clean(one["architecture"]).upper(),
+                _state(one),
+                name_of(one["host"] or one["endpoint"]),
+                clean(one["generation"]),
+                when(one["changed_at"]),
+                clean(one["note"]),
+            )
+            for one in found["items"]
+        ],
+        numbers=("generation",),
+    )
+    output.more(found, limit)
+
+
+def _state(one: dict[str, Any]) -> str:
+    """Where it is, and where it is going."""
+    target = f" → {clean(one['target'])}" if one["target"] else ""
+    return state(one["state"]) + target
+
+
+async def _find(remote: Remote, name: str) -> dict[str, Any]:
+    """The desktop of that name or id. Raises CommandError."""
+    async for one in remote.every("desktops", text=name):
+        if one["name"] == name:
+            return dict(one)
+    try:
+        return dict(await remote.get(path_of("desktops", name)))
+    except CommandError as error:
+        if error.code != NotFoundError.code:
+            raise
+        raise CommandError(
+            error.title,
+            detail=f"there is no desktop {name!r}",
+            advice="`trivium desktop list` shows the names.",
+            code=error.code,
+            request_id=error.request_id,
+        ) from None
+
+
+@desktop.command()
+@click.argument("name")
+@remote_options
+@json_option
+def show(access: Access, name: str) -> None:
+    """Show one desktop, by name or id."""
+
+    async def read(remote: Remote) -> dict[str, Any]:
+        return await _find(remote, name)
+
+    one = ask(access, read)
+    output = Output.current()
+    if output.as_json:
+        output.document(one)
+        return
+    resources = one["resources"]
+    output.fields(
+        (
+            ("desktop", clean(one["name"])),
+            ("pool", f"{name_of(one['pool'])} ({clean(one['architecture']).upper()})"),
+            ("state", _state(one)),
+            ("note", clean(one["note"])),
+            ("host", name_of(one["host"])),
+            ("endpoint", name_of(one["endpoint"])),
+            ("generation", clean(one["generation"])),
+            ("gets", f"{resources['cpus']:g} CPUs, {resources['memory_mib']:,} MiB"),
+            ("deadline", when(one["deadline_at"])),
+            ("created", when(one["created_at"])),
+            ("changed", when(one["changed_at"])),
+            ("id", clean(one["id"])),
+        )
+    )
+
+
+@desktop.command()
+@click.argument("name")
+@why_options
+def why(access: Access, name: str, limit: int) -> None:
+    """Why this desktop, by name or id, is as it is; newest first."""
+    explain(access, "desktops", name, limit, _find)

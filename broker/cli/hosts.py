@@ -1,0 +1,154 @@
+"""`trivium host`: servers that run VDI desktops, their load, and taking them out of service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from broker.cli.assignments import assigned, flat
+from broker.cli.errors import CommandError
+from broker.cli.explanations import explain, why_options
+from broker.cli.output import Output, clean, json_option, state
+from broker.cli.remote import Access, Remote, ask, path_of, remote_options
+from broker.domain.errors import NotFoundError
+
+
+@click.group()
+def host() -> None:
+    """Look at hosts, drain them, and change their settings."""
+
+
+@host.command("list")
+@remote_options
+@json_option
+def list_(access: Access) -> None:
+    """List every host with what is given out of it."""
+
+    async def read(remote: Remote) -> dict[str, Any]:
+        return {"items": [one async for one in remote.every("hosts")], "next": None}
+
+    found = ask(access, read)
+    output = Output.current()
+    if output.as_json:
+        output.document(found)
+        return
+    output.table(
+        ("host", "state", "engine", "CPUs given", "memory given", "starting"),
+        [_row(one) for one in found["items"]],
+        numbers=("CPUs given", "memory given", "starting"),
+    )
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    used, capacity = one["used"], one["capacity"]
+    return (
+        clean(one["name"]),
+        state(one["state"]),
+        f"{clean(one['engine'])} {clean(one['profile'])}",
+        f"{used['cpus']:g} of {capacity['cpus'] * one['overcommit_cpu']:g}",
+        f"{used['memory_mib']:,} of {capacity['memory_mib']:,} MiB",
+        f"{one['starting']} of {one['start_limit']}",
+    )
+
+
+def _show(one: dict[str, Any]) -> None:
+    output = Output.current()
+    if output.as_json:
+        output.document(one)
+        return
+    used, capacity = one["used"], one["capacity"]
+    output.fields(
+        (
+            ("host", clean(one["name"])),
+            ("state", state(one["state"])),
+            ("note", clean(one.get("note"))),
+            ("engine", f"{clean(one['engine'])} {clean(one['profile'])}"),
+            *((f"{name} given", f"{used[name]:g} of {capacity[name]:g}") for name in capacity),
+            ("CPU overcommit", f"{one['overcommit_cpu']:g}"),
+            ("starting", f"{one['starting']} of {one['start_limit']}"),
+            *((name, clean(text)) for name, text in flat(one.get("settings") or {})),
+            ("id", clean(one["id"])),
+        )
+    )
+
+
+def _patch(access: Access, name: str, body: dict[str, Any]) -> None:
+    async def write(remote: Remote) -> dict[str, Any]:
+        found: dict[str, Any] = await remote.patch(path_of("hosts", name), body)
+        return found
+
+    _show(ask(access, write))
+
+
+async def find_host(remote: Remote, name: str) -> dict[str, Any]:
+    """The host of that name or id. Raises CommandError."""
+    async for one in remote.every("hosts"):
+        if name in {one["id"], one["name"]}:
+            return dict(one)
+    raise CommandError(
+        NotFoundError.title,
+        detail=f"there is no host {name!r}",
+        advice="`trivium host list` shows the names.",
+        code=NotFoundError.code,
+    )
+
+
+@host.command()
+@click.argument("name")
+@remote_options
+@json_option
+def show(access: Access, name: str) -> None:
+    """Show one host, by name or id."""
+
+    async def read(remote: Remote) -> dict[str, Any]:
+        return await find_host(remote, name)
+
+    _show(ask(access, read))
+
+
+@host.command()
+@click.argument("name")
+@why_options
+def why(access: Access, name: str, limit: int) -> None:
+    """What was decided about this host, by name or id, and why; newest first."""
+    explain(access, "hosts", name, limit)
+
+
+@host.command()
+@click.argument("name")
+@remote_options
+@json_option
+def drain(access: Access, name: str) -> None:
+    """Give the host nothing new; the desktops it has stay until they are released."""
+    _patch(access, name, {"state": "draining"})
+
+
+@host.command()
+@click.argument("name")
+@remote_options
+@json_option
+def maintenance(access: Access, name: str) -> None:
+    """Empty the host for work on it: idle desktops leave, others migrate where that is possible."""
+    _patch(access, name, {"state": "maintenance"})
+
+
+@host.command("open")
+@click.argument("name")
+@remote_options
+@json_option
+def open_(access: Access, name: str) -> None:
+    """Put the host back into service."""
+    _patch(access, name, {"state": "up"})
+
+
+@host.command("set")
+@click.argument("name")
+@click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@remote_options
+@json_option
+def set_(access: Access, name: str, fields: tuple[str, ...]) -> None:
+    """Change settings, such as labels='["gpu"]' overcommit_memory=1.5 power_managed=true."""
+    body = assigned(fields)
+    own = {key: body.pop(key) for key in ("overcommit_cpu", "start_limit") if key in body}
+    _patch(access, name, own | ({"settings": body} if body else {}))

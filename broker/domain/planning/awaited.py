@@ -1,0 +1,127 @@
+"""Suspended desktops that somebody waits for run again before anything else is begun.
+
+A person's own work lies in them, so no other machine will do. Where their host has no room left,
+spares that nobody has make room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from broker.domain.features import Feature
+from broker.domain.model import Desktop, DesktopState, HostState, Pool
+from broker.domain.placement import Demand, Room, over_starts
+from broker.domain.planning.budget import Budget
+from broker.domain.planning.commands import (
+    ClearDesktop,
+    Command,
+    NoRoom,
+    PowerHost,
+    ResumeDesktop,
+    SuspendDesktop,
+)
+from broker.domain.planning.rooms import Rooms
+from broker.domain.planning.view import View
+from broker.domain.settings import Share
+
+RUNS = frozenset({HostState.UP, HostState.DRAINING, HostState.MAINTENANCE})
+"""states of a host whose own machines may run"""
+
+
+def resumption(desktop: Desktop, pool: Pool) -> Demand:
+    """What it takes to let a suspended desktop run: its disk is there already."""
+    need = replace(desktop.resources, disk_mib=0)
+    return Demand(need=need, pool_id=pool.id, guarantee=pool.settings.guarantee)
+
+
+def cannot_run(room: Room | None, demand: Demand) -> str | None:
+    """Why it cannot run on its own host now, in words."""
+    if room is None:
+        return "its host is not known"
+    host = room.host
+    if host.state not in RUNS:
+        return f"{host.name} is {host.state.replace('_', ' ')}"
+    return over_starts(room, demand) or room.lacks(demand.need, demand.guarantee)
+
+
+def _why(desktop: Desktop) -> str:
+    if desktop.state is DesktopState.PARKED:
+        return "its person is back"
+    return "its owner waits for it"
+
+
+def resume_awaited(view: View, rooms: Rooms, budget: Budget) -> list[Command]:
+    """Resume them, switch their hosts on, or make room for them."""
+    commands: list[Command] = []
+    pools = {pool.id: pool for pool in view.pools}
+    switched: set[str] = set()
+    clearings: dict[str, _Clearing] = {}
+    for desktop in view.awaited:
+        pool = pools.get(desktop.pool_id)
+        if pool is None or desktop.host_id is None:
+            continue
+        demand = resumption(desktop, pool)
+        room = rooms.by_id.get(desktop.host_id)
+        refused = cannot_run(room, demand) or budget.refusal(pool, new=False)
+        if refused is None:
+            rooms.take(desktop.host_id, demand)
+            budget.take(pool, new=False)
+            commands.append(ResumeDesktop(desktop=desktop, why=_why(desktop)))
+            continue
+        why = f"{desktop.name} cannot run: {refused}"
+        commands.append(NoRoom(pool=pool, missing=1, why=why, reasons=(refused,)))
+        if room is None:
+            continue
+        host = room.host
+        if host.state is HostState.OFF and _switchable(view, room) and host.id not in switched:
+            switched.add(host.id)
+            text = f"{desktop.name} is suspended there, and {_why(desktop)}"
+            commands.append(PowerHost(host=host, on=True, why=text))
+        elif host.state in RUNS and room.lacks(demand.need, demand.guarantee):
+            clearing = clearings.get(host.id) or _Clearing(view, room, pools)
+            clearings[host.id] = clearing
+            commands += _make_room(view, clearing, demand, desktop)
+    return commands
+
+
+def _switchable(view: View, room: Room) -> bool:
+    return room.host.settings.power_managed and view.can(room.host.id, Feature.HOST_POWER)
+
+
+class _Clearing:
+    """One host on which spares go for those who wait: its room as it will be, and the spares that
+    are left."""
+
+    def __init__(self, view: View, room: Room, pools: Mapping[str, Pool]) -> None:
+        self.room = room.copy()
+        self.pools = pools
+        self.spares: list[Desktop] = []
+        for row in view.rows.on_host.get(room.host.id, ()):
+            if row.state in _GOES:
+                self.release(row)
+            elif row.state is DesktopState.READY and row.owner_id is None and not row.moving_to:
+                self.spares.append(row)
+
+    def release(self, row: Desktop) -> None:
+        pool = self.pools.get(row.pool_id)
+        self.room.release(row.resources, pool.settings.guarantee if pool is not None else Share())
+
+
+_GOES = frozenset({DesktopState.DELETING, DesktopState.SUSPENDING})
+
+
+def _make_room(
+    view: View, clearing: _Clearing, demand: Demand, awaited: Desktop
+) -> Iterator[Command]:
+    """Spares that go, so that the awaited desktop fits; what goes already counts."""
+    host = clearing.room.host
+    while clearing.spares and clearing.room.lacks(demand.need, demand.guarantee):
+        row = clearing.spares.pop(0)
+        clearing.release(row)
+        why = f"makes room on {host.name} for {awaited.name}, whose person waits"
+        if view.can(host.id, Feature.SUSPEND):
+            yield SuspendDesktop(desktop=row, why=why)
+        else:
+            yield ClearDesktop(desktop=row, why=why)
+    clearing.room.take(demand)

@@ -1,0 +1,107 @@
+"""Live migration: who may go where, and how many at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from broker import limits
+from broker.domain.features import Feature
+from broker.domain.model import Desktop, DesktopState, HostState, Pool
+from broker.domain.placement import (
+    Choice,
+    Demand,
+    Room,
+    amounts,
+    chosen,
+    no_host,
+    reason,
+    refusal,
+    score,
+    some_reasons,
+)
+from broker.domain.planning.rooms import Rooms, demand_of
+from broker.domain.planning.view import View
+
+MOVABLE = frozenset({DesktopState.READY, DesktopState.ASSIGNED})
+
+
+class Moves:
+    """What may still be moved in this look. The hosts' `moving` counts what is under way."""
+
+    def __init__(self, view: View, rooms: Rooms, pools: dict[str, Pool]) -> None:
+        self._view = view
+        self._rooms = rooms
+        self.pools = pools
+        self.left = limits.MOVES_PER_LOOK_MAX
+
+    def may_leave(self, room: Room) -> bool:
+        """Whether the host's engine can migrate, and one more may be under way there."""
+        return (
+            self.left > 0
+            and self._view.can(room.host.id, Feature.MIGRATE)
+            and room.moving < limits.MIGRATIONS_PER_HOST_MAX
+        )
+
+    def possible(self, room: Room) -> bool:
+        """Whether desktops of this host could move at all: another host of its kind is up."""
+        return self._view.can(room.host.id, Feature.MIGRATE) and any(
+            other.host.state is HostState.UP
+            and other.host.hardware == room.host.hardware
+            and other is not room
+            and self._view.can(other.host.id, Feature.MIGRATE)
+            for other in self._rooms.by_id.values()
+        )
+
+    def choose(self, desktop: Desktop, source: Room, *, at_most: float | None = None) -> Choice:
+        """Where this desktop goes; its room there is taken. `at_most`: no host may be fuller than
+        this afterwards."""
+        pool = self.pools.get(desktop.pool_id)
+        if pool is None:
+            return Choice(host_id=None, why="its pool is not known", reasons=())
+        demand = _moved(desktop, pool)
+        best: Room | None = None
+        reasons: list[str] = []
+        for room in self._rooms.by_id.values():
+            if room is source:
+                continue
+            refused = self._refusal(room, source, demand, at_most)
+            if refused is not None:
+                reasons.append(refused)
+            elif best is None or score(room, demand) < score(best, demand):
+                best = room
+        if best is None:
+            return Choice(
+                host_id=None,
+                why=no_host(reasons[: limits.PLACEMENT_REASONS_MAX]),
+                reasons=some_reasons(reasons, len(reasons)),
+            )
+        words = [reason(best, demand), *reasons]
+        why = chosen(best, demand)
+        self._rooms.take(best.host.id, demand)
+        best.moving += 1
+        source.moving += 1
+        self.left -= 1
+        return Choice(host_id=best.host.id, why=why, reasons=some_reasons(words, len(words)))
+
+    def _refusal(
+        self, room: Room, source: Room, demand: Demand, at_most: float | None
+    ) -> str | None:
+        name = room.host.name
+        if room.host.engine != source.host.engine:
+            return f"{name} has another engine"
+        if room.host.hardware != source.host.hardware:
+            return f"{name} is another kind of machine"
+        if not self._view.can(room.host.id, Feature.MIGRATE):
+            return f"{name} cannot take running desktops"
+        if room.moving >= limits.MIGRATIONS_PER_HOST_MAX:
+            return f"{name} moves {room.moving} desktops already"
+        refused = refusal(room, demand)
+        if refused is None and at_most is not None:
+            full = room.fullness(amounts(demand.need))
+            if full > at_most:
+                return f"{name} would be {full:.0%} full (limit {at_most:.0%})"
+        return refused
+
+
+def _moved(desktop: Desktop, pool: Pool) -> Demand:
+    return replace(demand_of(pool), need=desktop.resources, starts=False)

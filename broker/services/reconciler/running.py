@@ -1,0 +1,107 @@
+"""Acting on machines that exist: suspend, resume, resize, migrate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from broker import limits
+from broker.domain.lifecycle import DesktopEvent
+from broker.domain.model import Desktop, JobVerb, Resources, WorkLease
+from broker.domain.planning.commands import (
+    MigrateDesktop,
+    ResizeDesktop,
+    ResumeDesktop,
+    SuspendDesktop,
+)
+from broker.services.decisions import asked, decision
+from broker.services.engine_work import EngineWork
+from broker.services.jobs import desktop_job
+from broker.services.kit import Kit
+from broker.services.reconciler.machines import about
+
+_RESIZED: Final = ("cpus", "memory_mib", "disk_mib", "disk_iops", "network_mbit")
+
+
+class Running:
+    def __init__(self, kit: Kit, works: EngineWork) -> None:
+        self._kit = kit
+        self._works = works
+
+    async def suspend(self, command: SuspendDesktop) -> None:
+        await self._advance(
+            command.desktop, DesktopEvent.SUSPEND_ASKED, JobVerb.SUSPEND, command.why
+        )
+
+    async def resume(self, command: ResumeDesktop) -> None:
+        await self._advance(command.desktop, DesktopEvent.RESUME_ASKED, JobVerb.RESUME, command.why)
+
+    async def _advance(
+        self, desktop: Desktop, event: DesktopEvent, verb: JobVerb, why: str
+    ) -> None:
+        kit, now = self._kit, self._kit.clock.now()
+        await kit.store.desktops.advance(
+            desktop.id,
+            event,
+            now,
+            generation=desktop.generation,
+            deadline_at=now + limits.SUSPEND_S * 1000,
+            note=why,
+            job=desktop_job(kit, desktop, verb),
+            entry=decision(kit, f"desktop.{verb}", why, about=about(desktop)),
+        )
+        self._works.wake()
+        self._tell(desktop)
+
+    async def resize(self, command: ResizeDesktop, lease: WorkLease) -> None:
+        """Only a job: what the desktop takes changes when the engine has done it.
+
+        Raises:
+            ConflictError: the lease is another's by now.
+        """
+        kit, desktop = self._kit, command.desktop
+        job = desktop_job(kit, desktop, JobVerb.RESIZE)
+        if job is None:
+            return
+        entry = decision(
+            kit,
+            "desktop.resize",
+            command.why,
+            about=about(desktop),
+            details={"from": _plain(desktop.resources), "to": _plain(command.to)},
+        )
+        await kit.store.desktops.add(
+            (), [replace(job, arguments=_plain(command.to))], entries=[entry], lease=lease
+        )
+        self._works.wake()
+
+    async def migrate(self, command: MigrateDesktop) -> None:
+        kit, desktop, to_host_id = self._kit, command.desktop, command.to_host_id
+        job = desktop_job(kit, desktop, JobVerb.MIGRATE)
+        if job is None:
+            return
+        entry = decision(
+            kit,
+            "desktop.migrate",
+            command.why,
+            about=about(desktop),
+            reasons=command.reasons,
+            details={"to_host_id": to_host_id},
+        )
+        async with asked(kit, entry):
+            await kit.store.desktops.begin_move(
+                desktop.id,
+                to_host_id,
+                desktop.generation,
+                replace(job, arguments={"to_host_id": to_host_id}),
+            )
+        self._works.wake()
+        self._tell(desktop)
+
+    def _tell(self, desktop: Desktop) -> None:
+        self._kit.events.publish("desktop", id=desktop.id, pool_id=desktop.pool_id)
+
+
+def _plain(resources: Resources) -> dict[str, str]:
+    """As a job's arguments are: texts by field."""
+    return {name: str(getattr(resources, name)) for name in _RESIZED}

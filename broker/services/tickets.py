@@ -1,0 +1,29 @@
+"""Secrets that open a session once, and the place that each is good for.
+
+A ticket names the endpoint it was given to, within the secret itself, so that its hash covers the
+name. When the session moves, whatever was handed out for the place it left opens nothing more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+_MARK: Final = "."
+"""between the endpoint's id and the random part; neither has one"""
+
+
+def secret_hash(secret: str) -> bytes:
+    """How secrets are stored: SHA-256. They have 256 random bits, so no salt is needed."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def ticket_for(endpoint_id: str | None, secret: str) -> str:
+    """The ticket for this endpoint; None is a browser."""
+    return secret if endpoint_id is None else f"{endpoint_id}{_MARK}{secret}"
+
+
+def place_of(ticket: str) -> str | None:
+    """The endpoint that the ticket was given to; None is a browser."""
+    place, mark, _ = ticket.rpartition(_MARK)
+    return place if mark else None

@@ -1,0 +1,1 @@
+"""The deterministic simulation: real services and agents in virtual time, from one seed."""

@@ -1,0 +1,158 @@
+"""What must have come about once faults have stopped: a list of what has not, empty at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from broker.domain.lifecycle import DESKTOP, SESSION
+from broker.domain.model import Architecture, DesktopState, EndpointState, PoolKind, SessionState
+from broker.simulation.engine import Hypervisor
+from broker.simulation.station import Station
+from broker.simulation.watched import WatchedState
+
+_RUNNING: Final = frozenset({DesktopState.READY, DesktopState.ASSIGNED})
+Complaint = tuple[str, str]
+"""(invariant, what is not as it should be)"""
+
+
+class Scene(Protocol):
+    state: WatchedState
+    hypervisor: Hypervisor
+    stations: list[Station]
+
+
+def complaints(scene: Scene) -> list[Complaint]:
+    """What is not settled. In order, so that a run tells the same every time."""
+    return sorted(
+        [*_rows(scene), *_machines(scene), *_queue(scene), *_endpoints(scene), *_carried(scene)]
+    )
+
+
+def _rows(scene: Scene) -> list[Complaint]:
+    """Nothing is on its way any more."""
+    state = scene.state
+    found = [
+        ("L1", f"{one.id} is {one.state}")
+        for one in state.sessions.values()
+        if one.state in SESSION.transient and one.state is not SessionState.QUEUED
+    ]
+    found += [
+        ("L1", f"{one.id} is {one.state}: {one.note}")
+        for one in state.desktops.values()
+        if one.state in DESKTOP.transient or one.state is DesktopState.FAILED
+    ]
+    found += [("L1", f"{one.id} is {one.state}: {one.error}") for one in state.open_jobs.values()]
+    return found
+
+
+def _machines(scene: Scene) -> list[Complaint]:
+    """Every machine has its record in its generation, every record its machine."""
+    machines = scene.hypervisor.machines
+    desktops = scene.state.desktops
+    found: list[Complaint] = []
+    for desktop_id, machine in machines.items():
+        desktop = desktops.get(desktop_id)
+        if desktop is None or desktop.state is DesktopState.DELETED:
+            found.append(("L2", f"the machine of {desktop_id} is nobody's"))
+        elif machine.generation != desktop.generation:
+            text = f"the machine of {desktop_id} is at {machine.generation}"
+            found.append(("L2", f"{text}, its record at {desktop.generation}"))
+    for desktop in desktops.values():
+        if desktop.host_id is None or desktop.state not in _RUNNING:
+            continue
+        known = machines.get(desktop.id)
+        if known is None or not known.running:
+            found.append(("L2", f"{desktop.id} is {desktop.state}, and its machine does not run"))
+    return found
+
+
+def _queue(scene: Scene) -> list[Complaint]:
+    """Nobody waits for what is there, and spares are as many as there is room for."""
+    state = scene.state
+    found: list[Complaint] = []
+    ready: dict[str, list[str | None]] = {}
+    for one in state.desktops.values():
+        if one.state is DesktopState.READY:
+            ready.setdefault(one.pool_id, []).append(one.endpoint_id or one.owner_id)
+    for pool in state.pools.values():
+        free = ready.get(pool.id, [])
+        for session_id in state.queues[pool.id]:
+            session = state.sessions[session_id]
+            bound = pool.architecture is not Architecture.VDI
+            wish = session.endpoint_id if bound else None
+            if wish in free or (pool.kind is PoolKind.DEDICATED and session.user_id in free):
+                found.append(("L3", f"{session_id} waits, and a desktop is ready"))
+    return found
+
+
+def _endpoints(scene: Scene) -> list[Complaint]:
+    found: list[Complaint] = []
+    by_name = {one.name: one for one in scene.state.endpoints.values()}
+    for station in scene.stations:
+        record = by_name.get(station.name)
+        if not station.on or (record is not None and record.state is EndpointState.RETIRED):
+            continue
+        if not station.core.link.is_up:
+            found.append(("L4", f"{station.name} is not connected"))
+        elif record is None or record.state is not EndpointState.ONLINE:
+            found.append(("L4", f"{station.name} is connected, and counts as lost"))
+    for desktop in scene.state.desktops.values():
+        if desktop.state is DesktopState.UNAVAILABLE and desktop.endpoint_id is not None:
+            state = scene.state.endpoints[desktop.endpoint_id].state
+            if state is EndpointState.ONLINE:
+                found.append(("L4", f"{desktop.id} is unavailable at an endpoint that is online"))
+    return found
+
+
+def _carried(scene: Scene) -> list[Complaint]:
+    """A session that is active at an endpoint is live there, and the other way round."""
+    found: list[Complaint] = []
+    live: dict[str, tuple[str, int]] = {}
+    for station in scene.stations:
+        for session in station.core.sessions:
+            if session.is_live:
+                live[session.id] = (station.identity.endpoint_id or "", session.generation)
+    for session_id, (endpoint_id, generation) in live.items():
+        record = scene.state.sessions.get(session_id)
+        if record is None or record.state in SESSION.terminal:
+            found.append(("L5", f"{session_id} is over, and live at {endpoint_id}"))
+        elif record.state is SessionState.ACTIVE and (
+            (record.endpoint_id, record.generation) != (endpoint_id, generation)
+        ):
+            found.append(("L5", f"{session_id} is live at {endpoint_id}, not where it should be"))
+    found += [
+        ("L5", f"{one.id} is active, and not live at {one.endpoint_id}")
+        for one in scene.state.sessions.values()
+        if one.state is SessionState.ACTIVE and one.endpoint_id is not None and one.id not in live
+    ]
+    return found
+
+
+def short_of_spares(scene: Scene, looked: Sequence[Complaint]) -> list[Complaint]:
+    """Pools that have fewer desktops than they want although a host has room."""
+    del looked
+    state = scene.state
+    found: list[Complaint] = []
+    for pool in state.pools.values():
+        if pool.architecture is not Architecture.VDI:
+            continue
+        rows = [state.desktops[one] for one in state.pool_desktops[pool.id]]
+        used = sum(one.state is DesktopState.ASSIGNED for one in rows)
+        want = used + len(state.queues[pool.id]) + pool.spares_min if pool.enabled else used
+        want = min(want, pool.size_max)
+        if len(rows) < want and _has_room(scene, pool.resources.memory_mib, pool.resources.cpus):
+            found.append(("L3", f"{pool.name} has {len(rows)} desktops and wants {want}"))
+    return found
+
+
+def _has_room(scene: Scene, memory_mib: int, cpus: float) -> bool:
+    state = scene.state
+    for host in state.hosts.values():
+        here = [one for one in state.desktops.values() if one.host_id == host.id]
+        here = [one for one in here if one.state is not DesktopState.DELETED]
+        memory = host.capacity.memory_mib - sum(one.resources.memory_mib for one in here)
+        free = host.capacity.cpus * host.overcommit_cpu - sum(one.resources.cpus for one in here)
+        if host.state == "up" and memory >= memory_mib and free >= cpus:
+            return True
+    return False

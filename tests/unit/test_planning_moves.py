@@ -1,0 +1,307 @@
+"""Emptying hosts, and relieving those that are too full, by live migration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from broker import limits
+from broker.domain.features import Feature
+from broker.domain.model import DesktopState as D
+from broker.domain.model import HostState, Resources
+from broker.domain.planning import ClearDesktop, Memory, MigrateDesktop, Rows, rows_needed
+from broker.domain.settings import SiteSettings
+from tests.support.builders import make_desktop, make_pool
+from tests.support.planning import ALL_FEATURES, decide, make_load, make_view, make_world, of
+
+QUIET = make_pool(spares_min=0, size_max=100)
+BOTH = {"hst_1": ALL_FEATURES, "hst_2": ALL_FEATURES}
+
+
+def rows_of(count: int, **changes: Any) -> tuple[Any, ...]:
+    return tuple(
+        make_desktop(**({"id": f"dsk_{n}", "name": f"library-{n:03d}"} | changes))
+        for n in range(count)
+    )
+
+
+def leaving(state: HostState, *rows: Any, **changes: Any) -> Any:
+    first = make_load(state=state, desktops_by_pool={"pol_1": len(rows)})
+    second = make_load(id="hst_2", name="server-2")
+    values: dict[str, Any] = {
+        "pools": (QUIET,),
+        "hosts": (first, second),
+        "features": BOTH,
+        "rows": Rows(on_host={"hst_1": rows}),
+    }
+    return make_view(**(values | changes))
+
+
+# ------------------------------------------------------------------------------- emptying
+
+
+def test_a_draining_host_gives_its_spares_away() -> None:
+    view = leaving(HostState.DRAINING, *rows_of(1))
+    (moved,) = decide(view).commands
+    assert moved == MigrateDesktop(
+        desktop=rows_of(1)[0],
+        to_host_id="hst_2",
+        why="server-1 drains; server-2 has most room (97% left)",
+        reasons=("server-2 would keep 97% free",),
+    )
+    assert rows_needed(view).on_host == {"hst_1": 200}
+
+
+def test_what_people_use_or_own_stays_while_it_drains() -> None:
+    rows = (*rows_of(1, state=D.ASSIGNED), *rows_of(1, id="dsk_9", owner_id="usr_1"))
+    assert decide(leaving(HostState.DRAINING, *rows)).commands == ()
+
+
+def test_under_maintenance_that_moves_too() -> None:
+    rows = (*rows_of(1, state=D.ASSIGNED), *rows_of(1, id="dsk_9", owner_id="usr_1"))
+    commands = decide(leaving(HostState.MAINTENANCE, *rows)).commands
+    assert [one.desktop.id for one in of(MigrateDesktop, commands)] == ["dsk_0", "dsk_9"]
+    assert commands[0].why.startswith("server-1 is under maintenance; server-2")
+
+
+def test_few_migrate_at_once_and_the_rest_waits() -> None:
+    commands = decide(leaving(HostState.MAINTENANCE, *rows_of(5))).commands
+    assert len(of(MigrateDesktop, commands)) == limits.MIGRATIONS_PER_HOST_MAX == 2
+    assert of(ClearDesktop, commands) == []
+
+
+@pytest.mark.parametrize("which", ["source", "target"])
+def test_what_moves_already_counts_on_both_hosts(which: str) -> None:
+    first = make_load(state=HostState.DRAINING, desktops_by_pool={"pol_1": 3})
+    second = make_load(id="hst_2", name="server-2")
+    first = replace(first, moving=1 if which == "source" else 0)
+    second = replace(second, moving=1 if which == "target" else 0)
+    view = leaving(HostState.DRAINING, *rows_of(3), hosts=(first, second))
+    assert len(of(MigrateDesktop, decide(view).commands)) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"features": {}},
+        {"features": {"hst_1": ALL_FEATURES}},
+        {"features": {"hst_2": ALL_FEATURES}},
+        {"engine": "libvirt"},
+        {"profile": "paravirtual"},
+        {"state": HostState.DOWN},
+    ],
+    ids=["no feature", "not there", "not here", "another engine", "another kind", "no host up"],
+)
+def test_where_nothing_can_migrate_spares_go_and_the_rest_stays(changes: dict[str, Any]) -> None:
+    own = {name: changes[name] for name in ("engine", "profile", "state") if name in changes}
+    hosts = (
+        make_load(state=HostState.MAINTENANCE, desktops_by_pool={"pol_1": 4}),
+        make_load(**({"id": "hst_2", "name": "server-2"} | own)),
+    )
+    view = leaving(
+        HostState.MAINTENANCE,
+        *rows_of(2),
+        *rows_of(1, id="dsk_8", state=D.ASSIGNED),
+        *rows_of(1, id="dsk_9", owner_id="usr_1"),
+        hosts=hosts,
+        **{name: changes[name] for name in ("features",) if name in changes},
+    )
+    commands = decide(view).commands
+    assert [one.desktop.id for one in of(ClearDesktop, commands)] == ["dsk_0", "dsk_1"]
+    assert commands[0].why == "server-1 is under maintenance"
+    assert len(commands) == 2
+
+
+def test_where_nothing_fits_elsewhere_spares_go() -> None:
+    full = make_load(id="hst_2", name="server-2", used=Resources(cpus=1, memory_mib=131_000))
+    hosts = (make_load(state=HostState.DRAINING, desktops_by_pool={"pol_1": 1}), full)
+    commands = decide(leaving(HostState.DRAINING, *rows_of(1), hosts=hosts)).commands
+    assert [type(one) for one in commands] == [ClearDesktop]
+
+
+def test_every_host_that_must_be_emptied_is() -> None:
+    hosts = tuple(
+        make_load(id=f"hst_{n}", name=f"s{n}", state=state, desktops_by_pool={"pol_1": 1})
+        for n, state in enumerate([HostState.DRAINING, HostState.UP, HostState.MAINTENANCE])
+    )
+    rows = {f"hst_{n}": rows_of(1, id=f"dsk_{n}", host_id=f"hst_{n}") for n in range(3)}
+    view = make_view(pools=(QUIET,), hosts=hosts, rows=Rows(on_host=rows))
+    cleared = of(ClearDesktop, decide(view).commands)
+    assert [one.desktop.id for one in cleared] == ["dsk_0", "dsk_2"]
+
+
+def test_what_migrates_is_not_held_by_the_limit_of_starts() -> None:
+    hosts = (
+        make_load(state=HostState.DRAINING, desktops_by_pool={"pol_1": 1}),
+        make_load(id="hst_2", name="server-2", starting=8),
+    )
+    view = leaving(HostState.DRAINING, *rows_of(1), hosts=hosts)
+    assert len(of(MigrateDesktop, decide(view).commands)) == 1
+
+
+def test_a_draining_host_whose_migrations_are_many_still_loses_what_sleeps() -> None:
+    rows = (*rows_of(4), *rows_of(1, id="dsk_9", state=D.SUSPENDED))
+    commands = decide(leaving(HostState.DRAINING, *rows)).commands
+    assert [one.desktop.id for one in of(ClearDesktop, commands)] == ["dsk_9"]
+
+
+def test_suspended_spares_go_and_suspended_work_stays() -> None:
+    rows = (
+        *rows_of(1, state=D.SUSPENDED),
+        *rows_of(1, id="dsk_9", state=D.SUSPENDED, owner_id="usr_1"),
+    )
+    commands = decide(leaving(HostState.MAINTENANCE, *rows)).commands
+    assert [one.desktop.id for one in commands if isinstance(one, ClearDesktop)] == ["dsk_0"]
+    assert len(commands) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"moving_to": "hst_2"}, {"host_id": "hst_2", "moving_to": "hst_1"}, {"state": D.DELETING}],
+)
+def test_what_goes_or_comes_already_is_left_alone(changes: dict[str, Any]) -> None:
+    assert decide(leaving(HostState.MAINTENANCE, *rows_of(1, **changes))).commands == ()
+
+
+def test_one_look_takes_no_more_than_its_limit_from_a_host() -> None:
+    rows = rows_of(limits.REMOVED_PER_LOOK_MAX + 5)
+    assert len(decide(leaving(HostState.DRAINING, *rows, features={})).commands) == 50
+
+
+def test_an_empty_host_is_not_read() -> None:
+    hosts = (make_load(state=HostState.MAINTENANCE, desktops_by_pool={"pol_1": 0}),)
+    assert rows_needed(make_view(hosts=hosts, pools=(QUIET,))).on_host == {}
+
+
+def test_few_hosts_are_read_in_one_look() -> None:
+    hosts = tuple(
+        make_load(
+            id=f"hst_{n}", name=f"s{n:02d}", state=HostState.DRAINING, desktops_by_pool={"p": 1}
+        )
+        for n in range(30)
+    )
+    assert len(rows_needed(make_view(hosts=hosts)).on_host) == limits.HOSTS_READ_PER_LOOK_MAX == 20
+
+
+def test_a_desktop_of_an_unknown_pool_stays_or_goes() -> None:
+    rows = rows_of(1, pool_id="pol_9", state=D.ASSIGNED)
+    assert decide(leaving(HostState.MAINTENANCE, *rows)).commands == ()
+
+
+@pytest.mark.parametrize("features", [frozenset(), ALL_FEATURES])
+def test_in_the_world_a_host_under_maintenance_becomes_empty(features: frozenset[Feature]) -> None:
+    world = make_world(make_pool(spares_min=4, size_max=20), hosts=3)
+    world.features = features
+    world.settle()
+    assert any(row.host_id == "hst_1" for row in world.rows())
+    world.hosts["hst_1"] = replace(world.hosts["hst_1"], state=HostState.MAINTENANCE)
+    world.settle()
+    assert not any(row.host_id == "hst_1" for row in world.rows())
+    assert len(world.rows(D.READY)) == 4
+
+
+# ------------------------------------------------------------------------------- relieving
+
+
+def crowded(*rows: Any, used: int = 92_000, **changes: Any) -> Any:
+    """server-1 is 70% full, server-2 empty."""
+    hosts = (
+        make_load(used=Resources(cpus=1, memory_mib=used)),
+        make_load(id="hst_2", name="server-2"),
+    )
+    values: dict[str, Any] = {
+        "pools": (QUIET,),
+        "hosts": hosts,
+        "features": BOTH,
+        "rows": Rows(on_host={"hst_1": rows}),
+        "site": SiteSettings(rebalance_above=0.65, rebalance_by=0.05),
+    }
+    return make_view(**(values | changes))
+
+
+def test_a_host_that_is_too_full_gives_spares_first_and_the_biggest() -> None:
+    big = Resources(cpus=2, memory_mib=5000)
+    rows = (
+        *rows_of(1, id="dsk_a", state=D.ASSIGNED, resources=big),
+        *rows_of(1, id="dsk_b"),
+        *rows_of(1, id="dsk_c", resources=big),
+    )
+    view = crowded(*rows)
+    planned = decide(view)
+    moves = of(MigrateDesktop, planned.commands)
+    assert [one.desktop.id for one in moves] == ["dsk_c", "dsk_b"]
+    assert [one.to_host_id for one in moves] == ["hst_2", "hst_2"]
+    assert moves[0].why == "server-1 is 70% full; server-2 has most room (96% left)"
+    assert moves[1].why.startswith("server-1 is 66% full; ")
+    assert planned.memory.rebalancing == {"hst_1"}
+    assert rows_needed(view).on_host == {"hst_1": 200}
+
+
+def test_it_begins_above_the_limit_and_not_at_it() -> None:
+    rows = rows_of(3)
+    assert decide(crowded(*rows, used=85_196)).commands == ()  # 65.0%
+    assert len(decide(crowded(*rows, used=85_200)).commands) == 2
+
+
+def test_once_begun_it_goes_on_until_it_is_far_enough_below() -> None:
+    rows = rows_of(3)
+    begun = Memory(rebalancing=frozenset({"hst_1"}))
+    assert len(decide(crowded(*rows, used=82_000, memory=begun)).commands) == 1  # 62.6%
+    assert decide(crowded(*rows, used=82_000)).commands == ()
+    done = decide(crowded(*rows, used=78_000, memory=begun))  # 59.5%
+    assert done.commands == ()
+    assert done.memory.rebalancing == frozenset()
+
+
+def test_what_leaves_already_counts() -> None:
+    going = rows_of(1, id="dsk_9", moving_to="hst_2", resources=Resources(cpus=1, memory_mib=20000))
+    assert decide(crowded(*going, *rows_of(3))).commands == ()
+
+
+def test_no_host_becomes_fuller_than_where_others_stop() -> None:
+    hosts = (
+        make_load(used=Resources(cpus=1, memory_mib=92_000)),
+        make_load(id="hst_2", name="server-2", used=Resources(cpus=1, memory_mib=75_000)),
+    )
+    assert decide(crowded(*rows_of(3), hosts=hosts)).commands == ()
+    hosts = (hosts[0], replace(hosts[1], used=Resources(cpus=1, memory_mib=74_000)))
+    assert len(decide(crowded(*rows_of(3), hosts=hosts)).commands) == 1
+
+
+def test_it_is_off_unless_it_is_asked_for() -> None:
+    assert decide(crowded(*rows_of(3), site=SiteSettings())).commands == ()
+    off = SiteSettings(rebalance_above=0.0, rebalance_by=0.1)
+    assert decide(crowded(*rows_of(3), site=off)).memory.rebalancing == frozenset()
+
+
+def test_only_what_may_move_moves() -> None:
+    rows = (
+        *rows_of(1, id="dsk_a", state=D.SUSPENDED),
+        *rows_of(1, id="dsk_b", host_id="hst_2", moving_to="hst_1"),
+        *rows_of(1, id="dsk_c", state=D.DELETING),
+    )
+    assert of(MigrateDesktop, decide(crowded(*rows)).commands) == []
+    assert decide(crowded(*rows_of(3), features={})).commands == ()
+
+
+def test_a_draining_host_is_not_relieved_but_emptied() -> None:
+    view = crowded(*rows_of(1))
+    drained = replace(view.hosts[0], host=replace(view.hosts[0].host, state=HostState.DRAINING))
+    planned = decide(replace(view, hosts=(drained, view.hosts[1])))
+    assert planned.memory.rebalancing == frozenset()
+    assert planned.commands[0].why.startswith("server-1 drains")
+
+
+def test_one_look_begins_no_more_moves_than_its_limit() -> None:
+    hosts, rows, features = [], {}, {}
+    for n in range(60):
+        for half, used in (("a", 92_000), ("b", 0)):
+            name = f"hst_{half}{n}"
+            hosts.append(make_load(id=name, name=name, used=Resources(cpus=1, memory_mib=used)))
+            features[name] = ALL_FEATURES
+        rows[f"hst_a{n}"] = rows_of(1, id=f"dsk_{n}", host_id=f"hst_a{n}")
+    view = crowded(hosts=tuple(hosts), features=features, rows=Rows(on_host=rows))
+    moves = of(MigrateDesktop, decide(view).commands)
+    assert len(moves) == limits.MOVES_PER_LOOK_MAX == 50

@@ -1,0 +1,192 @@
+"""Strays: machines that nobody should have go, rows whose machine is gone fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker import limits
+from broker.domain.errors import EngineError
+from broker.domain.lifecycle import SessionEvent
+from broker.domain.model import Desktop, Identity, Role, Session, SessionState
+from broker.ports import Engine, Machine, PageQuery, Store
+from broker.services.strays import Strays
+from broker.store.memory import MemoryStore
+from tests.support.brokers import Broker, broker_on, desktops, fill
+from tests.support.builders import make_pool
+
+POOL = make_pool(spares_min=2, size_max=6)
+
+
+def _strays(broker: Broker) -> Strays:
+    return broker.services.reconciler._strays
+
+
+async def _compare(broker: Broker, times: int = 1) -> None:
+    engines: tuple[Engine, ...] = (broker.engine,)
+    for _ in range(times):
+        for _ in range(int(limits.STRAYS_S)):
+            broker.clock.advance(1.0)
+            await broker.services.shared.renew()  # as each look of the reconciler does
+        await _strays(broker).look(engines)
+        await broker.settle()
+
+
+async def _ready(broker: Broker, store: Store) -> list[Desktop]:
+    await broker.look(3)
+    return await desktops(store, state="ready")
+
+
+async def _actions(store: Store) -> list[str]:
+    entries = (await store.audit.entries(PageQuery(limit=100))).items
+    return [entry.action for entry in entries if entry.action.startswith("machine.")]
+
+
+async def test_what_is_as_it_should_be_is_left_alone() -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store) as broker:
+        ready = await _ready(broker, store)
+        await _compare(broker, 5)
+        assert await desktops(store, state="ready") == ready
+        assert await _actions(store) == []
+
+
+async def test_a_machine_that_the_store_does_not_know_is_removed_at_the_second_sight() -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store) as broker:
+        await _ready(broker, store)
+        broker.engine.known["dsk_unknown"] = 1
+        broker.engine.places["dsk_unknown"] = "hst_1"
+        await _compare(broker)
+        assert "dsk_unknown" in broker.engine.known
+        await _compare(broker)
+        assert "dsk_unknown" not in broker.engine.known
+        assert await _actions(store) == ["machine.discard"]
+        assert len(broker.engine.known) == POOL.spares_min
+
+
+async def test_a_desktop_whose_machine_is_gone_fails_and_is_replaced() -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store) as broker:
+        one, _ = await _ready(broker, store)
+        del broker.engine.known[one.id]
+        await _compare(broker)
+        assert len(await desktops(store, state="ready")) == 2
+        await _compare(broker)
+        await broker.look(4)
+        ready = await desktops(store, state="ready")
+        assert len(ready) == 2
+        assert one.id not in {desktop.id for desktop in ready}
+        assert await _actions(store) == ["machine.lost"]
+
+
+async def test_a_session_whose_machine_is_gone_is_told() -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store) as broker:
+        await _ready(broker, store)
+        answer = await _connected(broker)
+        assert answer.desktop_id is not None
+        del broker.engine.known[answer.desktop_id]
+        await _compare(broker, 2)
+        session = await store.sessions.session(answer.id)
+        assert session is not None
+        assert session.state is SessionState.FAILED
+        assert "its machine is gone" in session.why
+
+
+async def _connected(broker: Broker) -> Session:
+    who = Identity(
+        user_id="usr_1",
+        username="user-0001",
+        role=Role.USER,
+        token_id="tok",
+        group_ids=("grp_1",),
+    )
+    answer = await broker.services.connect.connect(who, POOL.name)
+    return await broker.kit.store.sessions.advance(
+        answer.session.id, SessionEvent.REPORTED_LIVE, broker.clock.now(), why="live"
+    )
+
+
+async def test_one_machine_that_cannot_be_removed_does_not_keep_the_others() -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store) as broker:
+        one, _ = await _ready(broker, store)
+        del broker.engine.known[one.id]
+        broker.engine.known["dsk_unknown"] = 1
+        broker.engine.failing.add("discard")
+        await _compare(broker, 2)
+        assert await _actions(store) == ["machine.lost", "machine.discard"]
+        assert _strays(broker).failures["DiscardMachine"] == 1
+        assert "dsk_unknown" in broker.engine.known
+        broker.engine.failing.clear()
+        await _compare(broker)
+        assert "dsk_unknown" not in broker.engine.known
+
+
+async def test_an_engine_that_cannot_list_its_machines_loses_nobody_his_desktop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store) as broker:
+        ready = await _ready(broker, store)
+
+        async def cannot() -> tuple[Machine, ...]:
+            raise EngineError("a host does not answer")
+
+        monkeypatch.setattr(broker.engine, "machines", cannot)
+        await _compare(broker, 3)
+        assert await desktops(store, state="ready") == ready
+        assert _strays(broker).failures["machines of simulated"] == 3
+
+
+async def test_the_work_stays_with_one_process_between_two_comparisons() -> None:
+    """Comparisons are further apart than a lease lives; what was seen once is remembered."""
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store, process="a") as first:
+        await _ready(first, store)
+        async with broker_on(store, process="b", engine=first.engine) as second:
+            first.engine.known["dsk_unknown"] = 1
+            await _compare(first)
+            for _ in range(int(limits.STRAYS_S)):
+                first.clock.advance(1.0)
+                second.clock.advance(1.0)
+                await first.look()
+                await second.look()
+            await _strays(second).look((second.engine,))
+            assert first.services.shared.held["strays"] == 1
+            await _strays(first).look((first.engine,))
+            assert "dsk_unknown" not in first.engine.known
+
+
+async def test_a_process_that_takes_the_work_over_looks_twice_itself() -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store, process="a") as first:
+        await _ready(first, store)
+        async with broker_on(store, process="b", engine=first.engine) as second:
+            first.engine.known["dsk_unknown"] = 1
+            await _compare(first)
+            await first.services.shared.stop()
+            await _compare(second)
+            assert "dsk_unknown" in first.engine.known
+            await _compare(second)
+            assert "dsk_unknown" not in first.engine.known
+
+
+async def test_no_more_than_the_limit_is_removed_at_once() -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store) as broker:
+        for number in range(3 * limits.STRAYS_MAX):
+            broker.engine.known[f"dsk_unknown{number}"] = 1
+        await _compare(broker, 2)
+        assert len(broker.engine.known) == 2 * limits.STRAYS_MAX
+        await _compare(broker, 2)
+        assert not broker.engine.known
