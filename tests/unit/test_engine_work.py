@@ -13,6 +13,7 @@ from broker.domain.errors import IllegalTransitionError
 from broker.domain.features import Feature
 from broker.domain.lifecycle import DesktopEvent, JobEvent
 from broker.domain.model import (
+    Desktop,
     DesktopState,
     JobState,
     JobVerb,
@@ -47,6 +48,24 @@ async def test_a_machine_that_reports_before_its_creation_is_written_down_is_rea
     await bench.attempt(works)
     assert (await bench.job(job)).state is JobState.SUCCEEDED
     assert bench.engine.done == []
+
+
+async def test_a_machine_that_reports_while_its_creation_is_written_down_is_ready(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desktop = await bench.desktop(D.PLANNED)
+    await bench.advance(desktop, DesktopEvent.CREATE_BEGUN)
+    read = bench.store.desktops.desktop
+
+    async def read_just_before(desktop_id: str) -> Desktop | None:
+        monkeypatch.undo()
+        found = await read(desktop_id)
+        await bench.advance(desktop, DesktopEvent.CREATED)
+        return found
+
+    monkeypatch.setattr(bench.store.desktops, "desktop", read_just_before)
+    await bench.broker().machine_reported(ready(desktop.id, 1))
+    assert (await bench.read(desktop)).state is D.READY
 
 
 async def test_each_failed_attempt_and_each_machine_that_comes_up_is_told(bench: Bench) -> None:

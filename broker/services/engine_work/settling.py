@@ -8,6 +8,7 @@ generation.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Final
 
 from broker import limits
@@ -77,14 +78,16 @@ class Settling:
         if desktop.state in _RESUMING and not await self._answers_resume(desktop, report):
             return
         if desktop.state is DesktopState.CREATING:
-            # who speaks exists: the process that asked for it may be dead, or not told yet
-            await store.desktops.advance(
-                desktop.id,
-                DesktopEvent.CREATED,
-                clock.now(),
-                generation=report.generation,
-                deadline_at=clock.now() + limits.BOOT_S * 1000,
-            )
+            # who speaks exists: the process that asked for it may be dead, or not told yet, or
+            # is writing it down just now
+            with suppress(IllegalTransitionError):
+                await store.desktops.advance(
+                    desktop.id,
+                    DesktopEvent.CREATED,
+                    clock.now(),
+                    generation=report.generation,
+                    deadline_at=clock.now() + limits.BOOT_S * 1000,
+                )
         moved = await store.desktops.advance(
             desktop.id,
             DesktopEvent.REPORTED_READY,
