@@ -58,6 +58,15 @@ def postgres_url(postgres: PostgresServer, postgres_database: str) -> str:
     return postgres_database
 
 
+@pytest.fixture
+def fresh_postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The address of a PostgreSQL database that no test has used: no statistics, no dead rows."""
+    url = postgres.create()
+    asyncio.run(_migrate(url))
+    yield url
+    postgres.drop(url)
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest) -> str:
     if request.param == "memory":

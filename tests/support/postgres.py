@@ -62,6 +62,8 @@ def running_postgres() -> Iterator[PostgresServer]:
         postgres = PostgresServer(server.get_uri())
         # the data goes with the server, so nothing is gained by waiting for the disk
         postgres.run("ALTER SYSTEM SET fsync = off")
+        # statistics are as old as a test has them, not as a worker in the background does
+        postgres.run("ALTER SYSTEM SET autovacuum = off")
         postgres.run("SELECT pg_reload_conf()")
         yield postgres
     finally:
