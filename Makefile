@@ -18,10 +18,10 @@ PACKAGES := broker agents loadtests tests tools examples
 UV := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup run test check static bench mutants docs lock vendor browser dev clean
+.PHONY: help setup run test test-real check static bench mutants docs lock vendor browser libvirt guest dev clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.run $(VENDOR)/.stamp ## install what `make run` needs, into .venv
 
@@ -33,6 +33,11 @@ test: dev browser ## do all the set-up, then run every check and every test
 	$(MAKE) --no-print-directory static || failed=1; \
 	$(BIN)/pytest -n 2 --dist loadgroup || failed=1; \
 	exit $$failed
+
+test-real: dev libvirt guest ## the engine contract and the guest agent over real QEMU (half an hour)
+	@$(BIN)/pytest --real -n 1 --dist loadgroup tests/real tests/contract/test_engine.py \
+		tests/contract/test_engine_features.py tests/contract/test_engine_fencing.py \
+		tests/contract/test_libvirt_profiles.py tests/contract/test_libvirt_saved.py
 
 check: dev ## lint, types, import directions and unit tests, in under a minute
 	@$(MAKE) --no-print-directory static
@@ -50,19 +55,21 @@ static: dev ## lint, format, types, import directions, generated pages
 bench: dev ## measure the broker against its floors, as ratios in one run
 	@$(BIN)/python -m tests.bench
 
-mutants: dev ## change the domain's code thousands of times and see that its tests notice (half an hour)
+mutants: dev ## change the domain's code thousands of times and see that its tests notice (a quarter of an hour)
 	@$(BIN)/python -m tools.mutants
 
 docs: dev ## write docs/errors.md, lifecycles.md and settings.md anew from the code
 	@$(BIN)/python tools/reference.py
 
 lock: dev ## pin the dependencies anew after a change in pyproject.toml or package.json (UPGRADE=1: newest)
-	@$(UV) pyproject.toml --all-extras --group build -o requirements/dev.lock
+	@$(UV) pyproject.toml --extra broker --extra load --extra dev --group build \
+		-o requirements/dev.lock
 	@$(UV) pyproject.toml -c requirements/dev.lock -o requirements/agent.lock
 	@$(UV) pyproject.toml -c requirements/dev.lock --extra broker -o requirements/broker.lock
 	@$(UV) pyproject.toml -c requirements/dev.lock --extra load -o requirements/load.lock
 	@$(UV) pyproject.toml -c requirements/dev.lock --extra broker --extra load --group build \
 		-o requirements/run.lock
+	@$(UV) pyproject.toml -c requirements/dev.lock --extra libvirt -o requirements/libvirt.lock
 	@$(UV) --group node -o requirements/node.lock
 	@tools/npm.sh install --package-lock-only $(if $(UPGRADE),--prefer-online)
 
@@ -70,6 +77,12 @@ vendor: $(VENDOR)/.stamp ## bring the console's front-end libraries
 
 browser: ## have Chromium and a Chinese font, for the console's tests
 	@tools/browser.sh
+
+libvirt: $(VENV)/.libvirt ## have libvirt, QEMU and a guest's kernel, for the tests of real machines
+
+guest: dev ## build the test guest, a small Debian machine with a screen, and tell where it is
+	@tools/guest/host.sh
+	@$(BIN)/python -m tools.guest.build
 
 dev: setup $(VENV)/.dev
 
@@ -92,6 +105,13 @@ $(VENV)/.run: requirements/run.lock pyproject.toml $(VENV)/.made
 $(VENV)/.dev: requirements/dev.lock | $(VENV)/.run $(VENDOR)/.stamp
 	@echo "Installing the locked development tools …"
 	@$(PIP) install -qq --require-hashes -r requirements/dev.lock
+	@touch $@
+
+# Built against the system's libvirt, so that comes first; hence a lock of its own.
+$(VENV)/.libvirt: requirements/libvirt.lock tools/libvirt.sh | $(VENV)/.dev
+	@tools/libvirt.sh $(VENV)/guest-kernel
+	@echo "Building the locked libvirt binding …"
+	@$(PIP) install -qq --require-hashes -r requirements/libvirt.lock
 	@touch $@
 
 # Where npm is missing this installs it into the same .venv, so it waits for .run.

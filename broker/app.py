@@ -12,11 +12,10 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from broker.config import Address, Config
-from broker.engines.registry import EngineContext, EngineSet, known_engines
+from broker.engines.registry import EngineContext, EngineSet, usable_engines
 from broker.events.memory import MemoryEvents
 from broker.events.nats import NatsEvents
 from broker.gateway.desk import Desk, end_displays
@@ -33,7 +32,14 @@ from broker.services.conversation.link import AgentLink
 from broker.services.images import Images
 from broker.services.kit import Kit, installation_id_of
 from broker.store import open_store
-from broker.system import SystemChance, SystemClock, SystemIds, lock_data
+from broker.system import (
+    AnchorFile,
+    SystemChance,
+    SystemClock,
+    SystemIds,
+    lock_data,
+    write_private,
+)
 from broker.web.agent_link import AgentSockets
 from broker.web.console import build_console
 from broker.web.server import WebServer, build_web
@@ -103,11 +109,12 @@ def _engines(config: Config, installation_id: str, seams: Seams) -> EngineSet:
     context = EngineContext(
         clock=seams.clock,
         chance=seams.chance,
+        ids=seams.ids,
         installation_id=installation_id,
         speed=config.speed,
         shared=not config.database_url.startswith("sqlite"),
     )
-    return EngineSet.named(known_engines(), context)
+    return EngineSet.named(usable_engines(), context)
 
 
 @contextlib.asynccontextmanager
@@ -149,6 +156,7 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             hasher=hasher,
             signatures=Ed25519Signatures(),
             images=Images(SimulatedImages(bytes_scale=config.bytes_scale), image_key),
+            anchors=AnchorFile(config.anchor_file),
         )
         link.attach(services)
         desk = Desk(kit, services.sessions, engines.__getitem__)
@@ -175,15 +183,6 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
         )
 
 
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, all at once."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    fresh.touch(mode=0o600, exist_ok=False)
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
-
-
 async def serve(
     config: Config,
     stop: asyncio.Event,
@@ -202,7 +201,7 @@ async def serve(
             await broker.services.shared.inherit()
         async with asyncio.TaskGroup() as tasks:
             background = [
-                tasks.create_task(work, name=name) for name, work in _background(broker).items()
+                tasks.create_task(work, name=name) for name, work in background_work(broker).items()
             ]
             try:
                 await _serve_doors(broker, stop, ready)
@@ -214,7 +213,8 @@ async def serve(
         await broker.services.shared.stop()
 
 
-def _background(broker: Broker) -> dict[str, Coroutine[Any, Any, None]]:
+def background_work(broker: Broker) -> dict[str, Coroutine[Any, Any, None]]:
+    """What runs beside the requests, by name. The simulation runs the same."""
     services = broker.services
     bus = {"bus": broker.events.run()} if isinstance(broker.events, NatsEvents) else {}
     return bus | {
@@ -253,7 +253,7 @@ async def _serve_doors(
             doors.push_async_callback(ssh.close)
             ssh_address = Address(config.ssh_listen.host, ssh.port)
         token = await services.accounts.local_token()
-        _write_private(config.local_token_file, token + "\n")
+        write_private(config.local_token_file, token + "\n")
         doors.callback(config.local_token_file.unlink, missing_ok=True)
         url = config.public_url
         if config.listen.port == 0:

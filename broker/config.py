@@ -140,6 +140,11 @@ class Config:
         return self.data / "reports"
 
     @property
+    def anchor_file(self) -> Path:
+        """The newest seal of the audit trail, kept outside the database."""
+        return self.data / "audit.anchor"
+
+    @property
     def local_token_file(self) -> Path:
         return self.data / "local.token"
 

@@ -141,11 +141,33 @@ DISPLAY_CLOSE_S: Final = 5.0
 DISPLAY_REPORT_S: Final = 10.0
 """between two reports of display traffic"""
 ENGINE_OPERATIONS_REMEMBERED: Final = 10_000
-"""finished operation ids that the simulated engine knows again"""
+"""finished operation ids that an engine object knows again"""
 ENGINE_REPORTS_MAX: Final = 10_000
-"""reports that the simulated engine keeps for a consumer that is away; the oldest go first"""
+"""reports that an engine keeps for a consumer that is away; the oldest go first"""
 CONSOLES_PER_MACHINE_MAX: Final = 4
-"""displays of one machine that the simulated engine keeps open at once"""
+"""displays of one machine that an engine keeps open at once"""
+LIBVIRT_THREADS: Final = 8
+"""calls of libvirt at once to one host"""
+LIBVIRT_CALLS_MAX: Final = 256
+"""calls of libvirt waiting or running for one host; past it they fail"""
+LIBVIRT_KEEPALIVE_S: Final = 5
+"""between two signs of life of a libvirt daemon"""
+LIBVIRT_KEEPALIVE_COUNT: Final = 4
+"""signs of life that may be missing before the daemon counts as gone"""
+LIBVIRT_PAUSE_S_MAX: Final = 30.0
+"""longest pause between two attempts to reach a daemon or a guest; each is drawn by chance"""
+LIBVIRT_XML_BYTES_MAX: Final = 4 * 1024 * 1024
+"""one description by a host"""
+LIBVIRT_GLANCE_S: Final = 3.0
+"""for a host to say whether it has a machine that should be at another"""
+LIBVIRT_ADOPT_S: Final = 10.0
+"""for a host to say, after a restart of the broker, how one of its machines is"""
+GUEST_IDENTIFY_S: Final = 10.0
+"""for a guest to say who it is, before it is told again"""
+GUEST_READ_PAUSE_S: Final = 0.02
+"""between two reads from one guest, which may talk without end"""
+GUEST_CHUNK_BYTES: Final = 16 * 1024
+"""read from a guest at once"""
 HINT_BYTES_MAX: Final = 16 * 1024
 """one hint on its way to another process"""
 HINTS_OUT_MAX: Final = 10_000
@@ -260,6 +282,10 @@ MIGRATE_S: Final = 300
 """for one live migration"""
 MIGRATIONS_PER_HOST_MAX: Final = 2
 """migrations under way from or to one host"""
+RECOVER_PAUSE_S: Final = 60
+"""before a failed desktop in which its owner's work lies is started a second time; doubled then"""
+RECOVER_PAUSE_S_MAX: Final = 1800
+"""longest such pause"""
 SUSPEND_S: Final = 120
 """for a machine to be suspended, or to report ready after it was resumed"""
 STRAYS_S: Final = 30.0
@@ -272,6 +298,8 @@ AUDIT_SETTLE_S: Final = 60
 """a request that was not settled by then is sealed as unknown"""
 AUDIT_SEAL_S: Final = 1.0
 """between two runs of the sealer"""
+AUDIT_ANCHOR_S: Final = 60.0
+"""between two anchors that a broker keeps outside its database"""
 AUDIT_SEAL_MAX: Final = 2000
 """entries sealed in one transaction"""
 AUDIT_DETAILS_BYTES_MAX: Final = 8 * 1024
@@ -285,7 +313,7 @@ GENERATION_STEP: Final = 1_000_000
 PLACEMENT_REASONS_MAX: Final = 10
 """hosts whose reasons one decision keeps; the others are counted"""
 BEGUN_PER_LOOK_MAX: Final = 500
-"""machines that one look makes or resumes, over all pools"""
+"""machines that one look makes or resumes, and that it makes fresh, over all pools"""
 REMOVED_PER_LOOK_MAX: Final = 50
 """surplus machines that one look suspends or removes for one pool, or takes from one host"""
 SPARE_SETTLE_S: Final = 60

@@ -101,6 +101,35 @@ class SystemChance:
         return self._random.uniform(low, high)
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, all at once."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600, exist_ok=False)
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+class AnchorFile:
+    """Implements broker.ports.AnchorKeeper with a file of one line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def kept(self) -> str:
+        def read() -> str:
+            try:
+                with self._path.open(encoding="utf-8", errors="replace") as file:
+                    return file.read(_PAGE_BYTES).strip()
+            except FileNotFoundError:
+                return ""
+
+        return await asyncio.to_thread(read)
+
+    async def keep(self, anchor: str) -> None:
+        await asyncio.to_thread(write_private, self._path, anchor + "\n")
+
+
 def lock_data(data: Path) -> IO[str]:
     """Held, until it is closed, while a broker uses this data directory with SQLite.
 

@@ -28,16 +28,33 @@ HEAVY = (
     "console",
     "contract/test_claim_storm.py",
     "load",
-    "real",
 )
 """folders and files whose tests start browsers, servers or load of their own"""
+
+REAL = ("real", "contract/test_libvirt_")
+"""folders and files that need what `make test-real` installs; run with --real only"""
 
 _HERE = Path(__file__).parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--real", action="store_true", help="tests over real hypervisors, too")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Those that need a hypervisor are asked for; `make test-real` does."""
+    if config.getoption("--real") or not collection_path.is_relative_to(_HERE):
+        return None
+    return collection_path.relative_to(_HERE).as_posix().startswith(REAL) or None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep heavy tests on one worker (`-n 2 --dist loadgroup`), so that they never overlap."""
+    """Keep heavy tests on one worker (`-n 2 --dist loadgroup`), so that they never overlap, and
+    those that start machines on one."""
     for item in items:
-        if item.path.relative_to(_HERE).as_posix().startswith(HEAVY):
+        path = item.path.relative_to(_HERE).as_posix()
+        if path.startswith("real"):
+            item.add_marker(pytest.mark.xdist_group("libvirt"))
+        elif path.startswith(HEAVY):
             item.add_marker(pytest.mark.xdist_group("heavy"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.domain.keeping import keeps_work
 from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import (
     Architecture,
@@ -46,9 +47,11 @@ class Rules:
     first_state: DesktopState
     phases: tuple[PhaseRule, ...]
 
-    def release_event(self, pool: Pool) -> DesktopEvent:
-        """What happens to the desktop at log-off. A fat endpoint is reset, never deleted."""
-        if pool.log_off is LogOff.KEEP:
+    def release_event(self, pool: Pool, owner_id: str | None) -> DesktopEvent:
+        """What happens to the desktop at log-off. It is kept for its owner only: what one person
+        left in a desktop that is nobody's never comes to the next, whatever the pool says. A fat
+        endpoint is reset, never deleted."""
+        if keeps_work(pool, owner_id):
             return DesktopEvent.RELEASED_KEEP
         if pool.log_off is LogOff.DELETE and not self.runs_on_endpoint:
             return DesktopEvent.RELEASED_DELETE

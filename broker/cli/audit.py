@@ -15,6 +15,7 @@ from broker.cli.output import Output, clean, json_option, name_of, state, when
 from broker.cli.remote import Access, Remote, ask, remote_options
 from broker.domain.audit import Outcome
 from broker.domain.errors import BrokenChainError
+from broker.services.audit import Anchor
 
 
 @click.group()
@@ -111,14 +112,16 @@ def check(
 ) -> None:
     """Hold the chain of seals against the entries. Exit code 1: it does not hold."""
     asked = {name: value for name, value in (("anchor", anchor), ("since", since)) if value}
-    if file is not None and asked:
-        raise click.UsageError("--file goes alone.")
 
     async def read(remote: Remote) -> dict[str, Any]:
         found: dict[str, Any] = await remote.get("audit/check", **asked)
         return found
 
-    found = check_file(file) if file is not None else ask(access, read)
+    if file is not None:
+        anchors = {name: Anchor.parse(value) for name, value in asked.items()}
+        found = check_file(file, **anchors)
+    else:
+        found = ask(access, read)
     output = Output.current()
     if output.as_json:
         output.document(found)
@@ -128,6 +131,9 @@ def check(
     output.done(
         f"the chain holds up to number {found['last_number']} ({found['unsealed']} not sealed yet)"
     )
+    if file is not None and since is None and found["first_number"] > 1:
+        number = found["first_number"]
+        output.say(f"  the file begins at number {number}, which is believed; --since holds it")
     if found["last_number"]:
         output.say(f"  anchor to keep elsewhere: {found['last_number']}:{found['last_seal']}")
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any, Final
 
 import msgspec
 
 from broker.cli.errors import CommandError
 from broker.cli.remote import Remote
-from broker.domain.audit import GENESIS, AuditEntry, SealedEntry, first_break
+from broker.domain.audit import GENESIS, AuditEntry, Break, SealedEntry, first_break
+from broker.services.audit import SEAL_CHARS, Anchor
+
+NUMBER_MAX: Final = 2**53
+"""the largest number that every reader of JSON keeps exactly"""
 
 
 def _damaged(path: Path, number: int) -> CommandError:
@@ -25,11 +29,14 @@ def _damaged(path: Path, number: int) -> CommandError:
 
 
 class Export:
-    """`file` is opened for the time of the export; `after`: the last number that it has."""
+    """`file` is opened for the time of the export; `after`, `seal`: of the last entry it has."""
 
-    def __init__(self, file: AbstractContextManager[IO[bytes]], *, after: int) -> None:
+    def __init__(
+        self, file: AbstractContextManager[IO[bytes]], *, after: int, seal: str = ""
+    ) -> None:
         self._file = file
         self._after = after
+        self._seal = seal
 
     @classmethod
     def into(cls, path: Path) -> Export:
@@ -39,7 +46,7 @@ class Export:
         """
         if not path.exists():
             path.touch(mode=0o600)
-        after, length = 0, 0
+        after, seal, length = 0, "", 0
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
@@ -47,15 +54,15 @@ class Export:
                 found = _read(line)
                 if found is None:
                     raise _damaged(path, number)
-                after = int(found["number"])
+                after, seal = found.number, found.seal
                 length += len(line)
         with path.open("r+b") as file:
             file.truncate(length)
-        return cls(path.open("ab"), after=after)
+        return cls(path.open("ab"), after=after, seal=seal)
 
     async def run(self, remote: Remote) -> dict[str, Any]:
         """Write what there is; answers how many entries, and the last number and seal."""
-        made: dict[str, Any] = {"entries": 0, "last_number": self._after, "last_seal": ""}
+        made: dict[str, Any] = {"entries": 0, "last_number": self._after, "last_seal": self._seal}
         with self._file as file:
             async for line in remote.lines("audit/export", after=self._after):
                 found = _read(line)
@@ -64,7 +71,7 @@ class Export:
                     return made
                 file.write(line)
                 made["entries"] += 1
-                made["last_number"], made["last_seal"] = found["number"], found["seal"]
+                made["last_number"], made["last_seal"] = found.number, found.seal
             file.flush()
         raise CommandError(
             "The export broke off",
@@ -74,43 +81,87 @@ class Export:
         )
 
 
-def _read(line: bytes) -> Mapping[str, Any] | None:
+class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`entry`: as it is sealed, every field of it and no other."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
+    seal: Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{{SEAL_CHARS}}}$")]
+    entry: dict[str, Any]
+
+
+def _read(line: bytes) -> _Line | None:
     try:
-        found = json.loads(line)
-    except ValueError:
+        return msgspec.json.decode(line, type=_Line)
+    except (msgspec.MsgspecError, RecursionError):
         return None
-    return found if isinstance(found, dict) and "number" in found else None
 
 
 def _chain(path: Path) -> Iterator[SealedEntry]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            found = _read(line)
+            if found is None or found.entry.keys() != set(AuditEntry.__slots__):
+                raise _damaged(path, number)
             try:
-                found = msgspec.json.decode(line)
-                entry = msgspec.convert(found["entry"], AuditEntry)
-                seal = bytes.fromhex(found["seal"])
-            except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
+                entry = msgspec.convert(found.entry, AuditEntry)
+            except msgspec.MsgspecError:
                 raise _damaged(path, number) from None
-            yield SealedEntry(number=found["number"], seal=seal, entry=entry)
+            yield SealedEntry(number=found.number, seal=bytes.fromhex(found.seal), entry=entry)
 
 
-def check_file(path: Path) -> dict[str, Any]:
-    """As GET /audit/check answers. The first entry of a file that begins later is believed.
+def check_file(
+    path: Path, *, since: Anchor | None = None, anchor: Anchor | None = None
+) -> dict[str, Any]:
+    """As GET /audit/check answers, and `first_number`: the file's first. Where that is not 1 and
+    not behind `since`, the first entry is believed.
 
-    Raises CommandError: it is no export.
+    Raises CommandError: it is no export, or has nothing in it.
     """
     chain = _chain(path)
     first = next(chain, None)
-    before, number = GENESIS, 0
-    if first is not None and first.number > 1:
+    if first is None:
+        raise CommandError(
+            "The file has no entries",
+            advice="Export into it first; with an anchor, what was in it can be told.",
+            code="cli.export_broken",
+        )
+    held = _Held(anchor)
+    before, number = (since.seal, since.number) if since is not None else (GENESIS, 0)
+    if since is None and first.number > 1:
         before, number = first.seal, first.number
-    elif first is not None:
-        broken, before, number = first_break(GENESIS, 0, [first])
-        if broken is not None:
-            return _found(number, before, {"number": broken.number, "why": broken.why})
-    broken, before, number = first_break(before, number, chain)
-    told = {"number": broken.number, "why": broken.why} if broken is not None else None
-    return _found(number, before, told)
+        rest = held.watch(chain)
+        held.saw(first)
+    else:
+        rest = held.watch(itertools.chain([first], chain))
+    broken, before, number = first_break(before, number, rest)
+    told = broken or held.broken()
+    found = _found(
+        number, before, None if told is None else {"number": told.number, "why": told.why}
+    )
+    return {**found, "first_number": first.number}
+
+
+class _Held:
+    """Whether the anchor's entry went by, with its seal."""
+
+    def __init__(self, anchor: Anchor | None) -> None:
+        self._anchor = anchor
+        self._seal: bytes | None = None
+
+    def saw(self, one: SealedEntry) -> None:
+        if self._anchor is not None and one.number == self._anchor.number:
+            self._seal = one.seal
+
+    def watch(self, chain: Iterable[SealedEntry]) -> Iterator[SealedEntry]:
+        for one in chain:
+            self.saw(one)
+            yield one
+
+    def broken(self) -> Break | None:
+        if self._anchor is None or self._seal == self._anchor.seal:
+            return None
+        why = "not in this file" if self._seal is None else "has another seal than the anchor"
+        return Break(number=self._anchor.number, why=why)
 
 
 def _found(number: int, seal: bytes, broken: dict[str, Any] | None) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from broker.store.sql.inspection import inspect_database
 from broker.system import SystemClock, SystemIds, lock_data
 
 FILE: Final = click.Path(dir_okay=False, path_type=Path)
+FILE_THERE: Final = click.Path(dir_okay=False, path_type=Path, exists=True)
 
 
 @click.group()
@@ -62,7 +63,7 @@ def create(path: Path, **flags: str | None) -> None:
 
 
 @backup.command()
-@click.argument("path", type=FILE)
+@click.argument("path", type=FILE_THERE)
 @setting_options
 @json_option
 def check(path: Path, **flags: str | None) -> None:
@@ -77,7 +78,7 @@ def check(path: Path, **flags: str | None) -> None:
 
 
 @backup.command()
-@click.argument("path", type=FILE)
+@click.argument("path", type=FILE_THERE)
 @click.option(
     "--replace", is_flag=True, help="Move a SQLite database that is there aside, and keep it."
 )
@@ -110,6 +111,8 @@ def restore(path: Path, *, replace: bool, **flags: str | None) -> None:
             manifest, aside = _replace(file, path)
         else:
             manifest, aside = _fill(config.database_url, path), None
+        # it is of the trail that was there before
+        config.anchor_file.unlink(missing_ok=True)
     _tell(manifest, path, replaced=aside)
 
 
@@ -204,7 +207,7 @@ def _run(
 
 def _tell(manifest: Manifest, path: Path, *, replaced: Path | None = None) -> None:
     output = Output.current()
-    seal = f"{manifest.audit_number} {manifest.audit_seal}" if manifest.audit_number else ""
+    seal = f"{manifest.audit_number}:{manifest.audit_seal}" if manifest.audit_number else ""
     if output.as_json:
         output.document(
             {
@@ -226,7 +229,7 @@ def _tell(manifest: Manifest, path: Path, *, replaced: Path | None = None) -> No
             ("made", f"{when(manifest.made_at)} by Trivium {clean(manifest.trivium)}"),
             ("schema", clean(manifest.schema)),
             ("installation", clean(manifest.installation_id)),
-            ("last audit seal", clean(seal)),
+            ("audit anchor", clean(seal)),
             ("old database", clean(short_path(replaced)) if replaced is not None else ""),
         )
     )

@@ -17,7 +17,7 @@ from broker.domain.model import Architecture, DesktopState
 
 @click.group()
 def desktop() -> None:
-    """Look at desktops, and why each is as it is."""
+    """Look at desktops, why each is as it is, and give, renew or remove them."""
 
 
 @desktop.command("list")
@@ -110,7 +110,10 @@ def show(access: Access, name: str) -> None:
     async def read(remote: Remote) -> dict[str, Any]:
         return await _find(remote, name)
 
-    one = ask(access, read)
+    _show(ask(access, read))
+
+
+def _show(one: dict[str, Any]) -> None:
     output = Output.current()
     if output.as_json:
         output.document(one)
@@ -120,6 +123,7 @@ def show(access: Access, name: str) -> None:
         (
             ("desktop", clean(one["name"])),
             ("pool", f"{name_of(one['pool'])} ({clean(one['architecture']).upper()})"),
+            ("owner", clean((one["owner"] or {}).get("username"))),
             ("state", _state(one)),
             ("note", clean(one["note"])),
             ("host", name_of(one["host"])),
@@ -140,3 +144,60 @@ def show(access: Access, name: str) -> None:
 def why(access: Access, name: str, limit: int) -> None:
     """Why this desktop, by name or id, is as it is; newest first."""
     explain(access, "desktops", name, limit, _find)
+
+
+def _change(access: Access, name: str, verb: str, body: dict[str, Any] | None = None) -> None:
+    async def write(remote: Remote) -> dict[str, Any]:
+        where = path_of("desktops", (await _find(remote, name))["id"])
+        wanted = remote.delete(where) if verb == "delete" else remote.post(f"{where}/{verb}", body)
+        return dict(await wanted)
+
+    _show(ask(access, write))
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    if not yes:
+        click.confirm(question, abort=True, err=True)
+
+
+@desktop.command()
+@click.argument("name")
+@click.argument("username")
+@remote_options
+@json_option
+def assign(access: Access, name: str, username: str) -> None:
+    """Give a free desktop of a dedicated pool to somebody for good."""
+    _change(access, name, "assign", {"user": username})
+
+
+@desktop.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@remote_options
+@json_option
+def unassign(access: Access, name: str, *, yes: bool) -> None:
+    """Take a desktop from its owner; it is made fresh, and what lies in it is gone."""
+    _confirm(f"Take {name} from its owner? What lies in it is gone", yes=yes)
+    _change(access, name, "unassign")
+
+
+@desktop.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@remote_options
+@json_option
+def reset(access: Access, name: str, *, yes: bool) -> None:
+    """Make a desktop fresh; whose it is stays, what lies in it is gone."""
+    _confirm(f"Make {name} fresh? What lies in it is gone", yes=yes)
+    _change(access, name, "reset")
+
+
+@desktop.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@remote_options
+@json_option
+def delete(access: Access, name: str, *, yes: bool) -> None:
+    """Remove a desktop on a host, with what lies in it."""
+    _confirm(f"Remove {name}? What lies in it is gone", yes=yes)
+    _change(access, name, "delete")

@@ -133,6 +133,112 @@ def maintenance(access: Access, name: str) -> None:
     _patch(access, name, {"state": "maintenance"})
 
 
+@host.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@remote_options
+@json_option
+def lost(access: Access, name: str, yes: bool) -> None:  # noqa: FBT001 - click gives it so
+    """Declare the host lost: sessions on it end, and its desktops are made anew elsewhere."""
+    _confirm(f"Declare {name} lost? Every session on it ends", yes=yes)
+    _patch(access, name, {"state": "down"})
+
+
+@host.command()
+@click.argument("name")
+@click.argument("wish", type=click.Choice(["on", "off"]), metavar="on|off")
+@click.option("--yes", is_flag=True, help="Do not ask before switching off.")
+@remote_options
+@json_option
+def power(access: Access, name: str, wish: str, yes: bool) -> None:  # noqa: FBT001 - as above
+    """Switch the host on or off; off only while no machine runs on it."""
+    if wish == "off":
+        _confirm(f"Switch {name} off?", yes=yes)
+
+    async def write(remote: Remote) -> dict[str, Any]:
+        where = f"{path_of('hosts', name)}/power"
+        found: dict[str, Any] = await remote.post(where, {"on": wish == "on"})
+        return found
+
+    _show(ask(access, write))
+
+
+@host.command()
+@click.argument("name")
+@click.option("--give-up", is_flag=True, help="Also desktops in which their owners' work lies.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@remote_options
+@json_option
+def retire(access: Access, name: str, *, give_up: bool, yes: bool) -> None:
+    """Take out a host that is down, off or empty: it gives up its machines."""
+    more = " and the work that lies in its desktops" if give_up else ""
+    _confirm(f"Retire {name}? It gives up its machines{more}", yes=yes)
+
+    async def write(remote: Remote) -> dict[str, Any]:
+        where = f"{path_of('hosts', name)}/retire"
+        found: dict[str, Any] = await remote.post(where, {"give_up": give_up})
+        return found
+
+    _show(ask(access, write))
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    if not yes:
+        click.confirm(question, abort=True, err=True)
+
+
+@host.command()
+@remote_options
+@json_option
+def breakers(access: Access) -> None:
+    """List pools whose machines failed on a host, and whether they are made there now."""
+
+    async def read(remote: Remote) -> dict[str, Any]:
+        return {"items": [one async for one in remote.every("breakers")], "next": None}
+
+    found = ask(access, read)
+    output = Output.current()
+    if output.as_json:
+        output.document(found)
+        return
+    output.table(
+        ("host", "pool", "breaker", "failures", "until", "error"),
+        [
+            (
+                clean(one["host"]),
+                clean(one["pool"]),
+                clean(one["state"].replace("_", " ")),
+                str(one["failures"]),
+                clean(one["until"] or ""),
+                clean(one["error"]),
+            )
+            for one in found["items"]
+        ],
+        numbers=("failures",),
+    )
+
+
+@host.command("reset-breakers")
+@click.argument("name")
+@click.option("--pool", help="Only this pool's; else every pool's.")
+@remote_options
+@json_option
+def reset_breakers(access: Access, name: str, pool: str | None) -> None:
+    """Make machines on the host again at once: what failed there is repaired."""
+
+    async def write(remote: Remote) -> dict[str, Any]:
+        where = f"{path_of('hosts', name)}/breakers/reset"
+        found: dict[str, Any] = await remote.post(where, {"pool": pool} if pool else {})
+        return found
+
+    found = ask(access, write)
+    output = Output.current()
+    if output.as_json:
+        output.document(found)
+        return
+    output.fields((("reset", str(found["reset"])),))
+
+
 @host.command("open")
 @click.argument("name")
 @remote_options
@@ -142,13 +248,26 @@ def open_(access: Access, name: str) -> None:
     _patch(access, name, {"state": "up"})
 
 
+_OWN = (
+    "cpus",
+    "memory_mib",
+    "disk_mib",
+    "disk_iops",
+    "network_mbit",
+    "overcommit_cpu",
+    "start_limit",
+)
+"""what is the host's own and none of its settings"""
+
+
 @host.command("set")
 @click.argument("name")
 @click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
 @remote_options
 @json_option
 def set_(access: Access, name: str, fields: tuple[str, ...]) -> None:
-    """Change settings, such as labels='["gpu"]' overcommit_memory=1.5 power_managed=true."""
+    """Change what it has or how it is used: cpus=64 disk_mib=900000 overcommit_memory=1.5
+    labels='["gpu"]' power_managed=true."""
     body = assigned(fields)
-    own = {key: body.pop(key) for key in ("overcommit_cpu", "start_limit") if key in body}
+    own = {key: body.pop(key) for key in _OWN if key in body}
     _patch(access, name, own | ({"settings": body} if body else {}))

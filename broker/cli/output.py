@@ -73,15 +73,16 @@ def state(value: object) -> str:
     return f"[{style}]{text}[/]" if style else text
 
 
-def when(value: object) -> str:
-    """An RFC 3339 time as local date and time; other text as it is."""
+def when(value: object, *, zone: bool = False) -> str:
+    """An RFC 3339 time as local date and time, with the zone's name if asked for; other text as
+    it is."""
     if not isinstance(value, str):
         return ""
     try:
         at = datetime.fromisoformat(value)
     except ValueError:
         return clean(value)
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z" if zone else "%Y-%m-%d %H:%M:%S")
 
 
 def name_of(value: object) -> str:

@@ -57,8 +57,8 @@ def _rule_row(one: dict[str, Any]) -> tuple[str, ...]:
 
 @rule.command("add")
 @click.argument("name")
-@click.option("--allow", "effect", flag_value="allow", help="Entitle the people named.")
-@click.option("--deny", "effect", flag_value="deny", help="Refuse; this always wins.")
+@click.option("--allow", is_flag=True, help="Entitle the people named.")
+@click.option("--deny", is_flag=True, help="Refuse; this always wins.")
 @click.option("--user", "users", multiple=True, help="Only this person; repeatable.")
 @click.option("--group", "groups", multiple=True, help="Only people of this group; repeatable.")
 @click.option("--pool", "pools", multiple=True, help="Only this pool; repeatable.")
@@ -80,7 +80,8 @@ def add_rule(
     access: Access,
     name: str,
     *,
-    effect: str | None,
+    allow: bool,
+    deny: bool,
     when: tuple[str, ...],
     holidays: str,
     note: str,
@@ -88,9 +89,9 @@ def add_rule(
     **parts: tuple[str, ...],
 ) -> None:
     """Add a rule. What is not said matches anything; all that is said must match."""
-    if effect is None:
+    if allow == deny:
         raise click.UsageError("Say what the rule does: --allow or --deny.")
-    body: dict[str, Any] = {"name": name, "effect": effect}
+    body: dict[str, Any] = {"name": name, "effect": "allow" if allow else "deny"}
     body |= {field: list(values) for field, values in parts.items() if values}
     if when:
         body["windows"] = [windows.window(text, holidays) for text in when]
@@ -114,6 +115,23 @@ def _added(access: Access, nouns: str, body: dict[str, Any]) -> None:
         output.done(f"{clean(found['name'])} is in force" if found["enabled"] else "kept, but off")
 
 
+def _changed(access: Access, nouns: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def write(remote: Remote) -> dict[str, Any]:
+        found: dict[str, Any] = await remote.patch(path_of(nouns, name), body)
+        return found
+
+    found = ask(access, write)
+    if Output.current().as_json:
+        Output.current().document(found)
+    return found
+
+
+def _switched(access: Access, nouns: str, name: str, *, on: bool) -> None:
+    found = _changed(access, nouns, name, {"enabled": on})
+    if not Output.current().as_json:
+        Output.current().done(f"{clean(found['name'])} is {'in force' if on else 'switched off'}")
+
+
 def _removed(access: Access, nouns: str, name: str) -> None:
     async def write(remote: Remote) -> None:
         await remote.delete(path_of(nouns, name))
@@ -124,6 +142,24 @@ def _removed(access: Access, nouns: str, name: str) -> None:
         output.document({"removed": name})
     else:
         output.done(f"{clean(name)} is gone")
+
+
+@rule.command("on")
+@click.argument("name")
+@remote_options
+@json_option
+def rule_on(access: Access, name: str) -> None:
+    """Let a rule hold again, by name or id."""
+    _switched(access, "rules", name, on=True)
+
+
+@rule.command("off")
+@click.argument("name")
+@remote_options
+@json_option
+def rule_off(access: Access, name: str) -> None:
+    """Keep a rule, and let it hold no more; by name or id."""
+    _switched(access, "rules", name, on=False)
 
 
 @rule.command("remove")
@@ -196,6 +232,36 @@ def add_quota(
     if pools:
         body["pools"] = list(pools)
     _added(access, "quotas", body)
+
+
+@quota.command("on")
+@click.argument("name")
+@remote_options
+@json_option
+def quota_on(access: Access, name: str) -> None:
+    """Let a quota hold again, by name or id."""
+    _switched(access, "quotas", name, on=True)
+
+
+@quota.command("off")
+@click.argument("name")
+@remote_options
+@json_option
+def quota_off(access: Access, name: str) -> None:
+    """Keep a quota, and let it hold no more; by name or id."""
+    _switched(access, "quotas", name, on=False)
+
+
+@quota.command("limit")
+@click.argument("name")
+@click.argument("sessions_max", metavar="SESSIONS", type=click.IntRange(0))
+@remote_options
+@json_option
+def limit_quota(access: Access, name: str, sessions_max: int) -> None:
+    """Set how many sessions a quota allows. Those that are live stay."""
+    found = _changed(access, "quotas", name, {"sessions_max": sessions_max})
+    if not Output.current().as_json:
+        Output.current().done(f"{clean(found['name'])} allows {found['sessions_max']} sessions")
 
 
 @quota.command("remove")

@@ -60,6 +60,13 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _size_of(resources: dict[str, Any]) -> str:
+    parts = [f"{resources['cpus']:g} CPUs", f"{resources['memory_mib']} MiB"]
+    units = {"disk_mib": "MiB disk", "disk_iops": "IOPS", "network_mbit": "Mbit/s"}
+    parts += [f"{resources[one]} {unit}" for one, unit in units.items() if resources.get(one)]
+    return ", ".join(parts)
+
+
 def _show(one: dict[str, Any]) -> None:
     output = Output.current()
     if output.as_json:
@@ -74,7 +81,7 @@ def _show(one: dict[str, Any]) -> None:
             ("architecture", clean(one["architecture"]).upper()),
             ("kind", clean(one["kind"])),
             ("image", f"{name_of(one['image'])}@{clean(one['image']['version'])}"),
-            ("each desktop", f"{resources['cpus']:g} CPUs, {resources['memory_mib']} MiB"),
+            ("each desktop", _size_of(resources)),
             ("spares, max", f"{one['spares_min']}, {one['size_max']}"),
             ("at log-off", clean(one["log_off"])),
             ("grace", f"{one['disconnect_grace_s']} s"),
@@ -110,6 +117,9 @@ def why(access: Access, name: str, limit: int) -> None:
     explain(access, "pools", name, limit)
 
 
+_SIZE = ("cpus", "memory_mib", "disk_mib", "disk_iops", "network_mbit")
+
+
 @pool.command()
 @click.argument("name")
 @click.option("--title", help="New title.")
@@ -120,17 +130,27 @@ def why(access: Access, name: str, limit: int) -> None:
 @click.option("--lease", "lease_s", type=click.IntRange(0), help="Seconds (IDV).")
 @click.option("--group", "groups", multiple=True, help="All groups from now on; repeatable.")
 @click.option("--open/--close", "enabled", default=None, help="Whether it takes new sessions.")
+@click.option("--cpus", type=click.FloatRange(0, min_open=True), help="Of each desktop.")
+@click.option("--memory", "memory_mib", type=click.IntRange(1), help="MiB, of each desktop.")
+@click.option("--disk", "disk_mib", type=click.IntRange(0), help="MiB, of each desktop.")
+@click.option("--iops", "disk_iops", type=click.IntRange(0), help="Disk operations a second.")
+@click.option("--network", "network_mbit", type=click.IntRange(0), help="Mbit/s, of each desktop.")
 @remote_options
 @json_option
 def change(access: Access, name: str, groups: tuple[str, ...], **wanted: Any) -> None:
-    """Change a pool's settings; sessions under way keep theirs."""
+    """Change a pool's settings; sessions under way keep theirs. A new size reaches running
+    desktops where the engine can resize them, and others when they are made anew."""
     body = {field: value for field, value in wanted.items() if value is not None}
+    size = {field: body.pop(field) for field in _SIZE if field in body}
     if groups:
         body["groups"] = list(groups)
-    if not body:
-        raise click.UsageError("Say what to change: --spares, --max, --close …")
+    if not (body or size):
+        raise click.UsageError("Say what to change: --spares, --max, --cpus, --close …")
 
     async def write(remote: Remote) -> dict[str, Any]:
+        if size:
+            now: dict[str, Any] = await remote.get(path_of("pools", name))
+            body["resources"] = {**now["resources"], **size}
         found: dict[str, Any] = await remote.patch(path_of("pools", name), body)
         return found
 

@@ -42,7 +42,7 @@ def preview(
         return
     where = f" at {name_of(found['endpoint'])}" if found["endpoint"] else ""
     origin = f" from {clean(found['address'])}" if found["address"] else ""
-    output.say(f"{name_of(found['user'])}{where}{origin}, {when(found['at'])}")
+    output.say(f"{name_of(found['user'])}{where}{origin}, {when(found['at'], zone=True)}")
     if not found["enabled"]:
         output.say("[yellow]the account is disabled: nobody signs in with it[/]")
     output.table(("pool", "", "now", "quotas", "why"), [_row(one) for one in found["pools"]])

@@ -9,7 +9,8 @@ from typing import Any, Final
 import click
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_TIME: Final = re.compile(r"^(?P<start>[0-2]?\d:[0-5]\d)-(?P<end>[0-2]?\d:[0-5]\d)$")
+_HOUR: Final = r"([01]?\d|2[0-3]):[0-5]\d"
+_TIME: Final = re.compile(rf"^(?P<start>{_HOUR})-(?P<end>{_HOUR}|24:00)$")
 
 
 def window(text: str, holidays: str) -> dict[str, Any]:

@@ -156,7 +156,7 @@ class SiteClosedError(TriviumError):
 
 class ElsewhereError(TriviumError):
     code = "session.elsewhere"
-    title = "Your session is in use at another endpoint"
+    title = "Your session is in use at another place"
     advice = "Disconnect or log off there first; this pool's sessions do not move by themselves."
 
 
@@ -262,6 +262,18 @@ class ResumingError(TriviumError):
     code = "desktop.resuming"
     title = "The desktop was suspended and is being resumed"
     advice = "Ask for the session again after the time in Retry-After."
+
+
+class DesktopInUseError(TriviumError):
+    code = "desktop.in_use"
+    title = "A session has the desktop"
+    advice = "Log the session off, then ask again."
+
+
+class HostHoldsWorkError(TriviumError):
+    code = "host.holds_work"
+    title = "People's work lies on the host"
+    advice = "Bring the host back, or retire it with give_up if that work is lost anyway."
 
 
 class NoHostFitsError(TriviumError):

@@ -35,9 +35,11 @@ class DesktopEvent(StrEnum):
     DEADLINE_PASSED = "deadline_passed"
     ENDPOINT_LOST = "endpoint_lost"
     ENDPOINT_BACK = "endpoint_back"
+    ENDPOINT_BACK_KEPT = "endpoint_back_kept"
     SUSPEND_ASKED = "suspend_asked"
     SUSPENDED = "suspended"
     RESUME_ASKED = "resume_asked"
+    RESET_ASKED = "reset_asked"
     DELETE_ASKED = "delete_asked"
     DELETED = "deleted"
 
@@ -67,6 +69,7 @@ class HostEvent(StrEnum):
     POWERED_OFF = "powered_off"
     POWER_ON_ASKED = "power_on_asked"
     POWERED_ON = "powered_on"
+    RETIRED = "retired"
     DEADLINE_PASSED = "deadline_passed"
 
 
@@ -207,8 +210,21 @@ DESKTOP: Lifecycle[D, DesktopEvent] = Lifecycle(
         (D.RESETTING, DesktopEvent.FAILED): Rule(D.FAILED, "it could not be made fresh"),
         (D.RESETTING, DesktopEvent.DEADLINE_PASSED): Rule(D.FAILED, "the reset took too long"),
         (D.UNAVAILABLE, DesktopEvent.ENDPOINT_BACK): Rule(D.RESETTING, "made sure it is fresh"),
+        (D.UNAVAILABLE, DesktopEvent.ENDPOINT_BACK_KEPT): Rule(
+            D.READY, "kept as its owner left it"
+        ),
         (D.UNAVAILABLE, DesktopEvent.DELETE_ASKED): Rule(D.DELETING, "it is not wanted any more"),
+        (D.READY, DesktopEvent.RESET_ASKED): Rule(D.RESETTING, "an administrator asked for it"),
+        (D.SUSPENDED, DesktopEvent.RESET_ASKED): Rule(D.RESETTING, "an administrator asked for it"),
+        (D.RESUMING, DesktopEvent.RESET_ASKED): Rule(D.RESETTING, "an administrator asked for it"),
+        (D.RESUMING, DesktopEvent.DELETE_ASKED): Rule(D.DELETING, "an administrator asked for it"),
+        (D.FAILED, DesktopEvent.RESET_ASKED): Rule(D.RESETTING, "an administrator asked for it"),
+        (D.UNAVAILABLE, DesktopEvent.RESET_ASKED): Rule(
+            D.UNAVAILABLE, "made fresh once its endpoint is back"
+        ),
         (D.FAILED, DesktopEvent.ENDPOINT_BACK): Rule(D.RESETTING, "made sure it is fresh"),
+        (D.FAILED, DesktopEvent.ENDPOINT_BACK_KEPT): Rule(D.READY, "kept as its owner left it"),
+        (D.FAILED, DesktopEvent.RESUME_ASKED): Rule(D.RESUMING, "its owner's work lies in it"),
         (D.FAILED, DesktopEvent.ENDPOINT_LOST): Rule(D.UNAVAILABLE, "its endpoint went away"),
         (D.FAILED, DesktopEvent.DELETE_ASKED): Rule(D.DELETING, "cleared away"),
         (D.DELETING, DesktopEvent.DEADLINE_PASSED): Rule(D.DELETING, "asked again, not forgotten"),
@@ -228,14 +244,14 @@ SESSION: Lifecycle[S, SessionEvent] = Lifecycle(
         (S.QUEUED, SessionEvent.CANCELLED): Rule(S.CANCELLED, "the person left the queue"),
         (S.QUEUED, SessionEvent.DEADLINE_PASSED): Rule(S.CANCELLED, "waited past the limit"),
         (S.DELIVERING, SessionEvent.REPORTED_LIVE): Rule(S.ACTIVE, "the person has the desktop"),
-        (S.DELIVERING, SessionEvent.TAKEN_OVER): Rule(S.DELIVERING, "moved to another endpoint"),
+        (S.DELIVERING, SessionEvent.TAKEN_OVER): Rule(S.DELIVERING, "moved to another place"),
         (S.DELIVERING, SessionEvent.NOTED): Rule(S.DELIVERING, "something was written down"),
         (S.DELIVERING, SessionEvent.DISCONNECTED): Rule(S.DISCONNECTED, "its endpoint went away"),
         (S.DELIVERING, SessionEvent.LOG_OFF): Rule(S.ENDING, "asked to end before it was live"),
         (S.DELIVERING, SessionEvent.FAILED): Rule(S.FAILED, "the endpoint could not start it"),
         (S.DELIVERING, SessionEvent.DEADLINE_PASSED): Rule(S.FAILED, "delivery took too long"),
         (S.ACTIVE, SessionEvent.DISCONNECTED): Rule(S.DISCONNECTED, "the endpoint went away"),
-        (S.ACTIVE, SessionEvent.TAKEN_OVER): Rule(S.DELIVERING, "moved to another endpoint"),
+        (S.ACTIVE, SessionEvent.TAKEN_OVER): Rule(S.DELIVERING, "moved to another place"),
         (S.ACTIVE, SessionEvent.NOTED): Rule(S.ACTIVE, "something about it was written down"),
         (S.ACTIVE, SessionEvent.LEASE_RENEWED): Rule(S.ACTIVE, "its endpoint has a new lease"),
         (S.ACTIVE, SessionEvent.RECONNECTED): Rule(S.DELIVERING, "its endpoint is back"),
@@ -256,7 +272,7 @@ SESSION: Lifecycle[S, SessionEvent] = Lifecycle(
 HOST: Lifecycle[H, HostEvent] = Lifecycle(
     noun="host",
     first=(H.UP, H.OFF, H.DRAINING, H.MAINTENANCE, H.DOWN),
-    stable=frozenset({H.UP, H.DRAINING, H.MAINTENANCE, H.DOWN, H.OFF}),
+    stable=frozenset({H.UP, H.DRAINING, H.MAINTENANCE, H.DOWN, H.OFF, H.RETIRED}),
     transient={H.POWERING_ON: H.UP, H.POWERING_OFF: H.OFF},
     terminal=frozenset(),
     table={
@@ -273,6 +289,10 @@ HOST: Lifecycle[H, HostEvent] = Lifecycle(
         (H.DOWN, HostEvent.BACK): Rule(H.UP, "it answers again"),
         (H.DOWN, HostEvent.OPENED): Rule(H.UP, "an administrator opened it"),
         (H.DOWN, HostEvent.MAINTENANCE_ASKED): Rule(H.MAINTENANCE, "an administrator works on it"),
+        (H.DOWN, HostEvent.RETIRED): Rule(H.RETIRED, "an administrator gave it up"),
+        (H.OFF, HostEvent.RETIRED): Rule(H.RETIRED, "an administrator gave it up"),
+        (H.MAINTENANCE, HostEvent.RETIRED): Rule(H.RETIRED, "an administrator took it out"),
+        (H.RETIRED, HostEvent.OPENED): Rule(H.UP, "an administrator put it back"),
         (H.POWERING_OFF, HostEvent.POWERED_OFF): Rule(H.OFF, "it is off"),
         (H.POWERING_OFF, HostEvent.BACK): Rule(H.UP, "it could not go off; it answers"),
         (H.POWERING_OFF, HostEvent.DEADLINE_PASSED): Rule(H.DOWN, "it did not go off in time"),
@@ -322,3 +342,6 @@ SESSION_HOLDS_PLACE: frozenset[S] = frozenset({S.QUEUED, S.DELIVERING, S.ACTIVE,
 
 SESSION_HOLDS_DESKTOP: frozenset[S] = frozenset({S.DELIVERING, S.ACTIVE, S.DISCONNECTED, S.ENDING})
 """States in which a session is its desktop's one session."""
+
+HOST_RUNS: frozenset[H] = frozenset({H.UP, H.DRAINING, H.MAINTENANCE})
+"""States of a host in which its machines may run."""

@@ -95,7 +95,8 @@ class EndpointState(StrEnum):
 
 class HostState(StrEnum):
     """Draining and maintenance are an administrator's wish: nothing new comes, and under
-    maintenance idle desktops move or go, too. Down: it does not answer."""
+    maintenance idle desktops move or go, too. Down: it does not answer. Retired: it does not come
+    back, and has given up its machines."""
 
     UP = "up"
     DRAINING = "draining"
@@ -104,6 +105,7 @@ class HostState(StrEnum):
     OFF = "off"
     POWERING_ON = "powering_on"
     POWERING_OFF = "powering_off"
+    RETIRED = "retired"
 
 
 class JobState(StrEnum):
@@ -292,11 +294,13 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """Somebody wants to take the session over at another endpoint (None: in a browser)."""
+    """Somebody wants to take the session over at another endpoint, or in the browser of that
+    sign-in (`browser`; `endpoint_id` is None then)."""
 
     id: str
     endpoint_id: str | None
     until: Instant
+    browser: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,6 +347,12 @@ class Session:
     wish: Wish | None = None
     notice: Notice | None = None
     """the newest message to the person"""
+    browser: str | None = None
+    """the sign-in (token id) of the browser that it is at; None: at an endpoint, or nowhere"""
+    display: str | None = None
+    """the ticket that the browser's display was opened with last"""
+    source: str | None = None
+    """the client's address when the session was asked for: who waits is admitted by it again"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,6 +384,7 @@ class Job:
     finished_at: Instant | None
     arguments: Mapping[str, str] = field(default_factory=dict)
     """MIGRATE: to_host_id. RESIZE: cpus, memory_mib, disk_mib, disk_iops, network_mbit.
+    RESUME: restart ("true": off first, if it runs).
     Work on a host has no desktop: `desktop_id` is empty."""
 
 

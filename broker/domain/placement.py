@@ -30,8 +30,11 @@ Amounts = tuple[float, float, float, float, float]
 class HostLoad:
     """A host and what is on it: `used` counts machines that are still being made.
 
-    `by_pool`: what the desktops of each pool take; a pool's guarantee of it is reserved.
-    `desktops_by_pool`: how many. `moving`: desktops that migrate from it or to it.
+    `starting` is held against its limit of starts; `resets_waiting`: desktops that are to be made
+    fresh and whose turn has not come. `by_pool`: what the desktops of each pool take; a pool's
+    guarantee of it is reserved. `desktops_by_pool`: how many; `spares_by_pool`: of them, ready
+    ones that nobody owns; `deleting_by_pool`: those that are being removed; `running`: how many
+    are not suspended. `moving`: desktops that migrate from it or to it.
     """
 
     host: Host
@@ -40,6 +43,10 @@ class HostLoad:
     by_pool: Mapping[str, Resources] = field(default_factory=dict)
     desktops_by_pool: Mapping[str, int] = field(default_factory=dict)
     moving: int = 0
+    spares_by_pool: Mapping[str, int] = field(default_factory=dict)
+    deleting_by_pool: Mapping[str, int] = field(default_factory=dict)
+    running: int = 0
+    resets_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +228,7 @@ _STATES: Final = {
     HostState.OFF: "is off",
     HostState.POWERING_ON: "is switched on just now",
     HostState.POWERING_OFF: "is switched off just now",
+    HostState.RETIRED: "is retired",
 }
 
 Score = tuple[int, int, float, str]

@@ -1,12 +1,19 @@
 """The queue's order: fair between groups, first come first served within one.
 
-Round robin: everybody's first waiting member goes before anybody's second, so a class of thirty
-that arrives at once does not stand in front of the one teacher who came a second later.
+Round robin: every group's first waiting member goes before any group's second, so a class of
+thirty that arrives at once does not stand in front of the one teacher who came a second later.
+
+Desktops come one at a time, so the rounds must outlast one look: a pool's round is the set of
+groups that had a turn in it. Whoever's group is not among them goes before those whose is; when
+all who wait had their turn, the next one served begins a new round. That is start-time fair
+queueing with turns of one desktop each (Goyal, Vin, Cheng 1996): the virtual time is the round's
+number, and a group's next start is this round, or the next one if it had its turn. A group that
+was idle begins with the present round and gets no credit for the past.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,9 +23,23 @@ from broker.domain.model import Instant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
+    """`start`: rounds until the group's next turn: 1 if it had one in the pool's round, else 0."""
+
     session_id: str
     group_id: str | None
     requested_at: Instant
+    start: int = 0
+
+
+def group_key(group_id: str | None) -> str:
+    """The group's name in a round: people without a group count as one."""
+    return group_id or ""
+
+
+def after(served: frozenset[str], group_id: str | None) -> frozenset[str]:
+    """The round once a member of this group was served. Who had a turn already begins a new one."""
+    key = group_key(group_id)
+    return frozenset({key}) if key in served else served | {key}
 
 
 def fair_order(waiting: Sequence[Waiting]) -> tuple[str, ...]:
@@ -30,10 +51,29 @@ def fair_order(waiting: Sequence[Waiting]) -> tuple[str, ...]:
     rounds: dict[str | None, int] = {}
     ranked: list[tuple[int, int, str]] = []
     for place, one in enumerate(arrivals):
-        turn = rounds.get(one.group_id, 0)
+        turn = rounds.get(one.group_id, one.start)
         rounds[one.group_id] = turn + 1
         ranked.append((turn, place, one.session_id))
     return tuple(session_id for _, _, session_id in sorted(ranked))
+
+
+ROUND_PREFIX: Final = "queue/"
+"""what the name of a pool's round begins with, among the stored documents"""
+
+
+def round_name(pool_id: str) -> str:
+    return ROUND_PREFIX + pool_id
+
+
+def round_value(served: frozenset[str]) -> dict[str, object]:
+    """As it is stored."""
+    return {"served": sorted(served)}
+
+
+def round_of(value: Mapping[str, object]) -> frozenset[str]:
+    """As it was stored, by this version or another."""
+    served = value.get("served")
+    return frozenset(map(str, served)) if isinstance(served, list | tuple) else frozenset()
 
 
 def places(waiting: Sequence[Waiting]) -> dict[str, int]:

@@ -35,7 +35,7 @@ class WhenIdle(StrEnum):
 
 class TakeOver(StrEnum):
     """What happens when a person connects from another endpoint while the session is live:
-    it moves, it moves once the person at the first endpoint agrees, or it stays."""
+    it moves, it moves once the person at the first place agrees, or it stays."""
 
     MOVE = "move"
     ASK = "ask"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from broker.domain.calendar import MINUTES_A_DAY, Window
-from broker.domain.model import Pool
+from broker.domain.model import LogOff, Pool, PoolKind
 from broker.domain.settings import HostSettings, Share, SiteSettings
 from broker.limits import HOLIDAYS_MAX, NOTICE_CHARS_MAX, SCHEDULE_ENTRIES_MAX
 
@@ -14,6 +14,10 @@ Problem = tuple[str, str]
 """(field, sentence)"""
 
 LAST_DAY = 6
+KEPT_FOR_NOBODY = (
+    "a floating desktop goes to the next person, so it cannot be kept; "
+    "reset or delete it at log-off, or make the pool dedicated"
+)
 
 
 def zone_exists(name: str) -> bool:
@@ -43,6 +47,8 @@ def _fractions(share: Share) -> bool:
 def pool_problems(pool: Pool) -> Iterator[Problem]:
     """Everything about this pool that cannot be."""
     settings = pool.settings
+    if pool.kind is PoolKind.FLOATING and pool.log_off is LogOff.KEEP:
+        yield "log_off", KEPT_FOR_NOBODY
     yield from _size_problems(pool)
     if settings.time_zone and not zone_exists(settings.time_zone):
         yield "settings.time_zone", f"there is no time zone {settings.time_zone!r}"

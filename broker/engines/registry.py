@@ -5,26 +5,29 @@ A distribution that brings an engine declares it in its pyproject:
     [project.entry-points."trivium.engines"]
     simulated = "broker.engines.simulated:build"
 
-The entry point is an `EngineFactory`. A host names its engine by that short name.
+The entry point is an `EngineFactory`. A host names its engine by that short name. An engine whose
+libraries are not installed raises ConfigError when it is loaded, and is left out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TypeAlias, cast
 
 from broker.domain.errors import ConfigError
-from broker.ports import Chance, Clock, Engine, MachineReport
+from broker.ports import Chance, Clock, Engine, Ids, MachineReport
 
 GROUP = "trivium.engines"
+_log = logging.getLogger("trivium.engines")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineContext:
-    """What an engine may use. `installation_id` tags its machines.
+    """What an engine may use. `installation_id` tags its machines; `ids` makes their secrets.
 
     `speed` is for simulated engines only: time runs `speed` times as fast. `shared`: other
     processes may serve the same installation, each with an engine object of its own.
@@ -32,6 +35,7 @@ class EngineContext:
 
     clock: Clock
     chance: Chance
+    ids: Ids
     installation_id: str
     speed: float = 1.0
     shared: bool = False
@@ -56,6 +60,19 @@ def engine_factory(name: str) -> EngineFactory:
         known = ", ".join(known_engines()) or "none"
         raise ConfigError(f"no engine is called {name!r}; known: {known}")
     return cast("EngineFactory", next(iter(found)).load())
+
+
+def usable_engines() -> tuple[str, ...]:
+    """The short names of the engines installed whose libraries are here, too, sorted."""
+    usable = []
+    for name in known_engines():
+        try:
+            engine_factory(name)
+        except ConfigError as error:
+            _log.info("the engine %s is left out: %s", name, error.detail)
+        else:
+            usable.append(name)
+    return tuple(usable)
 
 
 class EngineSet(Mapping[str, Engine]):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from broker.architectures import rules_of
 from broker.domain.errors import BadTicketError, EngineError, NotFoundError, TriviumError
 from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP
-from broker.domain.model import Desktop, Instant, SessionState, Traffic
+from broker.domain.model import Desktop, Instant, Session, SessionState, Traffic
 from broker.gateway.display import DisplayEnd, DisplayLeave
 from broker.limits import DISPLAYS_CHECK_S
 from broker.ports import Console, Displays, Engine, Hint
@@ -30,10 +30,12 @@ class Desk:
         self._sessions = sessions
         self._engines = engines
 
-    async def redeem(self, ticket: str, session_id: str | None) -> DisplayLeave:
+    async def redeem(
+        self, ticket: str, session_id: str | None, browser: str | None = None
+    ) -> DisplayLeave:
         """Raises ResumingError, too: the desktop is suspended and was asked for now; whoever asks
         for the session again gets another ticket."""
-        session = await self._sessions.redeem_display(ticket, session_id)
+        session, display = await self._sessions.redeem_display(ticket, session_id, browser)
         if rules_of(session.architecture).runs_on_endpoint:
             raise BadTicketError(f"a desktop under {session.architecture} has no display here")
         desktop = (
@@ -44,7 +46,13 @@ class Desk:
         if desktop is None:
             raise BadTicketError("the session has no desktop any more")
         self._sessions.check_runs(session, desktop)
-        return DisplayLeave(session_id=session.id, desktop=desktop, endpoint_id=session.endpoint_id)
+        return DisplayLeave(
+            session_id=session.id,
+            desktop=desktop,
+            endpoint_id=session.endpoint_id,
+            browser=browser,
+            display=display,
+        )
 
     async def connect(self, leave: DisplayLeave) -> Console:
         engine = await self._engine(leave.desktop)
@@ -57,22 +65,26 @@ class Desk:
         raise EngineError("the desktop's host is not known any more")
 
     async def opened(self, leave: DisplayLeave) -> None:
-        """A session without an endpoint is live once its display is open; an endpoint says so
-        itself, after its own steps."""
+        """A session in a browser is live once its display is open, which is the session's own from
+        then on; an endpoint says so itself, after its own steps."""
         session = await self._kit.store.sessions.session(leave.session_id)
         if session is None:
             raise NotFoundError(f"there is no session {leave.session_id!r}")
         if session.endpoint_id != leave.endpoint_id:
             raise BadTicketError("the session has moved to another place")
         if session.endpoint_id is None:
-            live = await self._sessions.live(session.id, None, session.generation)
-            if live is None or live.endpoint_id is not None:
+            live = await self._sessions.shown(
+                session, browser=leave.browser, display=leave.display or ""
+            )
+            if live is None or live.display != leave.display:
                 raise BadTicketError("the session has moved to another place")
 
     async def closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
+        if leave.endpoint_id is not None or why is DisplayEnd.KILLED:
+            return
         session = await self._kit.store.sessions.session(leave.session_id)
-        if session is not None and session.endpoint_id is None and why is not DisplayEnd.KILLED:
-            await self._sessions.lost(session, "its display was closed")
+        if session is not None and session.endpoint_id is None:
+            await self._sessions.lost(session, "its display was closed", display=leave.display)
 
     def inputs(self, last_of: Mapping[str, Instant]) -> None:
         for session_id, at in last_of.items():
@@ -111,7 +123,9 @@ async def _heard(kit: Kit, displays: Displays, hint: Hint) -> None:
     session_id = str(hint.data.get("id"))
     if hint.data.get("state") in _WITHOUT_DISPLAY:
         displays.kill(session_id)
-    elif "endpoint_id" in hint.data and displays.elsewhere(session_id, hint.data["endpoint_id"]):
+    elif "endpoint_id" in hint.data and displays.elsewhere(
+        session_id, hint.data["endpoint_id"], hint.data.get("display")
+    ):
         # the hint may be older than the display: only the database knows
         await _check(kit, displays, session_id)
 
@@ -131,7 +145,7 @@ async def _check(kit: Kit, displays: Displays, session_id: str) -> None:
     """Ask the database whether the display that is open here still is the session's own."""
     try:
         session = await kit.store.sessions.session(session_id)
-        if session is not None and displays.elsewhere(session_id, session.endpoint_id):
+        if session is not None and _elsewhere(displays, session):
             # read again: this display may have been opened after the answer was on its way
             session = await kit.store.sessions.session(session_id)
     except TriviumError as error:
@@ -139,5 +153,9 @@ async def _check(kit: Kit, displays: Displays, session_id: str) -> None:
         return
     if session is None or session.state in _WITHOUT_DISPLAY:
         displays.kill(session_id)
-    elif displays.elsewhere(session_id, session.endpoint_id):
-        displays.kill(session_id, "the session has moved to another place")
+    elif _elsewhere(displays, session):
+        displays.kill(session_id, code=DisplayEnd.TAKEN_OVER)
+
+
+def _elsewhere(displays: Displays, session: Session) -> bool:
+    return displays.elsewhere(session.id, session.endpoint_id, session.display)

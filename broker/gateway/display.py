@@ -56,6 +56,7 @@ class DisplayEnd(StrEnum):
     DESKTOP_FAILED = "display.desktop_failed"
     INPUT_TOO_LARGE = "display.input_too_large"
     KILLED = "display.killed"
+    SIGNED_OUT = "display.signed_out"
     TAKEN_OVER = "display.taken_over"
     TIME_LIMIT = "display.time_limit"
 
@@ -67,6 +68,7 @@ _DETAILS: Mapping[DisplayEnd, str] = {
     DisplayEnd.DESKTOP_FAILED: "the desktop sent something that is not a display",
     DisplayEnd.INPUT_TOO_LARGE: "an input message was too large",
     DisplayEnd.KILLED: "the session has ended",
+    DisplayEnd.SIGNED_OUT: "the person signed out",
     DisplayEnd.TAKEN_OVER: "the session was opened somewhere else",
     DisplayEnd.TIME_LIMIT: "the display was open for as long as one may be",
 }
@@ -74,18 +76,26 @@ _DETAILS: Mapping[DisplayEnd, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisplayLeave:
-    """What a redeemed ticket opens, for which place: an endpoint, or a browser (None)."""
+    """What a redeemed ticket opens, for which place: an endpoint, or the browser of that sign-in.
+
+    `display` is the ticket's id, by which the session knows which of its displays is its own.
+    """
 
     session_id: str
     desktop: Desktop
     endpoint_id: str | None = None
+    browser: str | None = None
+    display: str | None = None
 
 
 class DisplayDesk(Protocol):
     """What the gateway asks of the services."""
 
-    async def redeem(self, ticket: str, session_id: str | None) -> DisplayLeave:
-        """Use the ticket up. Raises BadTicketError, also where it is of another session."""
+    async def redeem(
+        self, ticket: str, session_id: str | None, browser: str | None
+    ) -> DisplayLeave:
+        """Use the ticket up, at an endpoint or in that browser. Raises BadTicketError, also where
+        it is of another session or place."""
 
     async def connect(self, leave: DisplayLeave) -> Console:
         """The desktop's console. Raises EngineError."""
@@ -95,7 +105,7 @@ class DisplayDesk(Protocol):
         where the session has ended or moved meanwhile; the display closes then."""
 
     async def closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
-        """The session's display is gone. Not called for one that another took over."""
+        """The session's display is gone. Not called for one that another here took over."""
 
     async def traffic(self, bytes_of: Mapping[str, int]) -> None:
         """Bytes relayed since the last call, both directions added, by session id."""
@@ -109,8 +119,8 @@ class _Display:
     """One display from redeemed to closed. `end` is set once, by whoever ends it."""
 
     leave: DisplayLeave
-    shown: bool = False
-    """the services believe that a display of this session is open"""
+    shown: DisplayLeave | None = None
+    """what the services believe to be open of this session: this one, or one before"""
     why: DisplayEnd | None = None
     detail: str = ""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -156,7 +166,12 @@ class DisplayGateway:
         return self._serving
 
     async def serve(
-        self, client: DisplayClient, *, ticket: str, session_id: str | None = None
+        self,
+        client: DisplayClient,
+        *,
+        ticket: str,
+        session_id: str | None = None,
+        browser: str | None = None,
     ) -> str:
         """See the Displays port. Raises BusyError, before the ticket is used, when this process
         has as many displays as it takes."""
@@ -165,7 +180,9 @@ class DisplayGateway:
         self._serving += 1
         try:
             leave = await _bounded(
-                self._desk.redeem(ticket, session_id), DISPLAY_OPEN_S, "the ticket's store"
+                self._desk.redeem(ticket, session_id, browser),
+                DISPLAY_OPEN_S,
+                "the ticket's store",
             )
             if session_id is not None and leave.session_id != session_id:
                 raise BadTicketError("the ticket is of another session")
@@ -173,18 +190,22 @@ class DisplayGateway:
         finally:
             self._serving -= 1
 
-    def kill(self, session_id: str, detail: str = "") -> bool:
+    def kill(self, session_id: str, detail: str = "", code: str = DisplayEnd.KILLED) -> bool:
         """See the Displays port."""
         display = self._open.get(session_id)
         if display is None:
             return False
-        display.end(DisplayEnd.KILLED, detail)
+        display.end(DisplayEnd(code), detail)
         return True
 
-    def elsewhere(self, session_id: str, endpoint_id: str | None) -> bool:
+    def elsewhere(self, session_id: str, endpoint_id: str | None, display: str | None) -> bool:
         """See the Displays port."""
-        display = self._open.get(session_id)
-        return display is not None and display.leave.endpoint_id != endpoint_id
+        here = self._open.get(session_id)
+        if here is None or here.leave.endpoint_id != endpoint_id:
+            return here is not None
+        # one that is still being opened is not known to the session yet
+        known = here.shown is here.leave
+        return endpoint_id is None and known and here.leave.display != display
 
     def open_sessions(self) -> tuple[str, ...]:
         """See the Displays port."""
@@ -222,7 +243,7 @@ class DisplayGateway:
 
     async def _serve(self, client: DisplayClient, leave: DisplayLeave) -> str:
         before = self._open.get(leave.session_id)
-        display = _Display(leave, shown=before is not None)
+        display = _Display(leave, shown=before.shown if before is not None else None)
         # registered before the console opens, so that a kill in between is not lost
         self._open[leave.session_id] = display
         if before is not None:
@@ -230,15 +251,16 @@ class DisplayGateway:
         try:
             async with self._console(leave) as console:
                 await _bounded(self._desk.opened(leave), DISPLAY_OPEN_S, "the session's store")
-                display.shown = True
+                display.shown = leave
                 await self._greet(display, client, console)
                 await self._relay(display, client, console)
         finally:
             await self._settle(leave.session_id)
             if self._open.get(leave.session_id) is display:
                 del self._open[leave.session_id]
-                if display.shown:
-                    await self._tell_closed(leave, display.why or DisplayEnd.CLIENT_CLOSED)
+                if display.shown is not None:
+                    why = display.why or DisplayEnd.CLIENT_CLOSED
+                    await self._tell_closed(display.shown, why)
         why = display.why or DisplayEnd.DESKTOP_CLOSED
         await _quietly(client.close(why, display.detail))
         return why

@@ -104,20 +104,24 @@ class Staff:
         return view
 
     async def end(self, identity: Identity, session_id: str) -> SessionView:
-        session = await self._services.sessions.log_off(identity, session_id)
+        session = await self._services.sessions.log_off(identity, session_id, _origin(identity))
         [view] = await self._views([session])
         return view
 
     async def message(self, identity: Identity, session_id: str, text: str) -> SessionView:
         # what was said is between the two of them, as over HTTP
         async with self._changing(identity, "session.message", session_id, {"text": "(given)"}):
-            session = await self._services.sessions.message(identity, session_id, text)
+            session = await self._services.sessions.message(
+                identity, session_id, text, _origin(identity)
+            )
         [view] = await self._views([session])
         return view
 
     async def extend(self, identity: Identity, session_id: str, seconds: int) -> SessionView:
         async with self._changing(identity, "session.extend", session_id, {"seconds": seconds}):
-            session = await self._services.sessions.extend(identity, session_id, seconds)
+            session = await self._services.sessions.extend(
+                identity, session_id, seconds, _origin(identity)
+            )
         [view] = await self._views([session])
         return view
 
@@ -134,7 +138,7 @@ class Staff:
             about={"session_id": session_id} if known else {},
             actor=identity.user_id,
             details={"fields": dict(fields), **target},
-            origin=Origin(source=identity.source) if isinstance(identity, SignedIn) else NOWHERE,
+            origin=_origin(identity),
         )
         return asked(self._services.kit, entry)
 
@@ -305,3 +309,7 @@ def _loaded(load: HostLoad) -> HostView:
         starting=f"{load.starting} of {host.start_limit}",
         note=host.note,
     )
+
+
+def _origin(identity: Identity) -> Origin:
+    return Origin(source=identity.source) if isinstance(identity, SignedIn) else NOWHERE

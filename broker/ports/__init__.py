@@ -58,6 +58,7 @@ from broker.ports.system import (
     Signatures,
 )
 from broker.ports.trail import (
+    AnchorKeeper,
     AuditStore,
     BackupStore,
     Document,
@@ -67,6 +68,7 @@ from broker.ports.trail import (
 )
 
 __all__ = [
+    "AnchorKeeper",
     "AuditStore",
     "AuthToken",
     "BackupStore",

@@ -46,7 +46,8 @@ class DirectoryStore(Protocol):
         """All, by name; there are few (limit: POOLS_MAX)."""
 
     async def save_pool(self, pool: Pool, *, new: bool) -> None:
-        """Raises AlreadyExistsError (new, name taken) or NotFoundError (not new, unknown)."""
+        """Raises AlreadyExistsError (new, name taken), NotFoundError (not new, unknown), or
+        ConflictError: new, and there are POOLS_MAX already."""
 
     async def host_loads(self) -> tuple[HostLoad, ...]:
         """Every host by name, with what its desktops take: all states but deleted and failed,
@@ -76,7 +77,8 @@ class DirectoryStore(Protocol):
         """All, by name; there are few (limit: RULES_MAX)."""
 
     async def save_rule(self, rule: EntitlementRule, *, new: bool) -> None:
-        """Raises AlreadyExistsError (new, name taken) or NotFoundError (not new, unknown)."""
+        """Raises AlreadyExistsError (new, name taken), NotFoundError (not new, unknown), or
+        ConflictError: new, and there are RULES_MAX already."""
 
     async def delete_rule(self, rule_id: str) -> None:
         """Raises NotFoundError."""
@@ -85,7 +87,8 @@ class DirectoryStore(Protocol):
         """All, by name; there are few (limit: RULES_MAX)."""
 
     async def save_quota(self, quota: Quota, *, new: bool) -> None:
-        """Raises AlreadyExistsError (new, name taken) or NotFoundError (not new, unknown)."""
+        """Raises AlreadyExistsError (new, name taken), NotFoundError (not new, unknown), or
+        ConflictError: new, and there are RULES_MAX already."""
 
     async def delete_quota(self, quota_id: str) -> None:
         """Raises NotFoundError."""
@@ -104,4 +107,5 @@ class DirectoryStore(Protocol):
         """
 
     async def apply_roster(self, change: RosterChange) -> None:
-        """All or nothing. Passwords, states and keys of existing records stay."""
+        """All or nothing; ConflictError with more than POOLS_MAX pools. Passwords, states and keys
+        of existing records stay."""

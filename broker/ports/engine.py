@@ -27,6 +27,8 @@ class Operation:
     deadline_s: float
     guarantee: Share = field(default_factory=Share)
     weights: Share = EQUAL_SHARES
+    restart: bool = False
+    """of a resume: a machine that runs is switched off first, as it may hang"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +64,13 @@ class Console(Protocol):
     """The desktop's display: frames out, input in. Nothing in it is parsed by the gateway."""
 
     @property
+    def protocol(self) -> str:
+        """What flows: "simulated" (frames.py of the simulated engine, a whole frame at a time),
+        or "vnc" (RFB as the machine's server speaks it, from its greeting on, cut anywhere)."""
+
+    @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, as of when it was opened."""
+        """Width and height in pixels, as of when it was opened; (0, 0): the client learns it."""
 
     async def receive(self) -> bytes:
         """The next frame (at most FRAME_BYTES_MAX); b"" when the desktop closed it."""
@@ -113,7 +120,10 @@ class Engine(Protocol):
         """Save the machine's memory and free its host's; returns when it is suspended."""
 
     async def resume(self, operation: Operation) -> None:
-        """Let a suspended machine run; returns when that is under way. A MachineReport follows."""
+        """Let a suspended machine run, or start one that is off, as it is: what lies on its disk
+        stays. Returns when that is under way; a MachineReport follows. A machine that runs
+        already is success, one that does not exist EngineError: it is never made anew. Only a
+        suspended machine needs Feature.SUSPEND."""
 
     async def migrate(self, operation: Operation, to: Host) -> None:
         """Move a running machine to another host without stopping it; returns when it is there.

@@ -101,6 +101,9 @@ class EndpointLink(Protocol):
     def send(self, endpoint_id: str, order: Order) -> bool:
         """Queue an order; False when it is not connected here or its queue is full."""
 
+    def drop(self, endpoint_id: str) -> None:
+        """Close the link of an endpoint that is retired, if it is connected here."""
+
 
 class Line(Protocol):
     """One endpoint's connection: whole text messages, in order, both ways. A WebSocket, or a
@@ -140,19 +143,26 @@ class Displays(Protocol):
     """The displays open in this process. Implemented in gateway/, used by web/ and services."""
 
     async def serve(
-        self, client: DisplayClient, *, ticket: str, session_id: str | None = None
+        self,
+        client: DisplayClient,
+        *,
+        ticket: str,
+        session_id: str | None = None,
+        browser: str | None = None,
     ) -> str:
         """Redeem the ticket, open the display, relay until it ends; answers why it ended, as a
-        stable code. With `session_id` the ticket must be of that session. The client is closed
+        stable code. With `session_id` the ticket must be of that session. `browser` is the sign-in
+        (token id) of the person whose socket it is; None: an endpoint's. The client is closed
         then. Raises TriviumError, before `ready`, when it could not be opened; the client is
         not closed then, so that the caller may tell it."""
 
-    def kill(self, session_id: str, detail: str = "") -> bool:
-        """End the session's display at once; False when none is open here."""
+    def kill(self, session_id: str, detail: str = "", code: str = "display.killed") -> bool:
+        """End the session's display at once; False when none is open here. `code` is the stable
+        code that its client is closed with."""
 
-    def elsewhere(self, session_id: str, endpoint_id: str | None) -> bool:
-        """Whether the session's display is open here for another place than this (None: a
-        browser)."""
+    def elsewhere(self, session_id: str, endpoint_id: str | None, display: str | None) -> bool:
+        """Whether the display that is open here for the session is for another place than this
+        (None: a browser), or in a browser, but not the session's own (`display`) any more."""
 
     def open_sessions(self) -> tuple[str, ...]:
         """The sessions whose displays are open here."""

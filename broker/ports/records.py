@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from broker.domain.errors import TriviumError
 from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import (
     Desktop,
@@ -59,8 +60,8 @@ class ClaimRequest:
 
     `session_id` and the ticket are used if a new session is made. `ticket_secret_hash` is the
     SHA-256 of the secret that the caller will be given. `runs_on_endpoint`: the desktop must be
-    the one of `endpoint_id` if that is given (IDV, VOI). `request_hash` tells two requests with
-    one idempotency key apart.
+    the one of `endpoint_id` (IDV, VOI); without one such a request is given nothing.
+    `request_hash` tells two requests with one idempotency key apart.
     """
 
     session_id: str
@@ -86,6 +87,8 @@ class ClaimRequest:
     """who asks, for the audit entry; the user's id if empty"""
     request_id: str = ""
     source: str = ""
+    browser: str | None = None
+    """the sign-in (token id) of the browser that asks; None: an endpoint is named"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,24 +102,28 @@ class ClaimOutcome:
       RECONNECTED, deadline `deliver_deadline_at`, `endpoint_id` replaced where the architecture
       lets the person move, i.e. not runs_on_endpoint).
     - `mismatch`: the key was used for a different request. - `queue_full`: no room to wait.
-    - `over_quota` names the quota that is full. - `elsewhere`: the session is live at another
+    - `over_quota` names the quota that is full. - `closed`: the pool or the site takes nobody new,
+      as it is stored in the claim's own transaction; who was admitted a moment before is refused.
+    - `elsewhere`: the session is live at another
       endpoint and may not move (TakeOver.REFUSE); `session` is set too.
 
-    An active or delivering session asked for from another endpoint (an architecture that lets
-    the person move; `endpoint_id` differs) is TAKEN_OVER at once (TakeOver.MOVE; `left_endpoint`
-    tells which endpoint must be told to stop), or gets a `wish` (TakeOver.ASK) that the person
-    at the first endpoint answers; one that is pending for the same endpoint stands. A request
-    that is repeated under its idempotency key moves nothing: `elsewhere`. A queued session is
-    served at the endpoint that was asked from last.
+    An active or delivering session asked for from another place (an architecture that lets the
+    person move; `endpoint_id` or `browser` differs) is TAKEN_OVER at once (TakeOver.MOVE;
+    `left_endpoint` tells which endpoint must be told to stop), or gets a `wish` (TakeOver.ASK)
+    that the person at the first place answers; one that is pending for the same place stands. A
+    request that is repeated under its idempotency key moves nothing: `elsewhere`. A queued session
+    is served at the place that was asked from last. One that is nowhere (neither an endpoint nor
+    a browser) is taken over by whichever browser asks.
 
     One audit entry `session.connect` (id: `<session id>:claim:<ticket id>`) is stored for each
     request in the same transaction, with why: which desktop and why that one, which place in
     the queue and why no desktop, or which limit.
 
     `ticket_stored` says that the request's ticket was stored and may be handed out: whenever
-    the session has a desktop, still holds its place (SESSION_HOLDS_PLACE) and is where the
-    request comes from: one that waits for consent, or is `elsewhere`, opens nothing. `place` is
-    the place in the queue, 1 being next, else None.
+    the session has a desktop, still holds its place (SESSION_HOLDS_PLACE) and is in the browser
+    that the request comes from: one that waits for consent, or is `elsewhere`, opens nothing, and
+    an endpoint gets its ticket with its order. `place` is the place in the queue, 1 being next,
+    else None.
     """
 
     session: Session | None = None
@@ -127,6 +134,7 @@ class ClaimOutcome:
     mismatch: bool = False
     queue_full: bool = False
     over_quota: str = ""
+    closed: TriviumError | None = None
     elsewhere: bool = False
     left_endpoint: str | None = None
 
@@ -135,8 +143,9 @@ class ClaimOutcome:
 class SessionChange:
     """What else changes when a session moves. None leaves a thing as it is.
 
-    `clear_wish` ends the pending take-over. With `move` the session's endpoint becomes `move_to`:
-    None is a browser, or nowhere (the person walked away).
+    `clear_wish` ends the pending take-over. With `move` the session's endpoint becomes `move_to`
+    and its browser `move_to_browser`; both None is nowhere (the person walked away). What display
+    it had is not its own any more. `display` is the one that is open now.
     """
 
     ends_at: Instant | None = None
@@ -146,6 +155,8 @@ class SessionChange:
     clear_wish: bool = False
     move: bool = False
     move_to: str | None = None
+    move_to_browser: str | None = None
+    display: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +168,8 @@ class Release:
     A desktop that is not in a session's hands any more (it failed) is left as it is, and the job
     is not stored: nothing keeps a session from ending. Where the desktop passes on (a parking
     one that is kept is suspending then) and `deadline_at` is None, it keeps the deadline it has;
-    in a lasting state it has none.
+    in a lasting state it has none. A machine that is to be made fresh has neither deadline nor
+    job until its host's turn for it comes (DesktopStore.begin_reset).
     """
 
     event: DesktopEvent

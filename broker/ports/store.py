@@ -130,6 +130,8 @@ class SessionStore(Protocol):
         release: Release | None = None,
         change: SessionChange | None = None,
         actor: str = "broker",
+        request_id: str = "",
+        source: str = "",
     ) -> Session:
         """Move one session, in one transaction with its desktop.
 
@@ -141,7 +143,8 @@ class SessionStore(Protocol):
         if the new state no longer holds it (SESSION_HOLDS_DESKTOP) and it held one.
         CLAIMED is refused here: a session is claimed together with a desktop. `change` is
         stored with the move. One audit entry `session.<event>` (id `<session>:<revision>`,
-        outcome DONE, by `actor`) is stored in the same transaction.
+        outcome DONE, by `actor`) is stored in the same transaction; `request_id` and `source`
+        are those of the request that asked for it, if one did.
         """
 
     async def active(self, session_ids: Mapping[str, Instant]) -> None:
@@ -190,8 +193,9 @@ class DesktopStore(Protocol):
         lease: WorkLease | None = None,
     ) -> None:
         """New desktops with their first jobs, in one transaction. A name is unique among the
-        desktops that are not deleted: AlreadyExistsError, and nothing is stored. ConflictError
-        when `lease` is given and its fence is not current."""
+        desktops that are not deleted: AlreadyExistsError, and nothing is stored. With `lease`,
+        the planner's: ConflictError when its fence is not current, IllegalTransitionError when a
+        host of theirs is not up any more."""
 
     async def names(self, pool_id: str) -> frozenset[str]:
         """Names of the pool's desktops that are not deleted."""
@@ -206,13 +210,21 @@ class DesktopStore(Protocol):
         deadline_at: Instant | None = None,
         note: str | None = None,
         fresh: bool = False,
+        disown: bool = False,
         job: Job | None = None,
         entry: AuditEntry | None = None,
     ) -> Desktop:
         """Move one desktop in one statement. IllegalTransitionError where the table does not
         allow it or `generation` is given and is not the desktop's; NotFoundError if unknown.
-        `fresh` adds one to the generation; `job` is stored in the same transaction, with the
-        generation that the desktop has then; so is `entry`, as given."""
+        `fresh` adds one to the generation, `disown` makes it nobody's; `job` is stored in the same
+        transaction, with the generation that the desktop has then; so is `entry`, as given."""
+
+    async def assign(
+        self, desktop_id: str, owner_id: str, generation: int, entry: AuditEntry
+    ) -> Desktop:
+        """Write down whose it is. IllegalTransitionError when it is of another generation or not
+        idle (ready, suspended, unavailable); ConflictError when it is somebody's, or they have
+        another one in the pool; NotFoundError. `entry` is stored in the same transaction."""
 
     async def begin_move(self, desktop_id: str, to_host_id: str, generation: int, job: Job) -> None:
         """Write down that a ready or assigned desktop migrates (`moving_to`), with its job.
@@ -226,6 +238,17 @@ class DesktopStore(Protocol):
 
     async def resized(self, desktop_id: str, generation: int, to: Resources) -> Desktop:
         """It has these resources now. IllegalTransitionError when of another generation."""
+
+    async def begin_reset(
+        self, desktop_id: str, generation: int, deadline_at: Instant, job: Job
+    ) -> Desktop:
+        """The turn of a machine that waits to be made fresh (RESETTING, no deadline) has come: it
+        gets its deadline and its job, in one transaction. IllegalTransitionError when it does not
+        wait (any more) or is of another generation."""
+
+    async def resets_waiting(self, full: Sequence[str], limit: int) -> tuple[Desktop, ...]:
+        """Machines that wait to be made fresh, but those on the hosts `full`; longest unchanged
+        first."""
 
     async def known(self, desktop_ids: Sequence[str]) -> tuple[Desktop, ...]:
         """Those of these that exist, deleted ones too: to tell strays from ours."""
@@ -247,14 +270,20 @@ class DesktopStore(Protocol):
         without an owner. `unlike`: only those that have other resources than these."""
 
     async def awaited(self, limit: int) -> tuple[Desktop, ...]:
-        """Parked desktops whose session is being delivered, and suspended ones whose owner
-        queues for their pool: somebody waits for them to run. Longest unchanged first."""
+        """Parked desktops whose session is being delivered, and suspended and failed ones whose
+        owner queues for their pool: somebody waits for them to run. Longest unchanged first."""
 
     async def counts(self, *, owned: bool = False) -> Mapping[tuple[str, str], int]:
         """(pool_id, state) -> how many, all states but deleted; `owned`: of those with an owner."""
 
     async def by_state(self, states: Iterable[str], limit: int) -> tuple[Desktop, ...]:
         """Desktops in these states, longest unchanged first."""
+
+    async def failed(self, limit: int) -> tuple[Desktop, ...]:
+        """Failed machines that nobody owns, owned ones on hosts that run (up, draining, under
+        maintenance), then failed desktops of endpoints that are online: at most `limit` of each,
+        longest unchanged first. Those of absent endpoints and hosts wait for them and keep
+        nobody else from being seen."""
 
     async def expired(self, now: Instant, limit: int) -> tuple[Desktop, ...]:
         """Desktops whose deadline_at has passed, oldest deadline first."""
@@ -320,8 +349,10 @@ class EndpointStore(Protocol):
     ) -> Endpoint:
         """Move an endpoint and, in the same transaction, its idle desktops: CONNECTED brings
         unavailable and failed ones back (ENDPOINT_BACK: they are `resetting` until the endpoint
-        reports them fresh, with deadline `fresh_deadline_at`); LOST and RETIRED send ready,
-        resetting and failed ones away (ENDPOINT_LOST). CONNECTED and LOST set last_seen_at."""
+        reports them fresh, with deadline `fresh_deadline_at`), but those in which their owner's
+        work lies (domain.keeping), which are ready as they are (ENDPOINT_BACK_KEPT);
+        LOST and RETIRED send ready, resetting and failed ones away (ENDPOINT_LOST).
+        CONNECTED and LOST set last_seen_at."""
 
     async def seen(self, endpoint_ids: Sequence[str], now: Instant) -> tuple[str, ...]:
         """These gave a sign of life (one statement). Answers those of them that count as

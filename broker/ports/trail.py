@@ -52,6 +52,16 @@ class AuditStore(Protocol):
         ValueError."""
 
 
+class AnchorKeeper(Protocol):
+    """Keeps the newest anchor (`number:seal`) where who may write the database need not reach."""
+
+    async def kept(self) -> str:
+        """Empty where none was kept. Raises OSError."""
+
+    async def keep(self, anchor: str) -> None:
+        """In the place of the one before. Raises OSError."""
+
+
 class LeaseStore(Protocol):
     """Who may do shared work. Times are the caller's: brokers' clocks differ by less than
     LEASE_SKEW_S, which takers wait for beyond `until`."""

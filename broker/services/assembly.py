@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from broker.ports import EndpointLink, Engine, PasswordHasher, Signatures
+from broker.ports import AnchorKeeper, EndpointLink, Engine, PasswordHasher, Signatures
 from broker.services.accounts import Accounts
 from broker.services.audit import Audit
 from broker.services.breakers import Breakers
@@ -12,16 +12,20 @@ from broker.services.bundle import Services
 from broker.services.connect import Connect
 from broker.services.copies import Copies
 from broker.services.delivery import Delivery
+from broker.services.desktop_care import DesktopCare
 from broker.services.directory import Directory
 from broker.services.endpoints import Endpoints
 from broker.services.engine_work import EngineWork
 from broker.services.explanations import Explanations
+from broker.services.host_loss import HostLoss
 from broker.services.host_power import HostPower
+from broker.services.host_retirement import HostRetirement
 from broker.services.images import Images
 from broker.services.kit import Kit
 from broker.services.overview import Overviews
 from broker.services.parking import Parking
 from broker.services.policies import Policies
+from broker.services.pool_shares import PoolShares
 from broker.services.pools import Pools
 from broker.services.preview import Previews
 from broker.services.queues import Queues
@@ -48,51 +52,54 @@ def assemble(
     hasher: PasswordHasher,
     signatures: Signatures,
     images: Images,
+    anchors: AnchorKeeper | None = None,
 ) -> Services:
-    """The services of one broker process. `engines`: an engine by its short name."""
+    """The services of one broker process. `engines`: an engine by its short name. `anchors`:
+    where the audit trail's newest seal is kept, if anywhere."""
     pools, watch, tally = Pools(kit), SessionWatch(kit), Tally()
     shared, site, breakers = SharedWork(kit), Site(kit, pools), Breakers(kit, pools)
     policies = Policies(kit, site)
     parking, queues = Parking(kit, engines), Queues(kit, pools, tally)
-    delivery = Delivery(kit, pools, link, parking)
-    accounts = Accounts(kit, hasher)
+    accounts, delivery = Accounts(kit, hasher), Delivery(kit, pools, link, parking)
     directory = Directory(kit, pools, accounts)
     connect = Connect(kit, pools, policies, delivery, parking, queues, tally)
     sessions = Sessions(kit, pools, delivery, parking, queues, images, tally, watch)
     endpoints = Endpoints(kit, signatures, sessions, delivery, tally)
     works = EngineWork(kit, pools, engines, sessions, tally)
     works.on_outcome = breakers.outcome
-    power = HostPower(kit, works)
-    reconciler = Reconciler(
+    power = HostPower(kit, works, engines, site)
+    retirement = HostRetirement(kit, shared, pools, site, works)
+    reconciler = _reconciler(
         kit,
+        engines=engines,
         shared=shared,
+        pools=pools,
+        site=site,
+        breakers=breakers,
         works=works,
-        looking=Looking(kit, pools, site, breakers, engines),
-        acting=Acting(
-            shared=shared,
-            works=works,
-            connect=connect,
-            sessions=sessions,
-            machines=Machines(kit, works, delivery, breakers, tally),
-            running=Running(kit, works),
-            power=power,
-        ),
-        chores=Chores(kit, shared, sessions, delivery, endpoints),
-        strays=Strays(kit, shared, works),
+        connect=connect,
+        sessions=sessions,
+        delivery=delivery,
+        endpoints=endpoints,
+        power=power,
+        retirement=retirement,
+        tally=tally,
     )
     return Services(
         kit=kit,
         accounts=accounts,
-        audit=Audit(kit, shared),
+        audit=Audit(kit, shared, anchors),
         breakers=breakers,
         connect=connect,
         copies=Copies(kit, pools, policies, site),
         delivery=delivery,
+        desktop_care=DesktopCare(kit, pools, directory, works, delivery),
         directory=directory,
         endpoints=endpoints,
         engine_work=works,
         explanations=Explanations(kit),
         host_power=power,
+        host_retirement=retirement,
         images=images,
         overviews=Overviews(kit, tally),
         policies=policies,
@@ -106,4 +113,50 @@ def assemble(
         site=site,
         tally=tally,
         watch=watch,
+    )
+
+
+def _reconciler(  # noqa: PLR0913 - it drives that many services
+    kit: Kit,
+    *,
+    engines: Callable[[str], Engine],
+    shared: SharedWork,
+    pools: Pools,
+    site: Site,
+    breakers: Breakers,
+    works: EngineWork,
+    connect: Connect,
+    sessions: Sessions,
+    delivery: Delivery,
+    endpoints: Endpoints,
+    power: HostPower,
+    retirement: HostRetirement,
+    tally: Tally,
+) -> Reconciler:
+    acting = Acting(
+        shared=shared,
+        works=works,
+        connect=connect,
+        sessions=sessions,
+        machines=Machines(kit, works, delivery, breakers, tally),
+        running=Running(kit, works),
+        power=power,
+    )
+    return Reconciler(
+        kit,
+        shared=shared,
+        works=works,
+        looking=Looking(kit, pools, site, breakers, engines),
+        acting=acting,
+        chores=Chores(
+            kit,
+            shared,
+            sessions,
+            delivery,
+            endpoints,
+            HostLoss(kit, shared, pools, works, sessions),
+            retirement,
+            PoolShares(kit, pools, works, engines),
+        ),
+        strays=Strays(kit, shared, works),
     )

@@ -20,9 +20,10 @@ from broker.domain.audit import (
     first_break,
     sealed,
 )
-from broker.domain.errors import BadRequestError, ConflictError, TriviumError
+from broker.domain.errors import BadRequestError, ConflictError, TriviumError, UnavailableError
 from broker.domain.model import Instant
-from broker.limits import AUDIT_SEAL_MAX, AUDIT_SEAL_S, AUDIT_SETTLE_S, EXPORT_BATCH
+from broker.limits import AUDIT_ANCHOR_S, AUDIT_SEAL_MAX, AUDIT_SEAL_S, AUDIT_SETTLE_S, EXPORT_BATCH
+from broker.ports import AnchorKeeper
 from broker.services.kit import Kit
 from broker.services.shared_work import SharedWork, Work
 
@@ -70,9 +71,15 @@ class Checked:
 
 
 class Audit:
-    def __init__(self, kit: Kit, shared: SharedWork) -> None:
+    """`anchors`: where the newest seal is kept outside the store; without it only what callers
+    bring shows that the trail's end was cut."""
+
+    def __init__(self, kit: Kit, shared: SharedWork, anchors: AnchorKeeper | None = None) -> None:
         self._kit = kit
         self._shared = shared
+        self._anchors = anchors
+        self._anchor_due_s = 0.0
+        self._told = ""
 
     # ------------------------------------------------------------------ writing
 
@@ -113,12 +120,19 @@ class Audit:
     async def run(self) -> None:
         """Seal what is there, for ever."""
         while True:
-            try:
-                while await self.seal() == AUDIT_SEAL_MAX:
-                    pass
-            except TriviumError as error:
-                _log.warning("entries wait for their seals: %s", error.detail)
+            await self.turn()
             await self._kit.clock.sleep(AUDIT_SEAL_S)
+
+    async def turn(self) -> None:
+        """Seal what is there; raises nothing."""
+        try:
+            while await self.seal() == AUDIT_SEAL_MAX:
+                pass
+        except TriviumError as error:
+            _log.warning("entries wait for their seals: %s", error.detail)
+        except Exception:  # noqa: BLE001 - entries without seals must not end the broker
+            _log.exception("entries wait for their seals")
+        await self._keep_anchor()
 
     async def seal(self) -> int:
         """Seal up to AUDIT_SEAL_MAX entries if that is this process's work; answers how many.
@@ -147,16 +161,60 @@ class Audit:
             return 0
         return len(entries)
 
+    # ------------------------------------------------------------------ anchors
+
+    async def _keep_anchor(self) -> None:
+        """Every AUDIT_ANCHOR_S, the newest seal goes where the store is not, unless the one kept
+        there does not hold any more: that one is evidence."""
+        now_s = self._kit.clock.monotonic()
+        if self._anchors is None or now_s < self._anchor_due_s:
+            return
+        self._anchor_due_s = now_s + AUDIT_ANCHOR_S
+        try:
+            kept = await self._kept_anchor()
+            broken = None if kept is None else await self._anchor_break(kept)
+            if broken is not None:
+                self._tell(f"the audit trail does not hold at {broken.number}: {broken.why}")
+                return
+            number, seal = await self._kit.store.audit.last_seal()
+            if number and (kept is None or number > kept.number):
+                await self._anchors.keep(f"{number}:{seal.hex()}")
+                _log.info("audit anchor %d:%s", number, seal.hex())
+        except (TriviumError, OSError) as error:
+            _log.warning("the audit trail's anchor could not be kept: %s", error)
+
+    async def _kept_anchor(self) -> Anchor | None:
+        """Raises OSError."""
+        text = await self._anchors.kept() if self._anchors is not None else ""
+        if not text:
+            return None
+        try:
+            return Anchor.parse(text)
+        except BadRequestError as error:
+            self._tell(f"the kept anchor of the audit trail cannot be read: {error.detail}")
+            return None
+
+    def _tell(self, what: str) -> None:
+        """As an error, once."""
+        if what != self._told:
+            self._told = what
+            _log.error("%s", what)
+
     # ------------------------------------------------------------------ checking
 
     async def check(self, since: Anchor | None = None, anchor: Anchor | None = None) -> Checked:
         """Hold the chain against itself, from the first entry on or behind `since`, and against
-        the seal of `anchor`, kept elsewhere. Both anchors' entries must have their seals still.
+        the seal of `anchor`, kept elsewhere, and the one that this broker keeps. The entries of
+        all of them must have their seals still.
 
         Raises UnavailableError, BusyError.
         """
         number, before = (since.number, since.seal) if since is not None else (0, GENESIS)
-        for one in (since, anchor):
+        try:
+            kept = await self._kept_anchor()
+        except OSError as error:
+            raise UnavailableError("the kept anchor could not be read") from error
+        for one in (since, anchor, kept):
             if one is not None and (broken := await self._anchor_break(one)) is not None:
                 return await self._checked(broken, max(0, one.number - 1), GENESIS)
         while batch := await self._kit.store.audit.chain(number, EXPORT_BATCH):

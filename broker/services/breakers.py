@@ -24,7 +24,9 @@ from broker.domain.planning.breaker import (
     succeeded,
 )
 from broker.ports import Document
+from broker.services.decisions import asked, decision
 from broker.services.kit import Kit
+from broker.services.origin import NOWHERE, Origin
 from broker.services.pools import Pools
 
 _log = logging.getLogger("trivium.breakers")
@@ -54,6 +56,9 @@ class Breakers:
         self._kit = kit
         self._pools = pools
 
+        self.paused: int | None = None
+        """breakers that let nothing through, as of the last `all`; None: not read yet"""
+
     async def all(self) -> Mapping[tuple[str, str], Breaker]:
         """(pool id, host id) -> its breaker, of those that remember something; one read."""
         found: dict[tuple[str, str], Breaker] = {}
@@ -62,6 +67,8 @@ class Breakers:
             if breaker != CLOSED:
                 pool_id, _, host_id = document.name.removeprefix(PREFIX).partition(":")
                 found[pool_id, host_id] = breaker
+        now = self._kit.clock.now()
+        self.paused = sum(state_of(one, now) is BreakerState.OPEN for one in found.values())
         return found
 
     async def outcome(self, pool_id: str, host_id: str, ok: bool, detail: str) -> None:  # noqa: FBT001 - the callback's shape
@@ -85,6 +92,35 @@ class Breakers:
     async def begun(self, pool: Pool, host_id: str) -> None:
         """A machine was begun: a half-open breaker waits for what becomes of it."""
         await self._change(pool, host_id, begun)
+
+    async def reset(
+        self, host_id: str, pool: Pool | None, *, actor: str, origin: Origin = NOWHERE
+    ) -> int:
+        """An administrator has repaired what failed: the breakers of this pool (None: of every
+        pool) on this host forget it. Answers how many did."""
+        about = {"host_id": host_id} | ({"pool_id": pool.id} if pool is not None else {})
+        what = pool.name if pool is not None else "every pool"
+        entry = decision(
+            self._kit,
+            "breaker.reset",
+            f"machines of {what} are made there again",
+            about=about,
+            actor=actor,
+            origin=origin,
+        )
+        count = 0
+        async with asked(self._kit, entry):
+            for pool_id, on_host in await self.all():
+                if on_host != host_id or (pool is not None and pool_id != pool.id):
+                    continue
+                try:
+                    found = await self._pools.find(pool_id)
+                except NotFoundError:
+                    continue
+                await self._change(found, host_id, lambda _, __: CLOSED)
+                count += 1
+        self._kit.events.publish("work", host_id=host_id)
+        return count
 
     async def _change(self, pool: Pool, host_id: str, change: Change) -> None:
         documents, clock = self._kit.store.documents, self._kit.clock
@@ -138,9 +174,3 @@ class Breakers:
         )
         await self._kit.store.audit.append([entry])
         self._kit.events.publish("host", id=host_id)
-
-    async def open_count(self) -> int:
-        """How many let nothing through now."""
-        now = self._kit.clock.now()
-        breakers = (await self.all()).values()
-        return sum(state_of(one, now) is BreakerState.OPEN for one in breakers)

@@ -10,11 +10,13 @@ from broker.services.breakers import Breakers
 from broker.services.connect import Connect
 from broker.services.copies import Copies
 from broker.services.delivery import Delivery
+from broker.services.desktop_care import DesktopCare
 from broker.services.directory import Directory
 from broker.services.endpoints import Endpoints
 from broker.services.engine_work import EngineWork
 from broker.services.explanations import Explanations
 from broker.services.host_power import HostPower
+from broker.services.host_retirement import HostRetirement
 from broker.services.images import Images
 from broker.services.kit import Kit
 from broker.services.overview import Overviews
@@ -40,11 +42,13 @@ class Services:
     connect: Connect
     copies: Copies
     delivery: Delivery
+    desktop_care: DesktopCare
     directory: Directory
     endpoints: Endpoints
     engine_work: EngineWork
     explanations: Explanations
     host_power: HostPower
+    host_retirement: HostRetirement
     images: Images
     overviews: Overviews
     policies: Policies

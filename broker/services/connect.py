@@ -34,6 +34,7 @@ from broker.services.parking import Parking
 from broker.services.policies import Policies
 from broker.services.pools import Pools
 from broker.services.queues import Queues
+from broker.services.readmission import Readmission
 from broker.services.tally import Tally
 from broker.services.tickets import secret_hash, ticket_for
 
@@ -42,7 +43,8 @@ _QUEUE_FULL_PAUSE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
-    """The answer to a connect. `ticket` is None while the person waits in the queue.
+    """The answer to a connect. `ticket` opens the display in the browser that asked; it is None
+    at an endpoint, and while the person waits.
 
     `desktop` and `endpoint` are set where they were at hand, for their names.
     """
@@ -78,6 +80,7 @@ class Connect:
         self._parking = parking
         self._queues = queues
         self._tally = tally
+        self._readmission = Readmission(kit, policies, queues, tally)
         self._claims: asyncio.Queue[_Waiting] = asyncio.Queue(limits.CLAIM_QUEUE_MAX)
 
     @property
@@ -131,13 +134,14 @@ class Connect:
     ) -> Connected:
         """Give this person a desktop of this pool, or a place in its queue.
 
-        A session that is live at another endpoint moves here, or its person there is asked first
-        (`session.wish` is set then, and there is no ticket), as the pool's settings say.
+        A session that is live at another place moves here, or its person there is asked first
+        (`session.wish` is set then, and there is no ticket), as the pool's settings say. A browser
+        is a place of its own, known by its sign-in; an endpoint gets its ticket with its order.
 
         Raises:
             NotFoundError, NotEntitledError, DeniedByRuleError, PoolClosedError, SiteClosedError,
             WrongEndpointError: not admitted. OverQuotaError: too many sessions are live.
-            ElsewhereError: the session is live at another endpoint and does not move.
+            ElsewhereError: the session is live at another place and does not move.
             IdempotencyMismatchError: the key was used for something else.
             QueueFullError, BusyError: no room to wait; `retry_after_s` says when to come back.
         """
@@ -146,7 +150,7 @@ class Connect:
         endpoint = await self._endpoint(endpoint_ref)
         decision = await self._admit(identity, pool, endpoint, origin)
         endpoint_id = endpoint.id if endpoint is not None else None
-        ticket = ticket_for(endpoint_id, self._kit.ids.secret())
+        ticket = ticket_for(None, self._kit.ids.secret())
         request = self._request(
             identity, pool, endpoint_id, decision, ticket, idempotency_key, origin
         )
@@ -176,6 +180,7 @@ class Connect:
             user_id=session.user_id,
             state=session.state,
             endpoint_id=session.endpoint_id,
+            display=session.display,
         )
         if outcome.left_endpoint is not None:
             self._delivery.leave(outcome.left_endpoint, session)
@@ -241,12 +246,16 @@ class Connect:
             actor=identity.user_id,
             request_id=origin.request_id,
             source=origin.source,
+            browser=identity.token_id if endpoint_id is None else None,
         )
 
     async def _accepted(self, outcome: ClaimOutcome, request: ClaimRequest) -> Session:
         pool, session = request.pool, outcome.session
         if outcome.mismatch:
             raise IdempotencyMismatchError
+        if outcome.closed is not None:
+            self._tally.count("refused", pool.architecture)
+            raise outcome.closed
         if outcome.over_quota:
             self._tally.count("over_quota", pool.architecture)
             text = f"the quota “{outcome.over_quota}” leaves no room for one more session"
@@ -269,7 +278,7 @@ class Connect:
         return session
 
     async def _elsewhere(self, session: Session, why: str) -> ElsewhereError:
-        where = "a browser"
+        where = "another browser"
         if session.endpoint_id is not None:
             found = await self._kit.store.endpoints.endpoint(session.endpoint_id)
             where = found.name if found is not None else session.endpoint_id
@@ -277,16 +286,20 @@ class Connect:
         return ElsewhereError(text, fields={"session_id": session.id, "endpoint": where})
 
     async def serve_queue(self, pool: Pool) -> tuple[Session, ...]:
-        """Give ready desktops of this pool to those who wait, in the fair order."""
+        """Give ready desktops of this pool to those who wait and are still admitted, in the fair
+        order."""
         kit = self._kit
         waiting = await kit.store.sessions.waiting(pool.id)
         if not waiting:
             return ()
         order = sorted(places(waiting).items(), key=lambda item: item[1])
+        admitted = await self._readmission.still_admitted(pool, [one for one, _ in order])
+        if not admitted:
+            return ()
         now = kit.clock.now()
         served = await kit.store.sessions.serve_queue(
             pool,
-            [session_id for session_id, _ in order],
+            admitted,
             now + limits.DELIVER_S * 1000,
             now,
         )

@@ -61,6 +61,13 @@ class Delivery:
         """The endpoint disconnected: what was pushed may not have arrived."""
         self._pushed.pop(endpoint_id, None)
 
+    def drop(self, endpoint_id: str) -> None:
+        """Close the link of an endpoint that is retired, wherever it is connected."""
+        if self._link.connected(endpoint_id):
+            self._link.drop(endpoint_id)
+        else:
+            self._kit.events.publish("deliver", endpoint_id=endpoint_id, retired=True)
+
     async def run(self) -> None:
         """Hear "deliver" hints from other processes, and of desktops that were resumed."""
         subscription = self._kit.events.subscribe("deliver", "desktop")
@@ -72,7 +79,9 @@ class Delivery:
                         await self._heard(endpoint, None)
                 elif hint.topic == "deliver":
                     endpoint_id = str(hint.data.get("endpoint_id"))
-                    if self._link.connected(endpoint_id):
+                    if hint.data.get("retired"):
+                        self._link.drop(endpoint_id)
+                    elif self._link.connected(endpoint_id):
                         await self._heard(endpoint_id, hint.data.get("session_id"))
         finally:
             subscription.close()

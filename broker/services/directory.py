@@ -326,6 +326,7 @@ class Directory:
         self,
         ref: str,
         *,
+        capacity: Callable[[Resources], Resources] = lambda capacity: capacity,
         overcommit_cpu: float | None = None,
         start_limit: int | None = None,
         settings: Callable[[HostSettings], HostSettings] = lambda settings: settings,
@@ -340,6 +341,7 @@ class Directory:
             raise NotFoundError(f"there is no host {ref!r}")
         changed = replace(
             host,
+            capacity=capacity(host.capacity),
             overcommit_cpu=overcommit_cpu if overcommit_cpu is not None else host.overcommit_cpu,
             start_limit=start_limit if start_limit is not None else host.start_limit,
             settings=settings(host.settings),

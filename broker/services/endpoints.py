@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from broker import limits
@@ -18,7 +19,7 @@ from broker.domain.errors import (
 )
 from broker.domain.lifecycle import EndpointEvent
 from broker.domain.model import Endpoint, EndpointKind, EndpointState, SessionState
-from broker.ports import OneUseSecret, Signatures
+from broker.ports import OneUseSecret, PageQuery, Signatures
 from broker.services.decisions import asked, decision
 from broker.services.delivery import Delivery
 from broker.services.kit import Kit
@@ -232,12 +233,35 @@ class Endpoints:
         self._kit.events.publish("endpoint", id=endpoint_id, state="offline")
 
     async def retire(self, endpoint_id: str) -> Endpoint:
-        """Take an endpoint out for good. Raises NotFoundError, IllegalTransitionError."""
+        """Take an endpoint out for good: what is at it ends or goes on elsewhere, and its link is
+        closed. Raises NotFoundError, IllegalTransitionError."""
         endpoint = await self._kit.store.endpoints.presence(
             endpoint_id, EndpointEvent.RETIRED, self._kit.clock.now()
         )
         self._kit.events.publish("endpoint", id=endpoint_id, state=endpoint.state)
+        await self._vacate([endpoint])
+        self._delivery.drop(endpoint_id)
         return endpoint
+
+    async def sweep_retired(self) -> None:
+        """Retired endpoints carry nothing: finish what a broker began that died meanwhile, and
+        close links whose hint was lost."""
+        query, after = PageQuery(limit=limits.PAGE_LIMIT_MAX, filters={"state": "retired"}), None
+        while True:
+            page = await self._kit.store.endpoints.endpoints(replace(query, after=after))
+            await self._vacate(page.items)
+            for endpoint in page.items:
+                if self._delivery.connected(endpoint.id):
+                    self._delivery.drop(endpoint.id)
+            after = page.next_after
+            if after is None:
+                return
+
+    async def _vacate(self, retired: Sequence[Endpoint]) -> None:
+        names = {endpoint.id: endpoint.name for endpoint in retired}
+        for session in await self._sessions.stranded(list(names)):
+            name = names.get(session.endpoint_id or "", "the endpoint")
+            await self._sessions.vacate(session, f"{name} was taken out of service")
 
 
 def check_protocol(found: int, spoken: int) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from broker.domain.errors import TriviumError
 from broker.domain.model import Architecture, Instant
 from broker.ports import Overview
 from broker.services.kit import Kit
 from broker.services.tally import SAMPLE_S, Sample, Tally
+
+_log = logging.getLogger("trivium.overview")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +53,12 @@ class Overviews:
         self._kit.events.publish("overview")
 
     async def run(self) -> None:
+        """Sample for ever. What the store does not answer is a gap in the series."""
         while True:
-            await self.sample()
+            try:
+                await self.sample()
+            except TriviumError as error:
+                _log.warning("the series has a gap: %s", error.detail)
             await self._kit.clock.sleep(SAMPLE_S)
 
     async def now(self) -> tuple[Instant, Overview, dict[str, Standing]]:

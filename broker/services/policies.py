@@ -14,7 +14,7 @@ from broker.architectures import rules_of
 from broker.domain.audit import AuditEntry, Outcome
 from broker.domain.errors import PoolClosedError, SiteClosedError, TriviumError
 from broker.domain.lifecycle import SESSION_HOLDS_PLACE
-from broker.domain.model import Endpoint, Identity, Instant, Pool, Session
+from broker.domain.model import Endpoint, Identity, Instant, Pool, Session, User
 from broker.domain.policy.entitlement import Asking, Decision, Policy, evaluate
 from broker.domain.policy.rules import EntitlementRule, Quota
 from broker.limits import PAGE_LIMIT_MAX
@@ -25,6 +25,29 @@ from broker.services.site import Site
 
 POLICIES_FRESH_S: Final = 2.0
 """age in seconds after which the copy is read again: another process may have changed it"""
+
+
+def asking_for(
+    user_id: str,
+    group_ids: tuple[str, ...],
+    pool: Pool,
+    *,
+    endpoint: Endpoint | None,
+    address: str | None,
+    now: Instant,
+) -> Asking:
+    """The question as the pool's architecture puts it."""
+    rules = rules_of(pool.architecture)
+    return Asking(
+        user_id=user_id,
+        group_ids=group_ids,
+        pool=pool,
+        endpoint=endpoint,
+        endpoint_kind=rules.endpoint_kind,
+        runs_on_endpoint=rules.runs_on_endpoint,
+        address=address,
+        now=now,
+    )
 
 
 class Policies:
@@ -67,12 +90,11 @@ class Policies:
             WrongEndpointError: not admitted.
         """
         policy = await self.policy()
-        asking = Asking(
-            user_id=identity.user_id,
-            group_ids=identity.group_ids,
-            pool=pool,
+        asking = asking_for(
+            identity.user_id,
+            identity.group_ids,
+            pool,
             endpoint=endpoint,
-            runs_on_endpoint=rules_of(pool.architecture).runs_on_endpoint,
             address=origin.source,
             now=now,
         )
@@ -95,19 +117,39 @@ class Policies:
             pool
             for pool in pools
             if evaluate(
-                Asking(
-                    user_id=identity.user_id,
-                    group_ids=identity.group_ids,
-                    pool=pool,
-                    endpoint=None,
-                    runs_on_endpoint=rules_of(pool.architecture).runs_on_endpoint,
-                    address=origin.source,
-                    now=now,
+                replace(
+                    asking_for(
+                        identity.user_id,
+                        identity.group_ids,
+                        pool,
+                        endpoint=None,
+                        address=origin.source,
+                        now=now,
+                    ),
                     holds_session=True,
+                    anywhere=True,
                 ),
                 policy,
             ).admitted
         )
+
+    async def refused_since(
+        self, session: Session, pool: Pool, user: User | None, endpoint: Endpoint | None
+    ) -> str:
+        """Why a session that waits is not to be served any more, as rules, groups and accounts are
+        now; empty if it is. That the pool is closed does not take a place in its queue away."""
+        if user is None or not user.enabled:
+            return "the account is disabled"
+        asking = asking_for(
+            user.id,
+            user.group_ids,
+            pool,
+            endpoint=endpoint,
+            address=session.source or "",
+            now=self._kit.clock.now(),
+        )
+        refusal = evaluate(replace(asking, holds_session=True), await self.policy()).refusal
+        return refusal.detail if refusal is not None else ""
 
     async def _holds_session(self, user_id: str, pool_id: str) -> bool:
         return bool(await self.live_sessions(user_id, pool_id))

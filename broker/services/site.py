@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import date
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
-from broker.domain.calendar import Holiday
 from broker.domain.errors import ConflictError, NotFoundError
 from broker.domain.lifecycle import HostEvent
 from broker.domain.model import Host, Pool
 from broker.domain.settings import ServiceState, SiteSettings
+from broker.domain.site import SITE_DOCUMENT, plain, settings_of
 from broker.services.decisions import asked, decision
 from broker.services.kit import Kit
 from broker.services.origin import NOWHERE, Origin
 from broker.services.pools import Pools
 
-SITE_DOCUMENT: Final = "site"
 SITE_FRESH_S: Final = 2.0
 """age in seconds after which the copy is read again: another process may have changed it"""
 _SAVE_TRIES: Final = 5
@@ -75,7 +73,7 @@ class Site:
         document = await self._kit.store.documents.document(SITE_DOCUMENT)
         if document is None:
             return SavedSettings(settings=SiteSettings(), revision=0)
-        return SavedSettings(settings=_settings(document.value), revision=document.revision)
+        return SavedSettings(settings=settings_of(document.value), revision=document.revision)
 
     async def save(
         self,
@@ -91,13 +89,13 @@ class Site:
         Raises:
             ConflictError: somebody saved others since.
         """
-        details = {"settings": _plain(settings)}
+        details = {"settings": plain(settings)}
         async with self._asked("site.change", actor, why, details, origin=origin):
             return await self._store(settings, revision)
 
     async def _store(self, settings: SiteSettings, revision: int) -> SavedSettings:
         document = await self._kit.store.documents.save(
-            SITE_DOCUMENT, _plain(settings), revision=revision
+            SITE_DOCUMENT, plain(settings), revision=revision
         )
         self.forget()
         self._kit.events.publish("site", revision=document.revision)
@@ -143,14 +141,20 @@ class Site:
     # ------------------------------------------------------------------ a pool, a host
 
     async def set_pool_state(
-        self, ref: str, state: ServiceState, *, actor: str, why: str = ""
+        self,
+        ref: str,
+        state: ServiceState,
+        *,
+        actor: str,
+        why: str = "",
+        origin: Origin = NOWHERE,
     ) -> Pool:
         """Open a pool, drain it, or put it under maintenance. Raises NotFoundError."""
         self._pools.forget()
         pool = await self._pools.find(ref)
         about = {"pool_id": pool.id}
         details = {"state": state.value, "before": pool.settings.state.value}
-        async with self._asked(f"pool.{_VERB[state]}", actor, why, details, about):
+        async with self._asked(f"pool.{_VERB[state]}", actor, why, details, about, origin):
             changed = replace(pool, settings=replace(pool.settings, state=state))
             await self._kit.store.directory.save_pool(changed, new=False)
             self._pools.forget()
@@ -159,7 +163,13 @@ class Site:
         return changed
 
     async def set_host_state(
-        self, ref: str, state: ServiceState, *, actor: str, why: str = ""
+        self,
+        ref: str,
+        state: ServiceState,
+        *,
+        actor: str,
+        why: str = "",
+        origin: Origin = NOWHERE,
     ) -> Host:
         """Open a host, drain it, or put it under maintenance: nothing new comes to it; its idle
         desktops are moved or removed under maintenance.
@@ -170,7 +180,7 @@ class Site:
         host = await self.host(ref)
         details = {"state": state.value, "before": host.state.value}
         about = {"host_id": host.id}
-        async with self._asked(f"host.{_VERB[state]}", actor, why, details, about):
+        async with self._asked(f"host.{_VERB[state]}", actor, why, details, about, origin):
             moved = await self._kit.store.directory.move_host(
                 host.id, _HOST_EVENT[state], self._kit.clock.now(), note=why
             )
@@ -178,7 +188,9 @@ class Site:
         self._kit.events.publish("work", host_id=host.id)
         return moved
 
-    async def set_host_lost(self, ref: str, *, lost: bool, actor: str, why: str = "") -> Host:
+    async def set_host_lost(
+        self, ref: str, *, lost: bool, actor: str, why: str = "", origin: Origin = NOWHERE
+    ) -> Host:
         """An administrator says that a host is down, or that it answers again.
 
         Raises:
@@ -186,8 +198,8 @@ class Site:
         """
         host = await self.host(ref)
         event = HostEvent.LOST if lost else HostEvent.BACK
-        about = {"host_id": host.id}
-        async with self._asked(f"host.{event}", actor, why, {"before": host.state.value}, about):
+        about, details = {"host_id": host.id}, {"before": host.state.value}
+        async with self._asked(f"host.{event}", actor, why, details, about, origin):
             moved = await self._kit.store.directory.move_host(
                 host.id, event, self._kit.clock.now(), note=why
             )
@@ -216,20 +228,3 @@ class Site:
             self._kit, action, why, about=about or {}, actor=actor, details=details, origin=origin
         )
         return asked(self._kit, entry)
-
-
-def _plain(settings: SiteSettings) -> dict[str, object]:
-    holidays = [{"day": one.day.isoformat(), "name": one.name} for one in settings.holidays]
-    return {**asdict(settings), "state": settings.state.value, "holidays": holidays}
-
-
-def _settings(value: Mapping[str, Any]) -> SiteSettings:
-    """As they were saved, by this version or another: what it does not know is left out."""
-    names = {field.name for field in fields(SiteSettings)}
-    known = {name: one for name, one in value.items() if name in names}
-    known["state"] = ServiceState(known.get("state", ServiceState.OPEN))
-    known["holidays"] = tuple(
-        Holiday(day=date.fromisoformat(one["day"]), name=one["name"])
-        for one in known.get("holidays", ())
-    )
-    return SiteSettings(**known)

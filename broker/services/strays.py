@@ -3,7 +3,8 @@
 Machines that nobody should have are discarded; rows whose machine is gone fail, and with them the
 sessions that have them. What is a stray, and that it must look so twice, is decided in
 domain/planning/strays. An engine that cannot list all its machines says so (EngineError) and is
-left out: a machine that is missing from a complete list is gone.
+left out: a machine that is missing from a complete list is gone. One that never can (each
+process simulates some of the machines) says UnsupportedError; that is told once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from itertools import islice
 from typing import Final
 
 from broker import limits
-from broker.domain.errors import EngineError, TriviumError
+from broker.domain.errors import EngineError, TriviumError, UnsupportedError
 from broker.domain.model import Desktop, Instant, WorkLease
 from broker.domain.planning.commands import (
     DiscardMachine,
@@ -47,6 +48,7 @@ class Strays:
         self._works = works
         self._suspects = Suspects()
         self._fence: int | None = None
+        self._unlisted: set[str] = set()
         self.failures: Counter[str] = Counter()
         """what failed -> how often, since the start of this process"""
         self.resolved: Counter[str] = Counter()
@@ -98,6 +100,11 @@ class Strays:
             try:
                 async with asyncio.timeout(LIST_S):
                     machines = await engine.machines()
+            except UnsupportedError as error:
+                if engine.name not in self._unlisted:
+                    self._unlisted.add(engine.name)
+                    _log.info("%s: its machines are not compared: %s", engine.name, error.detail)
+                continue
             except (EngineError, TimeoutError) as error:
                 self.failures[f"machines of {engine.name}"] += 1
                 _log.warning("%s did not list its machines: %s", engine.name, error)

@@ -10,8 +10,15 @@ from broker.domain.audit import AuditEntry, Outcome
 
 WORDS: Final[Mapping[str, str]] = {
     "breaker.close": "Machines are made again",
+    "breaker.reset": "What failed there is forgotten",
     "breaker.open": "No machines are made for a while",
     "desktop.clear": "The desktop was removed",
+    "desktop.assign": "The desktop was given to its person for good",
+    "desktop.delete": "The desktop was removed by an administrator",
+    "desktop.fail": "The desktop failed",
+    "desktop.recover": "The desktop is used again as it is",
+    "desktop.reset": "The desktop was made fresh for an administrator",
+    "desktop.unassign": "The desktop is not its person's any more",
     "desktop.expire": "The desktop took too long",
     "desktop.freshen": "The desktop was made fresh",
     "desktop.make": "The desktop was made",
@@ -29,6 +36,7 @@ WORDS: Final[Mapping[str, str]] = {
     "host.expire": "The host took too long",
     "host.maintain": "The host is under maintenance",
     "host.open": "The host was opened",
+    "host.retire": "The host was retired",
     "host.power_off": "The host was switched off",
     "host.power_on": "The host was switched on",
     "pool.change": "The pool was changed",
@@ -43,7 +51,7 @@ WORDS: Final[Mapping[str, str]] = {
     "session.deadline_passed": "Time ran out",
     "session.disconnect": "Asked to disconnect",
     "session.disconnected": "The session was disconnected",
-    "session.consent": "The person at the first endpoint answered",
+    "session.consent": "The person at the first place answered",
     "session.extend": "The session may last longer",
     "session.failed": "The session failed",
     "session.finished": "The session is over",
@@ -53,7 +61,7 @@ WORDS: Final[Mapping[str, str]] = {
     "session.noted": "The session was changed",
     "session.reconnected": "The session was connected again",
     "session.reported_live": "The session is live",
-    "session.taken_over": "The session moved to another endpoint",
+    "session.taken_over": "The session moved to another place",
 }
 """what happened, for each action; another action is told by its own words"""
 

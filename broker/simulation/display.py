@@ -28,14 +28,16 @@ async def relay(
     session_id: str,
     over: asyncio.Future[None],
     ready: Callable[[], None],
+    browser: str | None = None,
 ) -> DisplayEnd:
     """In the broker, as gateway/display.py goes about it: redeem, connect, tell, and hold until
-    one side ends it. `over`: the person's side has gone; `ready` is called when it shows.
+    one side ends it. `over`: the person's side has gone; `ready` is called when it shows;
+    `browser`: the sign-in of the person whose it is, None at a station.
 
     Raises:
         TriviumError: it could not be opened.
     """
-    leave = await process.desk.redeem(ticket, session_id)
+    leave = await process.desk.redeem(ticket, session_id, browser)
     console = await process.desk.connect(leave)
     await process.desk.opened(leave)
     ended: asyncio.Future[DisplayEnd] = process.loop.create_future()
@@ -47,7 +49,7 @@ async def relay(
     def killed(why: str) -> None:
         end(DisplayEnd.TAKEN_OVER if why == "taken over" else DisplayEnd.KILLED)
 
-    process.displays.opened(leave.session_id, leave.endpoint_id, killed)
+    process.displays.opened(leave.session_id, leave.endpoint_id, leave.display, killed)
     over.add_done_callback(lambda _: end(DisplayEnd.CLIENT_CLOSED))
     process.loop.call_later(LATENCY_S, ready)
     try:

@@ -58,6 +58,8 @@ class Hypervisor:
         self.up: set[tuple[str, int]] = set()
         """(desktop, generation) of every machine that truly came up"""
         self.attempts: set[tuple[str, int]] = set()
+        self.shown: Callable[[str, str], None] = lambda _desktop, _session: None
+        """told (desktop, session) of each display that a machine opens"""
         self.attempt_of: Callable[[str], int] = lambda _: 0
         """how often a job was taken so far"""
 
@@ -181,6 +183,10 @@ class EnginePort:
     async def close(self) -> None:
         """Nothing to close: the machines run on."""
 
+    def truth(self) -> Mapping[str, Any]:
+        """The machines as they are, for bugs that are planted here."""
+        return self._hypervisor.machines
+
     def leave(self) -> None:
         """The process is dead."""
         self._hypervisor.brokers.remove(self)
@@ -225,7 +231,10 @@ class EnginePort:
 
     async def console(self, desktop: Desktop, *more: Any) -> Console:
         await self._process.point("engine console")
-        return await self._hypervisor.inner.console(desktop, *more)
+        console = await self._hypervisor.inner.console(desktop, *more)
+        for session_id in more:
+            self._hypervisor.shown(desktop.id, session_id)
+        return console
 
     async def reports(self) -> AsyncIterator[MachineReport]:
         while True:

@@ -22,7 +22,10 @@ from broker.domain.model import Desktop, DesktopState, Job, Session, SessionStat
 from broker.domain.queueing import Waiting, fair_order
 from broker.simulation.engine import Hypervisor
 from broker.simulation.history import History
+from broker.simulation.ledger import Ledger
+from broker.simulation.marks import Marks
 from broker.simulation.process import SKEW_MS_MAX
+from broker.simulation.rulings import Rulings
 from broker.simulation.seams import SimClock
 from broker.simulation.watched import CAUSE, WatchedState
 
@@ -43,11 +46,17 @@ SENTENCES: Final[Mapping[str, str]] = {
     "I14": "a desktop is deleted only when its machine is gone",
     "I15": "a broker outlives every fault of what it depends on, and fails no request by itself",
     "I16": "shared work has one holder at a time, and each new one a new fence",
+    "I17": "nobody has a machine on which somebody else has worked, nor loses a suspended one",
+    "I18": "a quota is never passed by a new session",
+    "I19": "nobody whom a rule denies it is given a new session",
+    "I20": "nothing new comes to a host, a pool or a site that is closed",
+    "I21": "no session moves, and nothing is set, without its entry in the audit trail",
     "L1": "no row stays in a passing state past its deadline while a broker works",
     "L2": "in the end machines and records agree: no orphans, no phantoms",
     "L3": "in the end nobody waits while a desktop is ready for him",
     "L4": "endpoints never give up, come back spread out, and are all online in the end",
     "L6": "an endpoint that is away is noticed in bounded time, and its sessions with it",
+    "L7": "in the end every entry of the audit trail is sealed, and the chain holds",
     "L5": "in the end endpoints and records agree about who has which session",
 }
 
@@ -64,8 +73,6 @@ _SESSION_DEADLINES_S: Final[Mapping[SessionState, int]] = {
     SessionState.DELIVERING: limits.DELIVER_S,
     SessionState.ENDING: limits.ENDING_S,
 }
-_GONE: Final = frozenset({DesktopState.FAILED, DesktopState.DELETING})
-"""states whose machines are off, or soon will be"""
 _DESKTOP_EDGES: Final = frozenset(DESKTOP.edges())
 _SESSION_EDGES: Final = frozenset(SESSION.edges())
 _JOB_EDGES: Final = frozenset(JOB.edges())
@@ -79,6 +86,9 @@ class Invariants:
         self, history: History, state: WatchedState, hypervisor: Hypervisor, clock: SimClock
     ) -> None:
         self.fresh: set[tuple[str, int]] = set()
+        self.rulings = Rulings(history, state, clock)
+        self.ledger = Ledger(history, state, clock)
+        self.marks = Marks(history, state, hypervisor)
         self._history = history
         self._state = state
         self._hypervisor = hypervisor
@@ -97,6 +107,9 @@ class Invariants:
 
     def session_changed(self, old: Session | None, new: Session) -> None:
         self._history.wrote("session", f"{new.id} {new.state} {new.revision} {new.desktop_id}")
+        self.rulings.session_changed(old, new)
+        self.ledger.session_changed(old, new)
+        self.marks.session_changed(old, new)
         self._one_holder(new)
         self._session_move(old, new)
         self._session_deadline(new)
@@ -210,15 +223,19 @@ class Invariants:
 
     def desktop_changed(self, old: Desktop | None, new: Desktop) -> None:
         self._history.wrote("desktop", f"{new.id} {new.state} {new.generation}")
+        self.marks.desktop_changed(old, new)
         cause = CAUSE.get()
         if cause is not None and not self._is_at(new, cause):
             self._broken("I9", f"{cause} changed {new.id}")
         if new.state in DESKTOP.transient:
             latest = self._clock.now() + _DESKTOP_DEADLINE_S * 1000 + SLACK_MS
-            if new.target is None or new.deadline_at is None or new.deadline_at > latest:
+            # on a host it waits for its turn, which in the end must have come
+            waits = new.state is DesktopState.RESETTING and new.host_id is not None
+            deadline = latest if waits and new.deadline_at is None else new.deadline_at
+            if new.target is None or deadline is None or deadline > latest:
                 self._broken("I11", f"{new.id} is {new.state} without a target and a deadline")
+        self.rulings.desktop_changed(old, new)
         if old is None:
-            self._room(new)
             return
         if old.state != new.state and (old.state, new.state) not in _DESKTOP_EDGES:
             self._broken("I4", f"{new.id} went from {old.state} to {new.state}")
@@ -248,21 +265,6 @@ class Invariants:
             text = f"{new.id} counts as ready at generation {new.generation}, and is not"
             self._broken("I2", text)
 
-    def _room(self, new: Desktop) -> None:
-        """A new machine fits its host and its pool."""
-        host_id, state = new.host_id, self._state
-        if host_id is None:
-            return
-        alive = [state.desktops[one] for ids in state.pool_desktops.values() for one in ids]
-        here = [one for one in alive if one.host_id == host_id and one.state not in _GONE]
-        memory = sum(one.resources.memory_mib for one in here)
-        if memory > state.hosts[host_id].capacity.memory_mib:
-            self._broken("I12", f"{host_id} was given {len(here)} machines, {memory} MiB")
-        pool = state.pools[new.pool_id]
-        if len(state.pool_desktops[pool.id]) > pool.size_max:
-            text = f"{pool.name} has {len(state.pool_desktops[pool.id])} of {pool.size_max}"
-            self._broken("I12", text)
-
     # ------------------------------------------------------------------ jobs, calls
 
     def job_changed(self, old: Job | None, new: Job) -> None:
@@ -274,6 +276,8 @@ class Invariants:
 
     def called(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         """The store carried out a call."""
+        self.rulings.changed()
+        self.ledger.called(name, args)
         if name == "leases.acquire" and isinstance(result, WorkLease):
             self._leased(result)
         elif name == "leases.release":

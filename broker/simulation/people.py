@@ -17,6 +17,7 @@ from broker.domain.lifecycle import SESSION
 from broker.domain.model import Architecture, Identity, Pool, Session, SessionState
 from broker.services.bundle import Services
 from broker.services.connect import Connected
+from broker.services.origin import NOWHERE, Origin
 from broker.simulation.display import relay
 from broker.simulation.history import History
 from broker.simulation.line import LATENCY_S
@@ -63,8 +64,13 @@ class Wish:
 
 
 class Person:
-    def __init__(self, office: Office, identity: Identity, chance: Random) -> None:
+    """`origin`: where the requests come from."""
+
+    def __init__(
+        self, office: Office, identity: Identity, chance: Random, origin: Origin = NOWHERE
+    ) -> None:
         self.identity = identity
+        self.origin = origin
         self._office = office
         self._chance = chance
         self._loop = office.loop
@@ -141,7 +147,7 @@ class Person:
     async def _connect(self, wish: Wish) -> Connected | None:
         async def work(services: Services) -> Connected:
             connected = await services.connect.connect(
-                self.identity, wish.pool.id, wish.endpoint, wish.key
+                self.identity, wish.pool.id, wish.endpoint, wish.key, self.origin
             )
             self._answered(wish, connected.session)
             return connected
@@ -190,6 +196,17 @@ class Person:
             lambda all_: all_.sessions.wait(self.identity, session.id, session.revision, 10.0),
         )
 
+    async def _answer(self, session: Session, wish_id: str) -> None:
+        """Somebody asks from elsewhere for what is open in this browser: yes, no, or nothing."""
+        fate = self._chance.random()
+        if fate < 0.8:
+            await self.insist(
+                "consent",
+                lambda all_: all_.sessions.consent(
+                    self.identity, session.id, wish_id, granted=fate < 0.5
+                ),
+            )
+
     def _open_display(self, session: Session) -> None:
         """A browser shows the desktop until it is closed."""
         process, ticket = self._office.any_process(), self._ticket
@@ -200,18 +217,23 @@ class Person:
         over: asyncio.Future[None] = self._loop.create_future()
         stays_s = self._chance.expovariate(1 / (2 * WORK_S))
         self._loop.call_later(stays_s, lambda: None if over.done() else over.set_result(None))
-        answer = process.ask(lambda _: relay(process, ticket, session.id, over, lambda: None))
+        browser = self.identity.token_id
+        answer = process.ask(
+            lambda _: relay(process, ticket, session.id, over, lambda: None, browser)
+        )
         answer.add_done_callback(lambda done: done.exception())
 
     async def _move_on(self, wish: Wish, session: Session) -> Session | None:
         """What somebody does next: end it, leave it, come back, go elsewhere, or go on."""
         fate, session_id = self._chance.random(), session.id
-        if fate < 0.5:
+        if session.wish is not None and session.endpoint_id is None:
+            await self._answer(session, session.wish.id)
+        if fate < 0.4:
             await self.insist(
                 "log off", lambda all_: all_.sessions.log_off(self.identity, session_id)
             )
             return None
-        if fate < 0.65 and wish.pool.architecture is Architecture.VDI:
+        if fate < 0.6 and wish.pool.architecture is Architecture.VDI:
             await self.insist(
                 "disconnect", lambda all_: all_.sessions.disconnect(self.identity, session_id)
             )

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from broker.simulation.process import Process
 from broker.simulation.station import Station
 from broker.simulation.watched import WatchedState
 from broker.store.memory import MemoryStore
+
+
+def put(target: object, name: str, wrap: Callable[[Any], Any]) -> None:
+    """Replace a method of one object by what `wrap` makes of it."""
+    setattr(target, name, wrap(getattr(target, name)))
 
 
 class Plant:

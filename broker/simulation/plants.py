@@ -8,7 +8,7 @@ somebody: see the failure list in docs/simulation.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -18,17 +18,13 @@ from agents.core.endpoint import Endpoint
 from broker.domain.lifecycle import DesktopEvent, JobEvent, SessionEvent
 from broker.domain.model import Desktop, DesktopState, Instant, Job, JobState, Session, WorkLease
 from broker.ports import ClaimOutcome, ClaimRequest, MachineReport, Release
-from broker.simulation.planting import Plant
+from broker.simulation.planting import Plant, put
+from broker.simulation.plants_rulings import RULINGS
 from broker.simulation.process import Process
 from broker.simulation.station import Station, make_core
 from broker.simulation.watched import WatchedState
 from broker.store.claiming import decide
 from broker.store.memory import MemoryStore
-
-
-def _put(target: object, name: str, wrap: Callable[[Any], Any]) -> None:
-    """Replace a method of one object by what `wrap` makes of it."""
-    setattr(target, name, wrap(getattr(target, name)))
 
 
 class _Loose(WatchedState):
@@ -70,7 +66,7 @@ class CheckThenAct(Plant):
             sessions._store(decision, now)
             return tuple(decision.outcomes)
 
-        _put(sessions, "claim", lambda _: claim)
+        put(sessions, "claim", lambda _: claim)
 
 
 class LostIdempotency(Plant):
@@ -91,7 +87,7 @@ class LostIdempotency(Plant):
 
             return call
 
-        _put(store.sessions, "claim", wrap)
+        put(store.sessions, "claim", wrap)
 
 
 class OldReportsBelieved(Plant):
@@ -110,7 +106,7 @@ class OldReportsBelieved(Plant):
 
             return call
 
-        _put(works, "machine_reported", wrap)
+        put(works, "machine_reported", wrap)
 
 
 class NotMadeFresh(Plant):
@@ -129,7 +125,7 @@ class NotMadeFresh(Plant):
 
             return call
 
-        _put(process.services.kit.store.sessions, "advance", wrap)
+        put(process.services.kit.store.sessions, "advance", wrap)
 
 
 class JobTakenTwice(Plant):
@@ -149,7 +145,7 @@ class JobTakenTwice(Plant):
 
             return call
 
-        _put(store.jobs, "take", wrap)
+        put(store.jobs, "take", wrap)
 
 
 class TicketUsableTwice(Plant):
@@ -165,7 +161,7 @@ class TicketUsableTwice(Plant):
 
             return call
 
-        _put(store.credentials, "redeem_ticket", wrap)
+        put(store.credentials, "redeem_ticket", wrap)
 
 
 class NoDeadline(Plant):
@@ -184,7 +180,7 @@ class NoDeadline(Plant):
 
             return call
 
-        _put(store.desktops, "advance", wrap)
+        put(store.desktops, "advance", wrap)
 
 
 class DeadlineIgnored(Plant):
@@ -196,7 +192,7 @@ class DeadlineIgnored(Plant):
             del now, limit
             return ()
 
-        _put(process.services.kit.store.desktops, "expired", lambda _: none)
+        put(process.services.kit.store.desktops, "expired", lambda _: none)
 
 
 class MachineLeftBehind(Plant):
@@ -207,7 +203,7 @@ class MachineLeftBehind(Plant):
         async def destroy(*args: Any) -> None:
             del args
 
-        _put(process.engine, "destroy", lambda _: destroy)
+        put(process.engine, "destroy", lambda _: destroy)
 
 
 class DeletionForgotten(Plant):
@@ -234,8 +230,8 @@ class DeletionForgotten(Plant):
 
             return call
 
-        _put(store.jobs, "advance", wrap_advance)
-        _put(store.desktops, "expired", wrap_expired)
+        put(store.jobs, "advance", wrap_advance)
+        put(store.desktops, "expired", wrap_expired)
 
 
 class QueueReversed(Plant):
@@ -252,7 +248,7 @@ class QueueReversed(Plant):
 
             return call
 
-        _put(store.sessions, "serve_queue", wrap)
+        put(store.sessions, "serve_queue", wrap)
 
 
 class WaiterLost(Plant):
@@ -270,7 +266,7 @@ class WaiterLost(Plant):
 
             return call
 
-        _put(store.sessions, "waiting", wrap)
+        put(store.sessions, "waiting", wrap)
 
 
 class NoJitter(Plant):
@@ -309,7 +305,7 @@ class LeaseTooLong(Plant):
 
             return call
 
-        _put(process.services.kit.store.sessions, "advance", wrap)
+        put(process.services.kit.store.sessions, "advance", wrap)
 
 
 class LossUnnoticed(Plant):
@@ -320,7 +316,7 @@ class LossUnnoticed(Plant):
         async def gone(endpoint_id: str) -> None:
             del endpoint_id
 
-        _put(process.services.endpoints, "gone", lambda _: gone)
+        put(process.services.endpoints, "gone", lambda _: gone)
 
 
 class AnybodySpeaks(Plant):
@@ -333,7 +329,7 @@ class AnybodySpeaks(Plant):
             return await process.services.kit.store.sessions.session(session_id)
 
         reports = process.services.sessions.live.__self__  # type: ignore[attr-defined]
-        _put(reports, "_at", lambda _: at)
+        put(reports, "_at", lambda _: at)
 
 
 class OutageKills(Plant):
@@ -349,7 +345,7 @@ class OutageKills(Plant):
 
             return call
 
-        _put(process.services.engine_work, "_take", wrap)
+        put(process.services.engine_work, "_take", wrap)
 
 
 class RevisionStands(Plant):
@@ -377,7 +373,7 @@ class LeaseForEverybody(Plant):
 
             return call
 
-        _put(store.leases, "acquire", wrap)
+        put(store.leases, "acquire", wrap)
 
 
 _ALL: Final[tuple[type[Plant], ...]] = (
@@ -400,5 +396,6 @@ _ALL: Final[tuple[type[Plant], ...]] = (
     OutageKills,
     RevisionStands,
     LeaseForEverybody,
+    *RULINGS,
 )
 PLANTS: Final[Mapping[str, Plant]] = {one.name: one() for one in _ALL}

@@ -40,6 +40,9 @@ INSTALLATION: Final = "tri_simulated"
 IMAGE_KEY: Final = b"the simulation's image key"
 SKEW_MS_MAX: Final = 1500
 """how far a broker's wall clock may be from the others'"""
+NOT_RUN: Final = frozenset({"bus", "displays"})
+"""tasks of the app that have nothing to do here: the message bus, and the count of the bytes of
+frames, of which there are none"""
 _SEGMENTS: Final = 3
 _BOOT_SEGMENTS: Final = 2
 
@@ -87,18 +90,30 @@ class SimDisplays:
 
     def __init__(self) -> None:
         self._open: dict[str, Callable[[str], None]] = {}
-        self._places: dict[str, str | None] = {}
+        self._places: dict[str, tuple[str | None, str | None]] = {}
+        """session -> the endpoint that its display is for, or None and which display it is"""
 
     async def serve(
-        self, client: DisplayClient, *, ticket: str, session_id: str | None = None
+        self,
+        client: DisplayClient,
+        *,
+        ticket: str,
+        session_id: str | None = None,
+        browser: str | None = None,
     ) -> str:
         raise NotImplementedError  # stations open displays through the desk
 
-    def opened(self, session_id: str, endpoint_id: str | None, end: Callable[[str], None]) -> None:
+    def opened(
+        self,
+        session_id: str,
+        endpoint_id: str | None,
+        display: str | None,
+        end: Callable[[str], None],
+    ) -> None:
         """A display is open; one that was open before for this session is taken over."""
         before = self._open.get(session_id)
         self._open[session_id] = end
-        self._places[session_id] = endpoint_id
+        self._places[session_id] = (endpoint_id, None if endpoint_id is not None else display)
         if before is not None:
             before("taken over")
 
@@ -106,14 +121,16 @@ class SimDisplays:
         if self._open.get(session_id) is end:
             del self._open[session_id]
 
-    def kill(self, session_id: str, detail: str = "") -> bool:
+    def kill(self, session_id: str, detail: str = "", code: str = "display.killed") -> bool:
+        del code
         end = self._open.pop(session_id, None)
         if end is not None:
             end(detail or "killed")
         return end is not None
 
-    def elsewhere(self, session_id: str, endpoint_id: str | None) -> bool:
-        return session_id in self._open and self._places[session_id] != endpoint_id
+    def elsewhere(self, session_id: str, endpoint_id: str | None, display: str | None) -> bool:
+        place = (endpoint_id, None if endpoint_id is not None else display)
+        return session_id in self._open and self._places[session_id] != place
 
     def open_sessions(self) -> tuple[str, ...]:
         return tuple(self._open)
@@ -187,21 +204,27 @@ class Process:
     def start(self) -> None:
         self.loop.spawn(self._run(), self, self.name)
 
-    async def _run(self) -> None:
+    def background(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """What the app runs beside the requests, under the app's names; see NOT_RUN."""
         services = self.services
-        works: tuple[Coroutine[Any, Any, None], ...] = (
-            services.connect.run(),
-            services.delivery.run(),
-            services.watch.run(),
-            self.link.run(),
-            end_displays(services.kit, self.displays),
-            services.reconciler.run((cast("Engine", self.engine),)),
-        )
+        return {
+            "claims": services.connect.run(),
+            "copies": services.copies.run(),
+            "sealer": services.audit.run(),
+            "delivery": services.delivery.run(),
+            "watch": services.watch.run(),
+            "overview": services.overviews.run(),
+            "link": self.link.run(),
+            "display ends": end_displays(services.kit, self.displays),
+            "reconciler": services.reconciler.run((cast("Engine", self.engine),)),
+        }
+
+    async def _run(self) -> None:
         self.ready = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                for work in works:
-                    tasks.create_task(work)
+                for name, work in self.background().items():
+                    tasks.create_task(work, name=name)
         except Exception as error:  # noqa: BLE001 - told to the world, which judges it
             self._world.fell(self, error)
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
-from broker.domain.lifecycle import DESKTOP, SESSION
-from broker.domain.model import Architecture, DesktopState, EndpointState, PoolKind, SessionState
+from broker.domain.lifecycle import DESKTOP, HOST, SESSION
+from broker.domain.model import (
+    Architecture,
+    DesktopState,
+    EndpointState,
+    Pool,
+    PoolKind,
+    SessionState,
+)
+from broker.domain.placement import Room, refusal
+from broker.domain.planning.effective import effective
+from broker.domain.planning.recover import is_kept
+from broker.domain.planning.rooms import demand_of
+from broker.domain.settings import SiteSettings
+from broker.domain.site import SITE_DOCUMENT, settings_of
 from broker.simulation.engine import Hypervisor
+from broker.simulation.seams import SimClock
 from broker.simulation.station import Station
 from broker.simulation.watched import WatchedState
+from broker.store.loads import host_load
 
 _RUNNING: Final = frozenset({DesktopState.READY, DesktopState.ASSIGNED})
 Complaint = tuple[str, str]
@@ -20,6 +35,7 @@ class Scene(Protocol):
     state: WatchedState
     hypervisor: Hypervisor
     stations: list[Station]
+    clock: SimClock
 
 
 def complaints(scene: Scene) -> list[Complaint]:
@@ -40,9 +56,16 @@ def _rows(scene: Scene) -> list[Complaint]:
     found += [
         ("L1", f"{one.id} is {one.state}: {one.note}")
         for one in state.desktops.values()
-        if one.state in DESKTOP.transient or one.state is DesktopState.FAILED
+        if one.state in DESKTOP.transient
+        # one in which a person's work lies is started again, ever more seldom, and never cleared
+        or (one.state is DesktopState.FAILED and not is_kept(one, state.pools[one.pool_id]))
     ]
     found += [("L1", f"{one.id} is {one.state}: {one.error}") for one in state.open_jobs.values()]
+    found += [
+        ("L1", f"{one.id} is {one.state}: {one.note}")
+        for one in state.hosts.values()
+        if one.state in HOST.transient
+    ]
     return found
 
 
@@ -68,7 +91,7 @@ def _machines(scene: Scene) -> list[Complaint]:
 
 
 def _queue(scene: Scene) -> list[Complaint]:
-    """Nobody waits for what is there, and spares are as many as there is room for."""
+    """Nobody waits for what is there and open."""
     state = scene.state
     found: list[Complaint] = []
     ready: dict[str, list[str | None]] = {}
@@ -76,6 +99,8 @@ def _queue(scene: Scene) -> list[Complaint]:
         if one.state is DesktopState.READY:
             ready.setdefault(one.pool_id, []).append(one.endpoint_id or one.owner_id)
     for pool in state.pools.values():
+        if not effective(pool, site_of(state), scene.clock.now()).open:
+            continue
         free = ready.get(pool.id, [])
         for session_id in state.queues[pool.id]:
             session = state.sessions[session_id]
@@ -84,6 +109,12 @@ def _queue(scene: Scene) -> list[Complaint]:
             if wish in free or (pool.kind is PoolKind.DEDICATED and session.user_id in free):
                 found.append(("L3", f"{session_id} waits, and a desktop is ready"))
     return found
+
+
+def site_of(state: WatchedState) -> SiteSettings:
+    """The site's settings as they are stored."""
+    document = state.documents.get(SITE_DOCUMENT)
+    return settings_of(document.value) if document is not None else SiteSettings()
 
 
 def _endpoints(scene: Scene) -> list[Complaint]:
@@ -129,30 +160,40 @@ def _carried(scene: Scene) -> list[Complaint]:
     return found
 
 
-def short_of_spares(scene: Scene, looked: Sequence[Complaint]) -> list[Complaint]:
-    """Pools that have fewer desktops than they want although a host has room."""
-    del looked
-    state = scene.state
+def short_of_spares(scene: Scene) -> list[Complaint]:
+    """Pools that have fewer desktops than they want although a host has room, and the site."""
+    state, now = scene.state, scene.clock.now()
+    site = site_of(state)
     found: list[Complaint] = []
     for pool in state.pools.values():
         if pool.architecture is not Architecture.VDI:
             continue
         rows = [state.desktops[one] for one in state.pool_desktops[pool.id]]
-        used = sum(one.state is DesktopState.ASSIGNED for one in rows)
-        want = used + len(state.queues[pool.id]) + pool.spares_min if pool.enabled else used
+        held = sum(one.id in state.held_desktops for one in rows)
+        holds_now = effective(pool, site, now)
+        waiting = len(state.queues[pool.id]) if holds_now.open else 0
+        want = held + waiting + holds_now.spares if holds_now.makes else held
         want = min(want, pool.size_max)
-        if len(rows) < want and _has_room(scene, pool.resources.memory_mib, pool.resources.cpus):
+        if len(rows) < want and _has_room(scene, pool, site):
             found.append(("L3", f"{pool.name} has {len(rows)} desktops and wants {want}"))
     return found
 
 
-def _has_room(scene: Scene, memory_mib: int, cpus: float) -> bool:
+def _has_room(scene: Scene, pool: Pool, site: SiteSettings) -> bool:
+    """As the planner counts it."""
     state = scene.state
-    for host in state.hosts.values():
-        here = [one for one in state.desktops.values() if one.host_id == host.id]
-        here = [one for one in here if one.state is not DesktopState.DELETED]
-        memory = host.capacity.memory_mib - sum(one.resources.memory_mib for one in here)
-        free = host.capacity.cpus * host.overcommit_cpu - sum(one.resources.cpus for one in here)
-        if host.state == "up" and memory >= memory_mib and free >= cpus:
-            return True
-    return False
+    loads = [
+        host_load(host, [state.desktops[one] for one in sorted(state.host_desktops[host.id])])
+        for host in state.hosts.values()
+    ]
+    machines = [one for one in state.desktops.values() if one.host_id is not None]
+    if site.desktops_max and site.desktops_max <= sum(
+        one.state is not DesktopState.DELETED for one in machines
+    ):
+        return False
+    memory_mib = sum(load.used.memory_mib for load in loads) + pool.resources.memory_mib
+    if site.memory_mib_max and memory_mib > site.memory_mib_max:
+        return False
+    guarantees = {one.id: one.settings.guarantee for one in state.pools.values()}
+    demand = replace(demand_of(pool), starts=False)
+    return any(refusal(Room(load, guarantees), demand) is None for load in loads)

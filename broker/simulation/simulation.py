@@ -11,9 +11,12 @@ from typing import Any, Final
 
 from agents.core.identity import Identity
 from broker.domain.errors import TriviumError
-from broker.domain.model import EndpointState, Pool, Session, SessionState
+from broker.domain.model import EndpointState, Host, Pool, Session, SessionState
+from broker.domain.site import SITE_DOCUMENT, plain
 from broker.engines.simulated import load_calibration
 from broker.engines.simulated.profile import Calibration
+from broker.services.origin import Origin
+from broker.simulation.administrators import Administrator
 from broker.simulation.engine import Hypervisor
 from broker.simulation.faults import Faults
 from broker.simulation.history import History
@@ -23,6 +26,7 @@ from broker.simulation.people import Person
 from broker.simulation.planting import Plant
 from broker.simulation.ports import Bus
 from broker.simulation.process import INSTALLATION, Process
+from broker.simulation.rulers import address_of
 from broker.simulation.seams import SimClock, SimIdentity, SimIds
 from broker.simulation.settling import Complaint, complaints, short_of_spares
 from broker.simulation.station import Station
@@ -91,10 +95,14 @@ class Simulation:
         self.plant.into_store(self.store, self.state)
         self.invariants = Invariants(self.history, self.state, self.hypervisor, self.clock)
         self.state.watcher = self.invariants
+        self.hypervisor.shown = self.invariants.marks.shown
         self.processes: list[Process] = []
         self.stations: list[Station] = []
         self.people: list[Person] = []
-        self.administrator = Person(self, self.town.administrator, self._stream("administrator"))
+        self.administrators = [
+            Administrator(self, one, self._stream(one.username)) for one in self.town.administrators
+        ]
+        self.administrator: Person = self.administrators[0]
         self._balance = self._stream("balance")
         self.processes_wanted: int = self._stream("processes").choice((1, 1, 2, 3))
         self._made_processes = 0
@@ -166,6 +174,7 @@ class Simulation:
 
     def made_fresh(self, desktop_id: str, generation: int) -> None:
         self.invariants.fresh.add((desktop_id, generation))
+        self.invariants.marks.made_fresh(desktop_id)
 
     def connecting(self, station: Station) -> None:
         self._storms = [one for one in self._storms if not one.tried(station.name)]
@@ -214,6 +223,15 @@ class Simulation:
     def pools(self) -> tuple[Pool, ...]:
         return tuple(self.state.pools.values())
 
+    def hosts(self) -> tuple[Host, ...]:
+        return tuple(self.state.hosts.values())
+
+    def live_sessions(self) -> tuple[Session, ...]:
+        return tuple(self.state.sessions[one] for one in self.state.held_places.values())
+
+    def endpoint_ids(self) -> tuple[str, ...]:
+        return tuple(self.state.endpoints)
+
     def desks(self, architecture: str) -> tuple[str, ...]:
         return tuple(one.name for one in self.stations if one.architecture == architecture)
 
@@ -241,16 +259,30 @@ class Simulation:
     async def begin(self, *, people: bool) -> None:
         """Everything is switched on."""
         await self.store.open()
-        await self.store.directory.apply_roster(self.town.change)
+        await self._furnish()
         self.loop.spawn(self.hypervisor.run(), None, "hypervisor")
         for _ in range(self.processes_wanted):
             self.start_process()
         self._add_stations()
-        for identity in self.town.people:
-            person = Person(self, identity, self._stream(identity.username))
+        if people:
+            for one in self.administrators:
+                self.loop.spawn(one.live(), None, "administrator")
+        for number, identity in enumerate(self.town.people):
+            origin = Origin(source=address_of(number))
+            self.invariants.rulings.addresses[identity.user_id] = origin.source
+            person = Person(self, identity, self._stream(identity.username), origin)
             self.people.append(person)
             if people:
                 self.loop.spawn(person.live(), None, "person")
+
+    async def _furnish(self) -> None:
+        town, store = self.town, self.store
+        await store.directory.apply_roster(town.change)
+        for rule in town.rules:
+            await store.directory.save_rule(rule, new=True)
+        for quota in town.quotas:
+            await store.directory.save_quota(quota, new=True)
+        await store.documents.save(SITE_DOCUMENT, plain(town.site), revision=0)
 
     async def _storm(self) -> None:
         ticks = 0
@@ -308,5 +340,8 @@ class Simulation:
             self.history.violated(name, f"after {SETTLE_S:.0f} s of calm: {what}")
 
     def _complaints(self) -> list[Complaint]:
-        found = complaints(self)
-        return found or short_of_spares(self, found)
+        found = complaints(self) or short_of_spares(self)
+        if found:
+            return found
+        acknowledged = {one.identity.user_id: one.acknowledged for one in self.administrators}
+        return self.invariants.ledger.complaints(acknowledged)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from typing import Final
 
 from broker.domain.model import (
     Architecture,
@@ -25,19 +24,32 @@ from broker.domain.model import (
     Role,
     User,
 )
+from broker.domain.policy.rules import EntitlementRule, Quota
+from broker.domain.settings import SiteSettings
 from broker.ports import RosterChange
+from broker.simulation.rulers import (
+    GROUPS,
+    SIZE,
+    draw_host_settings,
+    draw_pool_settings,
+    draw_quotas,
+    draw_rules,
+    draw_site,
+)
 from broker.simulation.seams import EPOCH_MS, public_key
-
-SIZE: Final = Resources(cpus=2, memory_mib=4096)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Town:
-    """The roster, and who sits where. Stations not in it enrol by themselves."""
+    """The roster, what is set beside it, and who sits where. Stations that are not in the roster
+    enrol by themselves."""
 
     change: RosterChange
+    rules: tuple[EntitlementRule, ...]
+    quotas: tuple[Quota, ...]
+    site: SiteSettings
     people: tuple[Identity, ...]
-    administrator: Identity
+    administrators: tuple[Identity, ...]
     stations: tuple[tuple[str, str], ...]
     """(name, architecture that it can carry)"""
 
@@ -48,7 +60,8 @@ def key_of_station(name: str) -> bytes:
 
 def _pool(number: int, architecture: Architecture, chance: Random, **changes: object) -> Pool:
     vdi = architecture is Architecture.VDI
-    size_max = chance.randint(3, 7)
+    size_max = chance.randint(3, 7) if vdi else 100
+    settings = draw_pool_settings(chance, size_max, vdi=vdi)
     values: dict[str, object] = {
         "id": f"pol_{number:08d}",
         "name": f"{architecture}-{number}",
@@ -58,13 +71,14 @@ def _pool(number: int, architecture: Architecture, chance: Random, **changes: ob
         "image_id": f"img_{chance.randint(1, 2):08d}",
         "resources": SIZE,
         "spares_min": chance.randint(0, 3) if vdi else 0,
-        "size_max": size_max if vdi else 100,
+        "size_max": size_max,
         "log_off": chance.choice((LogOff.RESET, LogOff.DELETE)),
-        "disconnect_grace_s": chance.choice((20, 60, 180)),
+        "disconnect_grace_s": chance.choice((5, 20, 60, 180)),
         "lease_s": chance.choice((120, 400, 1800)),
         "enabled": True,
-        "group_ids": ("grp_00000001", "grp_00000002"),
+        "group_ids": GROUPS,
         "created_at": EPOCH_MS,
+        "settings": settings,
     }
     return Pool(**(values | changes))  # type: ignore[arg-type]
 
@@ -111,7 +125,7 @@ def _people(count: int) -> tuple[Identity, ...]:
             username=f"person{number}",
             role=Role.USER,
             token_id="-",
-            group_ids=("grp_00000001",) if number % 4 else ("grp_00000002",),
+            group_ids=GROUPS[:1] if number % 4 else GROUPS[1:],
         )
         for number in range(1, count + 1)
     )
@@ -152,9 +166,10 @@ def _hosts(chance: Random) -> tuple[Host, ...]:
             profile=chance.choice(("bare-metal", "paravirtual", "container")),
             state=HostState.UP,
             capacity=Resources(cpus=8, memory_mib=chance.choice((16_384, 32_768))),
-            overcommit_cpu=2.0,
+            overcommit_cpu=chance.choice((1.5, 2.0, 4.0)),
             start_limit=chance.randint(1, 4),
             created_at=EPOCH_MS,
+            settings=draw_host_settings(chance),
         )
         for number in (1, 2)
     )
@@ -162,11 +177,18 @@ def _hosts(chance: Random) -> tuple[Host, ...]:
 
 def build_town(chance: Random) -> Town:
     """Two VDI pools (one of them may be dedicated), an IDV and a VOI pool; 10 to 16 endpoints,
-    24 to 44 people in two groups, two servers that may be too small for everybody."""
+    24 to 44 people in two groups, two servers that may be too small for everybody; rules and
+    quotas. What is set for pools, hosts and the site is drawn in rulers.py."""
     dedicated = chance.random() < 0.4
     pools = (
         _pool(1, Architecture.VDI, chance),
-        _pool(2, Architecture.VDI, chance, kind=PoolKind.DEDICATED, log_off=LogOff.KEEP)
+        _pool(
+            2,
+            Architecture.VDI,
+            chance,
+            kind=PoolKind.DEDICATED,
+            log_off=chance.choice((LogOff.KEEP, LogOff.KEEP, LogOff.RESET)),
+        )
         if dedicated
         else _pool(2, Architecture.VDI, chance),
         _pool(3, Architecture.IDV, chance, log_off=LogOff.RESET),
@@ -187,8 +209,14 @@ def build_town(chance: Random) -> Town:
                 places.append(_place(number, endpoint, pool))
     stations.append(("NEW-01", "vdi"))
     people = _people(chance.randint(24, 44))
-    administrator = Identity(
-        user_id="usr_99999999", username="root", role=Role.ADMINISTRATOR, token_id="-"
+    administrators = tuple(
+        Identity(
+            user_id=f"usr_9999999{number}",
+            username=f"root{number}",
+            role=Role.ADMINISTRATOR,
+            token_id="-",
+        )
+        for number in (1, 2)
     )
     groups = tuple(
         Group(id=f"grp_{number:08d}", name=f"class{number}", title="", created_at=EPOCH_MS)
@@ -196,11 +224,19 @@ def build_town(chance: Random) -> Town:
     )
     change = RosterChange(
         groups=groups,
-        users=tuple(_user(one) for one in (*people, administrator)),
+        users=tuple(_user(one) for one in (*people, *administrators)),
         images=_images(),
         hosts=_hosts(chance),
         pools=pools,
         endpoints=tuple(endpoints),
         desktops=tuple(places),
     )
-    return Town(change=change, people=people, administrator=administrator, stations=tuple(stations))
+    return Town(
+        change=change,
+        rules=draw_rules(chance, [one.id for one in pools], [one.id for one in endpoints]),
+        quotas=draw_quotas(chance, [one.id for one in pools]),
+        site=draw_site(chance),
+        people=people,
+        administrators=administrators,
+        stations=tuple(stations),
+    )

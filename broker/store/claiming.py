@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from broker.architectures import rules_of
 from broker.domain.audit import AuditEntry
 from broker.domain.lifecycle import (
     DESKTOP,
@@ -30,12 +29,12 @@ from broker.domain.model import (
     Ticket,
     Wish,
 )
+from broker.domain.policy.opening import closed_because
 from broker.domain.policy.rules import Quota, QuotaScope
 from broker.domain.queueing import Waiting, places
 from broker.domain.settings import TakeOver
 from broker.ports import ClaimOutcome, ClaimRequest
 from broker.store import quotas, reasons
-from broker.store.ready import Ready
 from broker.store.reasons import Reason
 from broker.store.snapshot import Snapshot, UsedKey, bound_to
 
@@ -105,13 +104,20 @@ def _again(
         return _still_waiting(request, snapshot, session, now, out, repeated=repeated)
     if session.state is SessionState.DISCONNECTED:
         return _back(request, snapshot, session, desktop, out)
-    roams = not request.runs_on_endpoint and request.endpoint_id != session.endpoint_id
+    here = (request.endpoint_id, request.browser)
+    roams = not request.runs_on_endpoint and here != (session.endpoint_id, session.browser)
     if roams and repeated:
         return _elsewhere(session, desktop, reasons.REPEATED)
     if roams:
         return _roam(request, snapshot, session, desktop, now, out)
-    outcome = ClaimOutcome(session=session, desktop=desktop, ticket_stored=desktop is not None)
+    opens = _opens(session, desktop)
+    outcome = ClaimOutcome(session=session, desktop=desktop, ticket_stored=opens)
     return outcome, reasons.live_already(session, desktop)
+
+
+def _opens(session: Session, desktop: Desktop | None) -> bool:
+    """Whether whoever asked opens the display with a ticket: an endpoint gets its own."""
+    return desktop is not None and session.endpoint_id is None
 
 
 def _still_waiting(
@@ -125,12 +131,17 @@ def _still_waiting(
 ) -> _Answer:
     """The client called again; who came to another endpoint meanwhile is served there."""
     bound = request.runs_on_endpoint
-    comes_from = session.endpoint_id if bound or repeated else request.endpoint_id
+    stays = bound or repeated
+    comes_from = session.endpoint_id if stays else request.endpoint_id
+    browser = session.browser if stays else request.browser
+    place_changes = (comes_from, browser) != (session.endpoint_id, session.browser)
     session = replace(
         session,
         active_at=now if session.active_at is None else max(now, session.active_at),
         endpoint_id=comes_from,
-        revision=session.revision + (comes_from != session.endpoint_id),
+        browser=browser,
+        source=session.source if repeated else request.source or None,
+        revision=session.revision + place_changes,
     )
     out.waiting.append(session)
     snapshot.sessions[session.id] = session
@@ -156,8 +167,8 @@ def _back(
     )
     out.moved.append(session)
     snapshot.sessions[session.id] = session
-    outcome = ClaimOutcome(session=session, desktop=desktop, ticket_stored=desktop is not None)
-    return outcome, reason
+    opens = _opens(session, desktop)
+    return ClaimOutcome(session=session, desktop=desktop, ticket_stored=opens), reason
 
 
 def _moved(
@@ -173,6 +184,8 @@ def _moved(
         session,
         state=SESSION.advance(session.state, event),
         endpoint_id=endpoint_id,
+        browser=request.browser if endpoint_id is None else None,
+        display=None,
         deadline_at=request.deliver_deadline_at,
         revision=session.revision + 1,
         why=reason.told,
@@ -192,8 +205,9 @@ def _roam(
     now: Instant,
     out: Decision,
 ) -> _Answer:
-    """The session is live at one endpoint and its person asks from another."""
-    match request.take_over:
+    """The session is live at one place and its person asks from another."""
+    nowhere = session.endpoint_id is None and session.browser is None
+    match TakeOver.MOVE if nowhere else request.take_over:
         case TakeOver.REFUSE:
             return _elsewhere(session, desktop, reasons.STAYS)
         case TakeOver.ASK:
@@ -212,7 +226,7 @@ def _roam(
             outcome = ClaimOutcome(
                 session=session,
                 desktop=desktop,
-                ticket_stored=desktop is not None,
+                ticket_stored=_opens(session, desktop),
                 left_endpoint=left,
             )
             return outcome, reason
@@ -226,10 +240,13 @@ def _ask(
     now: Instant,
     out: Decision,
 ) -> _Answer:
-    """Keep the wish for the person at the first endpoint to answer; a pending one stands."""
+    """Keep the wish for the person at the first place to answer; a pending one stands."""
     pending = session.wish
     stands = (
-        pending is not None and pending.endpoint_id == request.endpoint_id and pending.until > now
+        pending is not None
+        and pending.endpoint_id == request.endpoint_id
+        and pending.browser == request.browser
+        and pending.until > now
     )
     if not stands:
         session = replace(
@@ -238,7 +255,10 @@ def _ask(
             revision=session.revision + 1,
             why=reasons.NEEDS_CONSENT.told,
             wish=Wish(
-                id=request.wish_id, endpoint_id=request.endpoint_id, until=request.wish_until
+                id=request.wish_id,
+                endpoint_id=request.endpoint_id,
+                until=request.wish_until,
+                browser=request.browser,
             ),
         )
         out.moved.append(session)
@@ -263,12 +283,15 @@ def _full_quota(request: ClaimRequest, snapshot: Snapshot) -> Quota | None:
 
 def _new(request: ClaimRequest, snapshot: Snapshot, now: Instant, out: Decision) -> _Answer:
     pool, bound, queue = request.pool, bound_to(request), snapshot.waiting[request.pool.id]
+    closed = closed_because(snapshot.pools.get(pool.id, pool), snapshot.site, now)
+    if closed is not None:
+        return ClaimOutcome(closed=closed), reasons.closed(closed)
     quota = _full_quota(request, snapshot)
     if quota is not None:
         return ClaimOutcome(over_quota=quota.name), reasons.over(quota)
-    desktop = None
-    if bound is not None or not queue:
-        desktop = snapshot.ready.take(pool, request.user_id, bound)
+    # a person's own desktop serves nobody else who waits
+    others = bound is None and bool(queue)
+    desktop = snapshot.ready.take(pool, request.user_id, bound, owned=others)
     if desktop is None and len(queue) >= request.queue_limit:
         return ClaimOutcome(queue_full=True), reasons.queue_full(request)
     if desktop is None:
@@ -284,9 +307,12 @@ def _new(request: ClaimRequest, snapshot: Snapshot, now: Instant, out: Decision)
     for quota_id, shared in snapshot.shared.items():
         snapshot.counted[quota_id] += quotas.counts(shared, request.group_id, pool.id)
     if desktop is None:
-        queue.append(Waiting(session_id=session.id, group_id=session.group_id, requested_at=now))
+        start = next((one.start for one in queue if one.group_id == session.group_id), 0)
+        queue.append(
+            Waiting(session_id=session.id, group_id=session.group_id, requested_at=now, start=start)
+        )
     outcome = ClaimOutcome(
-        session=session, desktop=desktop, new=True, ticket_stored=desktop is not None
+        session=session, desktop=desktop, new=True, ticket_stored=_opens(session, desktop)
     )
     return outcome, reason
 
@@ -316,6 +342,8 @@ def _new_session(
         ended_at=None,
         lease_until=None,
         active_at=now if desktop is None else None,
+        browser=request.browser,
+        source=request.source or None,
     )
 
 
@@ -371,52 +399,3 @@ def _with_places(outcomes: list[ClaimOutcome], snapshot: Snapshot) -> list[Claim
             table = tables[session.pool_id] = places(snapshot.waiting[session.pool_id])
         told.append(replace(outcome, place=table.get(session.id)))
     return told
-
-
-def queue_bound_to(session: Session, pool: Pool) -> str | None:
-    """The endpoint whose desktop a waiting session needs, if it needs a certain one."""
-    return session.endpoint_id if rules_of(pool.architecture).runs_on_endpoint else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A session that waited, its desktop, and why it got that one."""
-
-    session: Session
-    desktop: Desktop
-    entry: AuditEntry
-
-
-def serve(
-    pool: Pool, queued: Sequence[Session], ready: Ready, deadline_at: Instant, now: Instant
-) -> list[Served]:
-    """Give ready desktops to the queued sessions, in their order; see SessionStore.serve_queue."""
-    served: list[Served] = []
-    for session in queued:
-        bound = queue_bound_to(session, pool)
-        found = ready.take(pool, session.user_id, bound)
-        if found is None:
-            continue
-        reason = reasons.given(found, pool, session.user_id, bound)
-        desktop = claimed_desktop(found, pool, session.user_id, now)
-        moved = replace(
-            session,
-            state=SESSION.advance(session.state, SessionEvent.CLAIMED),
-            desktop_id=desktop.id,
-            endpoint_id=desktop.endpoint_id or session.endpoint_id,
-            deadline_at=deadline_at,
-            generation=desktop.generation,
-            revision=session.revision + 1,
-            why=reason.told,
-            assigned_at=now,
-        )
-        entry = reasons.moved_entry(
-            moved,
-            SessionEvent.CLAIMED,
-            now,
-            why=reason.why,
-            came_from=session.state,
-            actor="broker",
-        )
-        served.append(Served(session=moved, desktop=desktop, entry=entry))
-    return served

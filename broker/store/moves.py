@@ -34,6 +34,7 @@ from broker.domain.model import (
 )
 from broker.limits import PHASES_MAX
 from broker.ports import Release, SessionChange
+from broker.store.loads import waits_for_reset
 
 HELD_STATES = frozenset(DESKTOP.sources(DesktopEvent.RELEASED_RESET))
 """states of a desktop that a session has: in these, and no others, it can be released"""
@@ -46,6 +47,10 @@ RELEASES = (
 """what a release may be"""
 MOVABLE_STATES = frozenset({DesktopState.READY, DesktopState.ASSIGNED})
 """states in which a desktop can migrate"""
+ASSIGNABLE_STATES = frozenset(
+    {DesktopState.READY, DesktopState.SUSPENDED, DesktopState.UNAVAILABLE}
+)
+"""states in which a desktop can be given to somebody for good"""
 _NO_CHANGE = SessionChange()
 
 
@@ -78,6 +83,7 @@ def move_desktop(
     deadline_at: Instant | None = None,
     note: str | None = None,
     fresh: bool = False,
+    disown: bool = False,
 ) -> Desktop:
     """The desktop after `event`; see DesktopStore.advance."""
     if desktop is None:
@@ -93,6 +99,7 @@ def move_desktop(
         target=DESKTOP.transient.get(state),
         deadline_at=deadline_at,
         generation=desktop.generation + fresh,
+        owner_id=None if disown else desktop.owner_id,
         note=desktop.note if note is None else note,
         changed_at=now,
         # a machine of an older generation may arrive where it likes: it is nobody's
@@ -103,13 +110,15 @@ def move_desktop(
 def release_desktop(desktop: Desktop, release: Release, now: Instant) -> Desktop | None:
     """The desktop once its session gave it back; None if it is not a session's any more.
 
-    In a passing state it keeps the deadline it had where the release brings none; in a lasting
-    state it has none.
+    In a passing state it keeps the deadline it had where the release brings none; one that is to
+    be made fresh waits for its turn without; in a lasting state it has none.
     """
     if desktop.state not in HELD_STATES or release.event not in RELEASES:
         return None
-    passing = DESKTOP.advance(desktop.state, release.event) in DESKTOP.transient
-    deadline_at = desktop.deadline_at if release.deadline_at is None else release.deadline_at
+    to = DESKTOP.advance(desktop.state, release.event)
+    passing, waits = to in DESKTOP.transient, to is DesktopState.RESETTING
+    keeps = release.deadline_at is None and not waits
+    deadline_at = desktop.deadline_at if keeps else release.deadline_at
     return move_desktop(
         desktop,
         release.event,
@@ -127,6 +136,22 @@ def _of_generation(desktop: Desktop | None, generation: int) -> Desktop:
             f"{desktop.name} is at generation {desktop.generation}, not {generation}"
         )
     return desktop
+
+
+def assign_desktop(
+    desktop: Desktop | None, owner_id: str, generation: int, others: Iterable[Desktop]
+) -> Desktop:
+    """See DesktopStore.assign. `others`: the owner's desktops."""
+    desktop = _of_generation(desktop, generation)
+    if desktop.state not in ASSIGNABLE_STATES:
+        raise IllegalTransitionError(f"{desktop.name} is {desktop.state}: wait until it is idle")
+    if desktop.owner_id is not None and desktop.owner_id != owner_id:
+        raise ConflictError(f"{desktop.name} is somebody's; unassign it first")
+    for other in others:
+        alive = other.state not in {DesktopState.DELETING, DesktopState.DELETED}
+        if other.pool_id == desktop.pool_id and other.id != desktop.id and alive:
+            raise ConflictError(f"the person has {other.name} in this pool")
+    return replace(desktop, owner_id=owner_id)
 
 
 def begin_move(desktop: Desktop | None, to_host_id: str, generation: int) -> Desktop:
@@ -152,6 +177,19 @@ def end_move(desktop: Desktop | None, to_host_id: str, generation: int, *, moved
 def resize_desktop(desktop: Desktop | None, generation: int, to: Resources) -> Desktop:
     """See DesktopStore.resized."""
     return replace(_of_generation(desktop, generation), resources=to)
+
+
+def begin_reset(desktop: Desktop | None, generation: int, deadline_at: Instant) -> Desktop:
+    """See DesktopStore.begin_reset."""
+    desktop = _of_generation(desktop, generation)
+    if not waits_for_reset(desktop):
+        raise IllegalTransitionError(f"{desktop.name} does not wait to be made fresh")
+    return replace(desktop, deadline_at=deadline_at)
+
+
+def closed_host(name: str) -> IllegalTransitionError:
+    """A machine was to be made on a host that is not up any more."""
+    return IllegalTransitionError(f"{name} is closed: nothing is made there")
 
 
 def move_host(
@@ -217,6 +255,8 @@ def move_session(
         session,
         state=state,
         endpoint_id=change.move_to if change.move else session.endpoint_id,
+        browser=change.move_to_browser if change.move else session.browser,
+        display=None if change.move else change.display or session.display,
         deadline_at=deadline_at,
         revision=session.revision + 1,
         why=why,
@@ -288,6 +328,8 @@ IDLE_MOVES: dict[EndpointEvent, DesktopEvent] = {
     EndpointEvent.RETIRED: DesktopEvent.ENDPOINT_LOST,
 }
 """what an endpoint's event means to the desktops on it that nobody uses"""
+KEPT_MOVES = IDLE_MOVES | {EndpointEvent.CONNECTED: DesktopEvent.ENDPOINT_BACK_KEPT}
+"""and to those of them in which their owner's work lies"""
 
 
 def idle_deadline(state: DesktopState, fresh_deadline_at: Instant | None) -> Instant | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.domain.audit import AuditEntry, Outcome
+from broker.domain.errors import TriviumError
 from broker.domain.model import Desktop, Instant, Pool, Session
 from broker.domain.policy.rules import Quota
 from broker.ports import ClaimOutcome, ClaimRequest
 
-MOVED = "your session moved to the endpoint where you are now"
-ASKED = "the person at the first endpoint is asked whether the session may move"
+MOVED = "your session moved to where you are now"
+ASKED = "the person at the first place is asked whether the session may move"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,11 @@ def live_already(session: Session, desktop: Desktop | None) -> Reason:
 
 def moves(desktop: Desktop | None) -> Reason:
     name = desktop.name if desktop is not None else "the desktop"
-    return Reason(f"moved with {name} to the endpoint that asked", MOVED)
+    return Reason(f"moved with {name} to the place that asked", MOVED)
 
 
-NEEDS_CONSENT = Reason("asked: the person at the first endpoint must agree first", ASKED)
-STAYS = Reason("refused: the session is in use at another endpoint and does not move")
+NEEDS_CONSENT = Reason("asked: the person at the first place must agree first", ASKED)
+STAYS = Reason("refused: the session is in use at another place and does not move")
 REPEATED = Reason("refused: a repeated request does not move a session that went elsewhere since")
 MISMATCH = Reason("refused: the idempotency key was used for another request")
 
@@ -85,6 +86,10 @@ def queue_full(request: ClaimRequest) -> Reason:
 
 def over(quota: Quota) -> Reason:
     return Reason(f"refused: quota {quota.name!r} allows {quota.sessions_max}")
+
+
+def closed(refusal: TriviumError) -> Reason:
+    return Reason(f"refused: {refusal.detail}")
 
 
 def entry(request: ClaimRequest, outcome: ClaimOutcome, why: str, now: Instant) -> AuditEntry:
@@ -117,7 +122,15 @@ def entry(request: ClaimRequest, outcome: ClaimOutcome, why: str, now: Instant) 
 
 
 def moved_entry(
-    session: Session, event: str, now: Instant, *, why: str, came_from: str, actor: str
+    session: Session,
+    event: str,
+    now: Instant,
+    *,
+    why: str,
+    came_from: str,
+    actor: str,
+    request_id: str = "",
+    source: str = "",
 ) -> AuditEntry:
     """The audit entry of a session's move; see SessionStore.advance."""
     return AuditEntry(
@@ -133,4 +146,6 @@ def moved_entry(
         desktop_id=session.desktop_id or "",
         pool_id=session.pool_id,
         endpoint_id=session.endpoint_id or "",
+        request_id=request_id,
+        source=source,
     )

@@ -6,14 +6,26 @@ queue has to ask again.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from typing import Final
 
 from broker.domain.lifecycle import DESKTOP, JOB, SESSION, Event, Lifecycle, State
-from broker.domain.model import DesktopState, EndpointState, JobState, SessionState
+from broker.domain.model import DesktopState, EndpointState, Instant, JobState, SessionState
 
 RESTORED: Final = "the site was restored from a backup"
 """what sessions, desktops and jobs say that ended for it"""
+
+
+RENEWED: Final = frozenset({"image-key"})
+"""installation secrets with which something was sealed that was given out"""
+
+
+def installation_secret(name: str, value: bytes, at: Instant) -> bytes:
+    """The secret from then on: what was sealed with a renewed one is not known any more."""
+    if name not in RENEWED:
+        return value
+    return hashlib.sha256(b"restored\0" + at.to_bytes(8) + value).digest()
 
 
 def session_state(state: SessionState) -> SessionState:

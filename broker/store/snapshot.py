@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from broker.domain.lifecycle import SESSION_HOLDS_PLACE
-from broker.domain.model import Desktop, PoolKind, Session
+from broker.domain.model import Desktop, Pool, PoolKind, Session
 from broker.domain.policy.rules import Quota
 from broker.domain.queueing import Waiting
+from broker.domain.settings import SiteSettings
 from broker.ports import ClaimRequest
 from broker.store.ready import Ready
 
@@ -42,6 +43,9 @@ class Snapshot:
     ready: Ready = field(default_factory=Ready)
     shared: Mapping[str, Quota] = field(default_factory=dict)
     """the batch's quotas that count more than one person's sessions, by id"""
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    """those of the batch, open or closed as they are stored now"""
+    site: SiteSettings = field(default_factory=SiteSettings)
     counted: dict[str, int] = field(default_factory=dict)
     """quota of `shared` -> live sessions that it counts"""
 
@@ -86,10 +90,13 @@ def wants(requests: Sequence[ClaimRequest], snapshot: Snapshot) -> Wants:
         seen.add(place)
         if bound is not None:
             at.add((request.pool.id, bound))
-        elif not snapshot.waiting.get(request.pool.id):
-            free[request.pool.id].append(request.user_id)
+        elif request.runs_on_endpoint:
+            continue
+        else:
             if request.pool.kind is PoolKind.DEDICATED:
                 own.add((request.pool.id, request.user_id))
+            if not snapshot.waiting.get(request.pool.id):
+                free[request.pool.id].append(request.user_id)
     return Wants(
         at=frozenset(at),
         own=frozenset(own),

@@ -89,7 +89,7 @@ def object_of(text: str) -> dict[str, Any]:
     being checked, so it comes back as a detail that breaks it."""
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {UNREADABLE: text}
 
 

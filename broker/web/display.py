@@ -150,7 +150,9 @@ class DisplaySockets:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self._watch(call, session_id), name="display sign-in")
                 try:
-                    await displays.serve(client, ticket=ticket, session_id=session_id)
+                    await displays.serve(
+                        client, ticket=ticket, session_id=session_id, browser=call.who.token_id
+                    )
                 finally:
                     watch.cancel()
         except* TriviumError as group:
@@ -169,7 +171,7 @@ class DisplaySockets:
                 # the store is away: what is open stays open until it can be asked
                 continue
             if now is None or now.user_id != before.user_id:
-                self._web.displays.kill(session_id, "signed out")
+                self._web.displays.kill(session_id, code="display.signed_out")
                 return
 
 

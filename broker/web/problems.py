@@ -39,6 +39,8 @@ STATUSES: Final[Mapping[type[TriviumError], int]] = {
     errors.WrongEndpointError: 409,
     errors.IllegalTransitionError: 409,
     errors.NoHostFitsError: 409,
+    errors.DesktopInUseError: 409,
+    errors.HostHoldsWorkError: 409,
     errors.BrokenChainError: 409,
     errors.StaleGenerationError: 409,
     errors.UnsupportedError: 409,

@@ -39,6 +39,13 @@ def work_metrics(services: Services) -> list[Metric]:
     for command, count in sorted(reconciler.strays_resolved.items()):
         strays.add_metric((command,), count)
     found: list[Metric] = [leases, commands, failures, strays]
+    if services.breakers.paused is not None:
+        paused = GaugeMetricFamily(
+            "trivium_breakers_open",
+            "Pools and hosts between which no machine is begun, as this process read it last",
+            value=services.breakers.paused,
+        )
+        found.append(paused)
     if reconciler.looked_at_s is not None:
         age = GaugeMetricFamily(
             "trivium_reconciler_look_age_seconds",

@@ -15,8 +15,12 @@ from aiohttp import WSMsgType
 from yarl import URL
 
 from broker import limits, wire
+from broker.domain.model import EndpointKind, EndpointState, Ticket
+from broker.ports import RosterChange
+from broker.services.tickets import secret_hash, ticket_for
 from broker.web.display import CLOSE_ENDED, CLOSE_REFUSED
 from tests.support.app import App, Reply, furnish, running_app
+from tests.support.builders import make_endpoint
 from tests.support.eventually import eventually
 
 KEY = "ab" * 32
@@ -275,8 +279,48 @@ async def test_input_that_is_too_large_or_no_input_closes(live: App) -> None:
     await eventually(lambda: live.broker.displays.open_count == 0)
 
 
+async def endpoints_ticket(live: App) -> tuple[str, str]:
+    """A session of ann's at a thin endpoint, and the ticket that comes with its order."""
+    endpoint = make_endpoint(
+        id="ept_thin",
+        name="THIN-1",
+        kind=EndpointKind.THIN,
+        state=EndpointState.ENROLLED,
+        pool_ids=(),
+    )
+    services = live.services
+    await services.kit.store.directory.apply_roster(RosterChange(endpoints=(endpoint,)))
+    body = {"pool": "library", "endpoint": "THIN-1"}
+    made = await live.call("POST", "/sessions", live.people["ann"], body=body)
+    session_id, secret = made.json["session"]["id"], ticket_for("ept_thin", "s" * 43)
+    await services.kit.store.credentials.add_ticket(
+        Ticket(
+            id="tkt_thin",
+            secret_hash=secret_hash(secret),
+            session_id=session_id,
+            user_id=live.people["ann"].id,
+            expires_at=live.clock.now() + 60_000,
+        )
+    )
+    return session_id, secret
+
+
+async def test_tickets_open_nothing_at_a_place_of_the_other_kind(live: App) -> None:
+    """What an endpoint is given opens no browser's display, and the other way round."""
+    session_id, secret = await endpoints_ticket(live)
+    async with display(live, session_id) as ws:
+        refused = await present(ws, secret)
+        assert isinstance(refused, wire.DisplayRefused)
+        assert refused.code == "ticket.refused"
+    await live.call("DELETE", f"/sessions/{session_id}", live.people["ann"])
+    _, secret = await ticket(live)
+    url = URL(live.url + wire.DISPLAY_PATH)
+    async with live.http.ws_connect(url, protocols=(wire.SUBPROTOCOL,)) as ws:
+        assert isinstance(await present(ws, secret), wire.DisplayRefused)
+
+
 async def test_an_endpoint_opens_a_display_by_its_ticket_alone(live: App) -> None:
-    session_id, secret = await ticket(live)
+    session_id, secret = await endpoints_ticket(live)
     url = URL(live.url + wire.DISPLAY_PATH)
     async with live.http.ws_connect(url, protocols=(wire.SUBPROTOCOL,)) as ws:
         assert ws.protocol == wire.SUBPROTOCOL

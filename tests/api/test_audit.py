@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -12,7 +13,8 @@ import pytest
 
 from broker.domain.audit import AuditEntry, Outcome
 from broker.domain.errors import UnavailableError
-from broker.domain.lifecycle import SessionEvent
+from broker.domain.lifecycle import HostEvent, SessionEvent
+from broker.domain.model import DesktopState, PoolKind, Resources
 from broker.ports import PageQuery
 from broker.web.audited import GIVEN
 from broker.web.routes import SAFE_METHODS, Route
@@ -75,6 +77,38 @@ def on_session(method: str, path: str, body: Any = None) -> Ask:
     async def ask(app: App) -> Reply:
         session_id = (await app.services.sessions.own(await _identity(app)))[0].id
         full = path.replace("ID", session_id)
+        return await app.call(method, full, app.people["alice"], body=body)
+
+    return ask
+
+
+async def retire_a_host_that_is_down(app: App) -> Reply:
+    host = await app.services.directory.add_host(
+        name="server-8",
+        engine="simulated",
+        profile="hosted",
+        capacity=Resources(cpus=4, memory_mib=4096),
+        overcommit_cpu=1,
+        start_limit=1,
+    )
+    await app.services.kit.store.directory.move_host(host.id, HostEvent.LOST, app.clock.now())
+    return await as_alice("POST", "/hosts/server-8/retire", {"give_up": True})(app)
+
+
+def on_desktop(method: str, path: str, body: Any = None, *, dedicated: bool = False) -> Ask:
+    """A desktop of the pool design, which nobody has: another one for each path."""
+
+    async def ask(app: App) -> Reply:
+        pool = await app.services.pools.find("design")
+        kind = PoolKind.DEDICATED if dedicated else pool.kind
+        await app.services.kit.store.directory.save_pool(replace(pool, kind=kind), new=False)
+        app.services.pools.forget()
+        query = PageQuery(filters={"pool_id": pool.id})
+        rows = (await app.services.kit.store.desktops.desktops(query)).items
+        owned = [one for one in rows if one.owner_id is not None]
+        ready = [one for one in rows if one.state is DesktopState.READY and one.owner_id is None]
+        one = owned[0] if "unassign" in path else ready[0]
+        full = path.replace("DESKTOP", f"/desktops/{one.id}")
         return await app.call(method, full, app.people["alice"], body=body)
 
     return ask
@@ -182,6 +216,33 @@ REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
         as_alice("PATCH", "/hosts/server-9", {"start_limit": 3}),
         ["host.change"],
     ),
+    (
+        "POST /api/v1/hosts/{id}/power",
+        as_alice("POST", "/hosts/server-9/power", {"on": False}),
+        ["host.power", "host.power_off"],
+    ),
+    (
+        "POST /api/v1/hosts/{id}/breakers/reset",
+        as_alice("POST", "/hosts/server-9/breakers/reset", {}),
+        ["breaker.reset"],
+    ),
+    (
+        "POST /api/v1/hosts/{id}/retire",
+        retire_a_host_that_is_down,
+        ["host.retire"],
+    ),
+    (
+        "POST /api/v1/desktops/{id}/assign",
+        on_desktop("POST", "DESKTOP/assign", {"user": "ann"}, dedicated=True),
+        ["desktop.assign"],
+    ),
+    (
+        "POST /api/v1/desktops/{id}/unassign",
+        on_desktop("POST", "DESKTOP/unassign"),
+        ["desktop.unassign"],
+    ),
+    ("POST /api/v1/desktops/{id}/reset", on_desktop("POST", "DESKTOP/reset"), ["desktop.reset"]),
+    ("DELETE /api/v1/desktops/{id}", on_desktop("DELETE", "DESKTOP"), ["desktop.delete"]),
     (
         "POST /api/v1/endpoints/tokens",
         as_alice("POST", "/endpoints/tokens", {"count": 2}),

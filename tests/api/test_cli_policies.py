@@ -145,7 +145,15 @@ def test_a_rule_is_added_with_what_was_said_and_no_more(api: CannedApi) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [(), ("--deny", "--when", "someday"), ("--deny", "--when", ""), ("--deny", "--when", "mon-")],
+    [
+        (),
+        ("--deny", "--allow"),
+        ("--deny", "--when", "someday"),
+        ("--deny", "--when", ""),
+        ("--deny", "--when", "mon-"),
+        ("--deny", "--when", "mon 25:00-26:00"),
+        ("--deny", "--when", "mon 24:00-24:00"),
+    ],
 )
 def test_a_rule_that_cannot_be_read_is_not_sent(api: CannedApi, words: tuple[str, ...]) -> None:
     assert ask(api, "rule", "add", "exam", *words).code == 2
@@ -164,6 +172,24 @@ def test_quotas_are_listed_added_and_removed(api: CannedApi) -> None:
     }  # fmt: skip
     assert ask(api, "quota", "remove", "two", "--json").document == {"removed": "two"}
     assert ask(api, "rule", "remove", "none").code == 1
+
+
+@pytest.mark.parametrize("noun", ["rule", "quota"])
+@pytest.mark.parametrize(("word", "on"), [("on", True), ("off", False)])
+def test_a_rule_and_a_quota_are_switched(api: CannedApi, noun: str, word: str, on: bool) -> None:
+    kept = (RULE if noun == "rule" else QUOTA) | {"name": "exam", "enabled": on}
+    api.answers[f"PATCH /{noun}s/exam"] = (200, kept)
+    ran = ask(api, noun, word, "exam")
+    assert ("in force" if on else "switched off") in ran.err
+    assert api.asked[-1].body == {"enabled": on}
+    assert ask(api, noun, word, "exam", "--json").document == kept
+
+
+def test_a_quota_gets_another_limit(api: CannedApi) -> None:
+    api.answers["PATCH /quotas/two"] = (200, {**QUOTA, "sessions_max": 5})
+    assert "allows 5 sessions" in ask(api, "quota", "limit", "two", "5").err
+    assert api.asked[-1].body == {"sessions_max": 5}
+    assert ask(api, "quota", "limit", "two", "-1").code == 2
 
 
 # --------------------------------------------------------------------------------- preview, site

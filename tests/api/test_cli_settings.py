@@ -104,6 +104,10 @@ def test_hosts_are_listed_with_what_is_given_out(api: CannedApi) -> None:
             ("set", "server-1", "start_limit=4", "overcommit_memory=1.5"),
             {"start_limit": 4, "settings": {"overcommit_memory": 1.5}},
         ),
+        (
+            ("set", "server-1", "cpus=64", "disk_mib=900000", "network_mbit=1000"),
+            {"cpus": 64, "disk_mib": 900000, "network_mbit": 1000},
+        ),
     ],
 )
 def test_a_host_is_changed_by_what_was_given(
@@ -112,3 +116,54 @@ def test_a_host_is_changed_by_what_was_given(
     api.answers["PATCH /hosts/server-1"] = (200, HOST)
     assert ask(api, "host", *words).code == 0
     assert api.asked[-1].body == body
+
+
+@pytest.mark.parametrize("wish", ["on", "off"])
+def test_a_host_is_switched(api: CannedApi, wish: str) -> None:
+    api.answers["POST /hosts/server-1/power"] = (202, HOST)
+    if wish == "off":
+        assert ask(api, "host", "power", "server-1", wish).code != 0
+        assert not api.asked
+    assert ask(api, "host", "power", "server-1", wish, "--yes").code == 0
+    assert api.asked[-1].body == {"on": wish == "on"}
+
+
+def test_a_host_is_declared_lost_by_who_means_it(api: CannedApi) -> None:
+    api.answers["PATCH /hosts/server-1"] = (200, HOST)
+    assert ask(api, "host", "lost", "server-1").code != 0
+    assert not api.asked
+    assert ask(api, "host", "lost", "server-1", "--yes").code == 0
+    assert api.asked[-1].body == {"state": "down"}
+
+
+def test_a_pools_new_size_keeps_what_was_not_named(api: CannedApi) -> None:
+    size = {"cpus": 2, "memory_mib": 4096, "disk_mib": 0, "disk_iops": 0, "network_mbit": 0}
+    api.answers["GET /pools/library"] = (200, {**POOL, "resources": size})
+    api.answers["PATCH /pools/library"] = (200, POOL)
+    words = ("--memory", "8192", "--network", "50", "--spares", "3")
+    assert ask(api, "pool", "change", "library", *words).code == 0
+    assert api.asked[-1].body == {
+        "spares_min": 3,
+        "resources": {**size, "memory_mib": 8192, "network_mbit": 50},
+    }
+
+
+def test_breakers_are_listed_and_reset(api: CannedApi) -> None:
+    one = {
+        "id": "library server-1",
+        "pool": "library",
+        "host": "server-1",
+        "state": "half_open",
+        "failures": 5,
+        "until": "2026-11-21T08:00:00.000Z",
+        "error": "no disk",
+    }
+    api.answers["GET /breakers"] = page(one)
+    shown = ask(api, "host", "breakers").out
+    assert "half open" in shown
+    assert "no disk" in shown
+    api.answers["POST /hosts/server-1/breakers/reset"] = (200, {"reset": 1})
+    assert ask(api, "host", "reset-breakers", "server-1", "--pool", "library").code == 0
+    assert api.asked[-1].body == {"pool": "library"}
+    ask(api, "host", "reset-breakers", "server-1")
+    assert api.asked[-1].body == {}

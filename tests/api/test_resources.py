@@ -122,9 +122,9 @@ async def test_a_pool_is_added_and_changed(app: App) -> None:
         1,
     )
     changed = await as_alice(
-        app, "PATCH", "/pools/physics", {"spares_min": 3, "log_off": "keep", "groups": []}
+        app, "PATCH", "/pools/physics", {"spares_min": 3, "log_off": "delete", "groups": []}
     )
-    assert (changed.json["spares_min"], changed.json["log_off"]) == (3, "keep")
+    assert (changed.json["spares_min"], changed.json["log_off"]) == (3, "delete")
     assert (await as_alice(app, "GET", f"/pools/{added.json['id']}")).json["groups"] == []
 
 
@@ -137,6 +137,7 @@ async def test_a_pool_is_added_and_changed(app: App) -> None:
         ({"architecture": "vdx"}, 400, "architecture"),
         ({"spares_min": 11}, 400, "spares_min"),
         ({"size_max": -1}, 400, "size_max"),
+        ({"log_off": "keep"}, 400, "log_off"),
         ({"resources": {"cpus": 0, "memory_mib": 1}}, 400, "resources.cpus"),
         ({"resources": {"cpus": 1}}, 400, "resources"),
         ({"lease_s": 10**12}, 400, "lease_s"),
@@ -147,6 +148,15 @@ async def test_a_pool_that_cannot_be_is_refused(
 ) -> None:
     reply = await as_alice(app, "POST", "/pools", new_pool(**changes))
     assert (reply.status, reply.json.get("field")) == (status, field)
+
+
+async def test_a_floating_pool_cannot_be_changed_to_keep_what_people_leave(app: App) -> None:
+    refused = await as_alice(app, "PATCH", "/pools/library", {"log_off": "keep"})
+    assert (refused.status, refused.json["field"]) == (400, "log_off")
+    assert "next person" in refused.json["detail"]
+    assert (await as_alice(app, "GET", "/pools/library")).json["log_off"] == "reset"
+    kept = new_pool(architecture="vdi", kind="dedicated", log_off="keep")
+    assert (await as_alice(app, "POST", "/pools", kept)).status == 201
 
 
 async def test_null_is_no_way_to_leave_a_field_out(app: App) -> None:
@@ -201,7 +211,9 @@ async def test_jobs_are_shown_with_names(app: App) -> None:
     made = await app.call("POST", "/sessions", app.people["ann"], body={"pool": "library"})
     session = made.json["session"]
     await app.call("DELETE", f"/sessions/{session['id']}", app.people["ann"])
-    [job] = (await as_alice(app, "GET", "/jobs")).json["items"]
+    # its host's turn for it comes with the reconciler's next look
+    await app.services.reconciler.look()
+    [job] = (await as_alice(app, "GET", "/jobs?verb=reset")).json["items"]
     assert (job["verb"], job["desktop"], job["host"]["name"]) == (
         "reset",
         session["desktop"],

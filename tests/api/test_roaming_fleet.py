@@ -99,3 +99,31 @@ async def test_a_session_moves_between_two_endpoints_with_consent_and_messages(
         assert ended.status == 202
         await eventually(lambda: fleet.snapshot().sessions["vdi"] == 0)
         assert fleet.snapshot().failures == {}
+
+
+async def test_a_retired_endpoint_lets_its_session_go_and_its_link_is_closed(
+    tmp_path: Path,
+) -> None:
+    async with school(tmp_path, PoolSettings()) as (app, fleet):
+        ann, sessions = app.people["ann"], app.services.kit.store.sessions
+        await eventually(lambda: fleet.tally.connected == 2)
+        body = {"pool": "library", "endpoint": "THIN-1"}
+        made = await app.call("POST", "/sessions", ann, body=body)
+        session_id = made.json["session"]["id"]
+
+        async def is_in(state: SessionState) -> bool:
+            found = await sessions.session(session_id)
+            return found is not None and found.state is state
+
+        await until(lambda: is_in(SessionState.ACTIVE))
+        retired = await app.call("POST", "/endpoints/THIN-1/retire", app.people["alice"])
+        assert retired.json["state"] == "retired"
+        assert await is_in(SessionState.DISCONNECTED)
+        endpoint_id = retired.json["id"]
+        await eventually(lambda: not app.broker.link.connected(endpoint_id))
+        await eventually(lambda: app.broker.displays.open_count == 0)
+        again = await app.call("POST", "/sessions", ann, body={**body, "endpoint": "THIN-2"})
+        assert again.json["session"]["id"] == session_id
+        await until(lambda: is_in(SessionState.ACTIVE))
+        await app.call("DELETE", f"/sessions/{session_id}", ann)
+        await until(lambda: is_in(SessionState.ENDED))

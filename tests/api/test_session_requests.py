@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from broker import limits
+from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import EndpointKind, EndpointState
 from broker.domain.settings import PoolSettings, TakeOver
-from broker.ports import RosterChange
-from tests.support.app import App
+from broker.ports import PageQuery, RosterChange
+from tests.support.app import App, Person
 from tests.support.builders import make_endpoint
 
 
@@ -101,6 +102,77 @@ async def test_a_browser_is_asked_before_its_session_moves_and_the_ticket_comes_
     assert (moved.json["wish"], moved.json["state"]) == (None, "delivering")
     again = await app.call("POST", path, ann, body={"wish": wish["id"], "granted": True})
     assert (again.status, again.json["code"]) == (409, "resource.conflict")
+
+
+async def sign_in_again(app: App, name: str) -> Person:
+    """Another browser of the same person; `app.people` keeps the first."""
+    first = app.people[name]
+    other = await app.signed_in(await app.services.directory.user(first.id))
+    app.people[name] = first
+    return other
+
+
+async def test_the_first_of_two_browsers_is_asked_and_the_second_cannot_answer(app: App) -> None:
+    await set_library(app, PoolSettings(take_over=TakeOver.ASK))
+    session, home = await live(app), app.people["ann"]
+    school = await sign_in_again(app, "ann")
+    asked = await app.call("POST", "/sessions", school, body={"pool": "library"})
+    assert (asked.status, asked.json["ticket"]) == (200, None)
+    wish = asked.json["session"]["wish"]
+    assert wish["endpoint"] is None
+    path, yes = f"/sessions/{session['id']}/consent", {"wish": wish["id"], "granted": True}
+    assert (await app.call("POST", path, school, body=yes)).status == 403
+    reload = await app.call("POST", "/sessions", home, body={"pool": "library"})
+    assert reload.json["ticket"] is not None
+    assert (await app.call("POST", path, home, body=yes)).status == 200
+    gone = await app.call("POST", "/sessions", school, body={"pool": "library"})
+    assert gone.json["ticket"] is not None
+
+
+async def test_a_second_browser_is_refused_where_sessions_stay(app: App) -> None:
+    await set_library(app, PoolSettings(take_over=TakeOver.REFUSE))
+    await live(app)
+    school = await sign_in_again(app, "ann")
+    refused = await app.call("POST", "/sessions", school, body={"pool": "library"})
+    assert (refused.status, refused.code) == (409, "session.elsewhere")
+    assert refused.json["endpoint"] == "another browser"
+
+
+async def test_who_asks_from_a_browser_does_not_answer_for_the_endpoint(app: App) -> None:
+    await set_library(app, PoolSettings(take_over=TakeOver.ASK))
+    await add_thin(app, "THIN-1")
+    session, ann = await live(app, endpoint="THIN-1"), app.people["ann"]
+    asked = await app.call("POST", "/sessions", ann, body={"pool": "library"})
+    body = {"wish": asked.json["session"]["wish"]["id"], "granted": True}
+    refused = await app.call("POST", f"/sessions/{session['id']}/consent", ann, body=body)
+    assert (refused.status, refused.code) == (403, "auth.forbidden")
+
+
+async def test_a_rule_that_denies_an_endpoint_holds_where_no_endpoint_is_named(app: App) -> None:
+    desktops, now = app.services.kit.store.desktops, app.clock.now()
+    [place] = (await desktops.desktops(PageQuery(filters={"architecture": "idv"}))).items
+    back = DesktopEvent.ENDPOINT_BACK
+    fresh = await desktops.advance(place.id, back, now, deadline_at=now + 60_000)
+    assert (await desktops.advance(fresh.id, DesktopEvent.REPORTED_READY, now)).state == "ready"
+    rule = {"name": "n", "effect": "deny", "users": ["ann"], "endpoints": ["LAB-01"]}
+    await app.call("POST", "/rules", app.people["alice"], body=rule)
+    ann = app.people["ann"]
+    there = await app.call("POST", "/sessions", ann, body={"pool": "lab", "endpoint": "LAB-01"})
+    assert there.code == "admission.denied"
+    nowhere = await app.call("POST", "/sessions", ann, body={"pool": "lab"})
+    assert (nowhere.status, nowhere.code) == (409, "admission.wrong_endpoint")
+    # who is not denied names it, too
+    bob = await app.call("POST", "/sessions", app.people["bob"], body={"pool": "lab"})
+    assert bob.code == "admission.wrong_endpoint"
+    usable = (await app.call("GET", "/me/pools", ann)).json["items"]
+    assert "lab" in [one["name"] for one in usable]
+
+
+async def test_an_endpoint_of_the_other_kind_gets_no_desktop(app: App) -> None:
+    body = {"pool": "library", "endpoint": "LAB-01"}
+    refused = await app.call("POST", "/sessions", app.people["ann"], body=body)
+    assert (refused.status, refused.code) == (409, "admission.wrong_endpoint")
+    assert "fat" in refused.json["detail"]
 
 
 async def test_a_pool_that_keeps_sessions_where_they_are_says_where(app: App) -> None:

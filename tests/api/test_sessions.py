@@ -95,7 +95,8 @@ async def test_a_key_answers_its_session_even_when_that_is_over(app: App) -> Non
 async def test_a_key_for_something_else_is_refused(app: App) -> None:
     ann = app.people["ann"]
     await connect(app, ann, Idempotency_Key="k")
-    other = await connect(app, ann, "lab", Idempotency_Key="k")
+    body = {"pool": "lab", "endpoint": "LAB-01"}
+    other = await app.call("POST", "/sessions", ann, body=body, headers={"Idempotency-Key": "k"})
     assert (other.status, other.code) == (422, "idempotency.mismatch")
     # somebody else's key of the same name is another key
     assert (await connect(app, app.people["bob"], Idempotency_Key="k")).status == 201

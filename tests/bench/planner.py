@@ -3,8 +3,8 @@
 Each size is the same school, so many times over: a host for each 100 desktops, a pool for each
 250. Quiet: nothing is to be done. Busy: people wait in every pool, most pools lack spares, every
 tenth host drains (what one look begins is bounded, so the largest site needs several). Everything
-that a look does is in it: which rows to read, the plan itself, and its words. The figure at the
-smallest size is the floor that the others are divided by.
+that a look does is in it: which rows to read, the plan itself, and its words; Python's collector
+is as `serve` sets it. The figure at the smallest size is the floor that the others are divided by.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 from rich.table import Table
 
+from broker.cli.collector import calm
 from broker.domain.features import Feature
 from broker.domain.model import (
     Architecture,
@@ -33,7 +34,9 @@ from broker.domain.settings import PoolSettings, Share
 
 SIZES = (1_000, 10_000, 100_000)
 ROUNDS = 5
-GOAL = 1.5
+DESKTOPS_LOOKED_AT = 200_000
+"""in all looks at one size, at least: a look at a small site is too short to measure few times"""
+GOAL = 1.3
 """CPU per desktop at the largest size, against the smallest: flat, with room for chance"""
 PER_HOST, PER_POOL = 100, 250
 EACH = Resources(cpus=2, memory_mib=4096)
@@ -42,7 +45,7 @@ NOW = 1_790_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """One size's figures; `cpu_us` is per desktop and look, the least of ROUNDS."""
+    """One size's figures; `cpu_us` is per desktop and look, the least of several looks."""
 
     desktops: int
     commands: int
@@ -154,7 +157,7 @@ def measure(desktops: int, *, busy: bool) -> Cost:
     full = _with_rows(view)
     best = float("inf")
     commands = 0
-    for _ in range(ROUNDS):
+    for _ in range(max(ROUNDS, DESKTOPS_LOOKED_AT // desktops)):
         began = time.process_time()
         rows_needed(view)
         commands = len(plan(full).commands)
@@ -168,18 +171,20 @@ def show(console: Console) -> bool:
     for heading in ("site", "desktops", "commands", "CPU µs per desktop", "ratio", "goal"):
         table.add_column(heading, justify="right")
     flat = True
+    calm()
     for busy in (False, True):
         costs = [measure(size, busy=busy) for size in SIZES]
         for cost in costs:
             ratio = cost.cpu_us / costs[0].cpu_us
-            flat = flat and ratio <= GOAL
+            largest = cost.desktops == SIZES[-1]
+            flat = flat and (ratio <= GOAL or not largest)
             table.add_row(
                 "busy" if busy else "quiet",
                 f"{cost.desktops:,}",
                 f"{cost.commands:,}",
                 f"{cost.cpu_us:.2f}",
                 f"{ratio:.2f}",
-                f"≤ {GOAL}",
+                f"≤ {GOAL}" if largest else "",
             )
     console.print(table)
     return flat

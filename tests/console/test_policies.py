@@ -80,6 +80,12 @@ def test_a_rule_with_its_hours_is_added_shown_in_words_and_removed(
     (rule,) = school.ask(school.services.rulebook.rules())
     assert rule.effect is Effect.DENY
     assert rule.windows == (Window(start_min=1320, end_min=360),)
+    row.get_by_role("button", name="Switch off").click()
+    expect(row).to_contain_text("deny, off")
+    (rule,) = school.ask(school.services.rulebook.rules())
+    assert not rule.enabled
+    row.get_by_role("button", name="Switch on").click()
+    expect(row).not_to_contain_text("deny, off")
     row.get_by_role("button", name="Remove").click()
     one.page.get_by_role("dialog").get_by_role("button", name="Remove").click()
     expect(one.page.locator("#list")).to_contain_text("No rules")

@@ -6,13 +6,35 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from broker.ports import Store
 from broker.store import open_store
-from tests.support.engines import ENGINES, EngineCase
+from tests.support.engine_kinds import EngineKind, engines, is_real, left_out
+from tests.support.engines import EngineCase
 from tests.support.postgres import PostgresServer, running_postgres
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every engine is held to the contract; those of libvirt where --real asks for them."""
+    if "kind" in metafunc.fixturenames:
+        kinds = engines(real=metafunc.config.getoption("--real"))
+        metafunc.parametrize("kind", kinds, ids=lambda kind: kind.name, indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What an engine does not claim is not tested for it; engines that start machines share their
+    hosts, and so one worker."""
+    left = [item for item in items if left_out(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not left_out(item)]
+    for item in items:
+        if is_real(item):
+            item.add_marker(pytest.mark.xdist_group("libvirt"))
 
 
 @pytest.fixture(scope="session")
@@ -84,8 +106,29 @@ async def store(store_url: str) -> AsyncIterator[Store]:
     await store.close()
 
 
-@pytest.fixture(params=ENGINES, ids=lambda make: make.__name__)
-def case(request: pytest.FixtureRequest) -> EngineCase:
-    """Every test that asks for `case` runs over each implementation of the Engine port."""
-    made: EngineCase = request.param()
-    return made
+@pytest.fixture(scope="session")
+def libvirt_lab_started() -> Iterator[object]:
+    from tests.support.libvirt_lab import running_lab  # noqa: PLC0415 - not everywhere
+
+    with running_lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def libvirt_lab(libvirt_lab_started: Any) -> object:
+    libvirt_lab_started.clear()
+    lab: object = libvirt_lab_started
+    return lab
+
+
+@pytest.fixture
+def kind(request: pytest.FixtureRequest) -> EngineKind:
+    found: EngineKind = request.param
+    return found
+
+
+@pytest.fixture
+def case(kind: EngineKind, request: pytest.FixtureRequest) -> EngineCase:
+    """Every test that asks for `case` runs over each implementation of the Engine port that
+    claims what the test needs."""
+    return kind.make(request)

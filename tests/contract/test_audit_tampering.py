@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from broker.domain.audit import AuditEntry, Outcome
 from broker.events.memory import MemoryEvents
-from broker.ports import Store
+from broker.ports import PageQuery, Store
 from broker.services.audit import Anchor, Audit
 from broker.services.kit import Kit
 from broker.services.shared_work import SharedWork
@@ -105,6 +105,52 @@ async def test_a_trail_that_nobody_touched_holds(audit: Audit) -> None:
 async def test_a_changed_row_is_found(audit: Audit, url: str, column: str, value: Any) -> None:
     run(url, f"UPDATE audit_entries SET {column} = :value WHERE number = 5", value=value)
     assert await where(audit) == 5
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "change",
+    [
+        "why = x'ff00'",
+        "why = CAST(x'ff41' AS TEXT)",
+        "at = 'later'",
+        "outcome = 'bogus'",
+        "details = x'00ff'",
+        "actor = x'00ff'",
+        "id = x'00ff'",
+        "seal = 'a text'",
+        "number = 'five'",
+    ],
+)
+async def test_a_row_of_another_type_is_found_and_stops_nothing(
+    audit: Audit, store: Store, url: str, change: str
+) -> None:
+    """PostgreSQL keeps types by itself."""
+    run(
+        url,
+        "PRAGMA ignore_check_constraints = ON",
+        f"UPDATE audit_entries SET {change} WHERE number = 5",
+    )
+    assert await where(audit) == 5
+    page = await store.audit.entries(PageQuery(limit=ENTRIES))
+    assert len(page.items) == ENTRIES
+    assert len(await store.audit.chain(0, ENTRIES)) == ENTRIES
+    await store.audit.append([entry(ENTRIES + 1)])
+    assert await audit.seal() == 1
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_an_odd_row_without_a_seal_is_sealed_as_it_is(
+    audit: Audit, store: Store, url: str
+) -> None:
+    await store.audit.append([entry(20), entry(21)])
+    run(url, "UPDATE audit_entries SET why = x'ff' WHERE id = 'aud_0020'")
+    assert await audit.seal() == 2
+    assert await where(audit) is None
+    [odd] = [one for one in await store.audit.chain(ENTRIES, 9) if one.entry.id == "aud_0020"]
+    assert odd.entry.details["unreadable"] == {"why": "ff"}
+    run(url, "UPDATE audit_entries SET why = 'mended' WHERE id = 'aud_0020'")
+    assert await where(audit) == odd.number
 
 
 async def test_a_deleted_row_is_found(audit: Audit, url: str) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.model import DesktopState, Resources
+from broker.domain.settings import Share
 from broker.ports import Engine, Machine, MachineReport, Operation
 from tests.support.builders import make_desktop
+from tests.support.engine_kinds import TIME, EngineKind
 from tests.support.engines import EngineCase, listening, said
 from tests.support.eventually import eventually
 
@@ -38,8 +41,8 @@ async def one_ready(case: EngineCase) -> AsyncIterator[tuple[Engine, list[Machin
 # ---------------------------------------------------------------------- suspend, resume
 
 
+@pytest.mark.needs(Feature.SUSPEND)
 async def test_a_suspended_machine_does_not_run_and_keeps_what_is_on_it(case: EngineCase) -> None:
-    case.need(Feature.SUSPEND)
     async with one_ready(case) as (engine, heard):
         if case.displays:
             await engine.console(make_desktop(), "ses_1")
@@ -55,8 +58,8 @@ async def test_a_suspended_machine_does_not_run_and_keeps_what_is_on_it(case: En
         assert machine.users == (("ses_1",) if case.displays else ())
 
 
+@pytest.mark.needs(Feature.SUSPEND)
 async def test_a_resumed_machine_reports_ready_and_names_the_resume(case: EngineCase) -> None:
-    case.need(Feature.SUSPEND)
     async with one_ready(case) as (engine, heard):
         await engine.suspend(case.operation("job_2", make_desktop()))
         await engine.resume(case.operation("job_3", make_desktop()))
@@ -65,8 +68,8 @@ async def test_a_resumed_machine_reports_ready_and_names_the_resume(case: Engine
         assert heard[0].operation_id in {"job_3", ""}
 
 
+@pytest.mark.needs(Feature.SUSPEND)
 async def test_suspend_and_resume_repeated_do_nothing_twice(case: EngineCase) -> None:
-    case.need(Feature.SUSPEND)
     suspend = case.operation("job_2", make_desktop())
     resume = case.operation("job_3", make_desktop())
     async with one_ready(case) as (engine, heard):
@@ -85,26 +88,26 @@ async def test_suspend_and_resume_repeated_do_nothing_twice(case: EngineCase) ->
         assert said(heard) == [("dsk_1", 1, True)]
 
 
+@pytest.mark.needs(Feature.SUSPEND)
 async def test_resuming_a_machine_that_runs_reports_it_ready(case: EngineCase) -> None:
-    case.need(Feature.SUSPEND)
     async with one_ready(case) as (engine, heard):
         await engine.resume(case.operation("job_2", make_desktop()))
         await eventually(lambda: heard)
         assert said(heard) == [("dsk_1", 1, True)]
 
 
+@pytest.mark.needs(Feature.SUSPEND)
 async def test_a_machine_that_does_not_exist_is_neither_suspended_nor_resumed(
     case: EngineCase,
 ) -> None:
-    case.need(Feature.SUSPEND)
     async with listening(engine := case.start()):
         for verb in (engine.suspend, engine.resume):
             with pytest.raises(EngineError):
                 await verb(case.operation("job_1", make_desktop()))
 
 
+@pytest.mark.needs(Feature.SUSPEND)
 async def test_a_suspended_machine_can_be_made_fresh_and_removed(case: EngineCase) -> None:
-    case.need(Feature.SUSPEND)
     async with one_ready(case) as (engine, heard):
         await engine.suspend(case.operation("job_2", make_desktop()))
         await engine.reset(case.operation("job_3", make_desktop(generation=2)))
@@ -116,14 +119,16 @@ async def test_a_suspended_machine_can_be_made_fresh_and_removed(case: EngineCas
 
 
 @pytest.mark.parametrize("state", [DesktopState.SUSPENDED, DesktopState.PARKED])
+@pytest.mark.needs(Feature.SUSPEND)
 async def test_a_suspended_machine_is_taken_up_suspended_after_a_restart(
     case: EngineCase, state: DesktopState
 ) -> None:
-    case.need(Feature.SUSPEND)
+    async with one_ready(case) as (before, _):
+        await before.suspend(case.operation("job_2", make_desktop()))
     async with listening(engine := case.start()) as heard:
         await engine.adopt(make_desktop(state=state), case.host)
         assert (await the_machine(engine)).suspended
-        await engine.resume(case.operation("job_1", make_desktop()))
+        await engine.resume(case.operation("job_3", make_desktop()))
         await eventually(lambda: heard)
         assert said(heard) == [("dsk_1", 1, True)]
 
@@ -131,8 +136,8 @@ async def test_a_suspended_machine_is_taken_up_suspended_after_a_restart(
 # ------------------------------------------------------------------------------- migrate
 
 
+@pytest.mark.needs(Feature.MIGRATE)
 async def test_a_migrated_machine_runs_on_at_the_other_host(case: EngineCase) -> None:
-    case.need(Feature.MIGRATE)
     async with one_ready(case) as (engine, heard):
         if case.displays:
             await engine.console(make_desktop(), "ses_1")
@@ -143,8 +148,8 @@ async def test_a_migrated_machine_runs_on_at_the_other_host(case: EngineCase) ->
         assert heard == []
 
 
+@pytest.mark.needs(Feature.MIGRATE)
 async def test_a_migration_repeated_or_to_where_it_is_succeeds(case: EngineCase) -> None:
-    case.need(Feature.MIGRATE)
     move = case.operation("job_2", make_desktop())
     async with one_ready(case) as (engine, _):
         await engine.migrate(move, case.other)
@@ -153,10 +158,10 @@ async def test_a_migration_repeated_or_to_where_it_is_succeeds(case: EngineCase)
         assert (await the_machine(engine)).host_id == "hst_2"
 
 
+@pytest.mark.needs(Feature.MIGRATE)
 async def test_a_full_host_refuses_a_migration_and_the_machine_stays_and_runs(
     case: EngineCase,
 ) -> None:
-    case.need(Feature.MIGRATE)
     async with one_ready(case) as (engine, heard):
         with pytest.raises(EngineError):
             await engine.migrate(case.operation("job_2", make_desktop()), case.full)
@@ -165,8 +170,8 @@ async def test_a_full_host_refuses_a_migration_and_the_machine_stays_and_runs(
         assert heard == []
 
 
+@pytest.mark.needs(Feature.MIGRATE, Feature.SUSPEND)
 async def test_a_machine_that_is_suspended_or_missing_is_not_migrated(case: EngineCase) -> None:
-    case.need(Feature.MIGRATE, Feature.SUSPEND)
     async with one_ready(case) as (engine, _):
         missing = case.operation("job_2", make_desktop(id="dsk_2"))
         with pytest.raises(EngineError):
@@ -177,10 +182,10 @@ async def test_a_machine_that_is_suspended_or_missing_is_not_migrated(case: Engi
         assert (await the_machine(engine)).host_id == "hst_1"
 
 
+@pytest.mark.needs(Feature.MIGRATE)
 async def test_a_migrated_machine_is_found_by_whoever_asks_at_its_old_host(
     case: EngineCase,
 ) -> None:
-    case.need(Feature.MIGRATE)
     async with one_ready(case) as (engine, heard):
         await engine.migrate(case.operation("job_2", make_desktop()), case.other)
         await engine.reset(case.operation("job_3", make_desktop(generation=2)))
@@ -193,8 +198,8 @@ async def test_a_migrated_machine_is_found_by_whoever_asks_at_its_old_host(
 # -------------------------------------------------------------------------------- resize
 
 
+@pytest.mark.needs(Feature.RESIZE)
 async def test_a_running_machine_is_resized_and_runs_on(case: EngineCase) -> None:
-    case.need(Feature.RESIZE)
     resize = case.operation("job_2", make_desktop())
     async with one_ready(case) as (engine, heard):
         await engine.resize(resize, SMALL)
@@ -204,18 +209,18 @@ async def test_a_running_machine_is_resized_and_runs_on(case: EngineCase) -> Non
         assert heard == []
 
 
+@pytest.mark.needs(Feature.RESIZE)
 async def test_more_memory_than_its_host_has_is_refused_and_the_machine_runs_on(
     case: EngineCase,
 ) -> None:
-    case.need(Feature.RESIZE)
     async with one_ready(case) as (engine, _):
         with pytest.raises(EngineError):
             await engine.resize(case.operation("job_2", make_desktop()), HUGE)
         assert (await the_machine(engine)).running
 
 
+@pytest.mark.needs(Feature.RESIZE)
 async def test_a_machine_that_does_not_exist_is_not_resized(case: EngineCase) -> None:
-    case.need(Feature.RESIZE)
     async with listening(engine := case.start()):
         with pytest.raises(EngineError):
             await engine.resize(case.operation("job_1", make_desktop()), SMALL)
@@ -224,8 +229,8 @@ async def test_a_machine_that_does_not_exist_is_not_resized(case: EngineCase) ->
 # --------------------------------------------------------------------------------- power
 
 
+@pytest.mark.needs(Feature.HOST_POWER)
 async def test_an_empty_host_goes_off_takes_nothing_and_comes_on_again(case: EngineCase) -> None:
-    case.need(Feature.HOST_POWER)
     async with listening(engine := case.start()) as heard:
         for _ in range(2):
             await engine.power("job_1", case.host, on=False, deadline_s=60)
@@ -238,8 +243,8 @@ async def test_an_empty_host_goes_off_takes_nothing_and_comes_on_again(case: Eng
         assert said(heard) == [("dsk_1", 1, True)]
 
 
+@pytest.mark.needs(Feature.HOST_POWER)
 async def test_a_host_on_which_a_machine_runs_does_not_go_off(case: EngineCase) -> None:
-    case.need(Feature.HOST_POWER)
     async with one_ready(case) as (engine, heard):
         with pytest.raises(EngineError):
             await engine.power("job_2", case.host, on=False, deadline_s=60)
@@ -249,19 +254,17 @@ async def test_a_host_on_which_a_machine_runs_does_not_go_off(case: EngineCase) 
         assert said(heard) == [("dsk_2", 1, True)]
 
 
+@pytest.mark.needs(Feature.HOST_POWER)
 async def test_a_host_that_is_on_already_goes_on_at_once(case: EngineCase) -> None:
-    case.need(Feature.HOST_POWER)
     async with one_ready(case) as (engine, _):
         await engine.power("job_2", case.host, on=True, deadline_s=60)
         assert (await the_machine(engine)).running
 
 
+@pytest.mark.needs(Feature.HOST_POWER, TIME)
 async def test_a_host_whose_power_takes_longer_than_the_deadline_is_asked_again(
     case: EngineCase,
 ) -> None:
-    case.need(Feature.HOST_POWER)
-    if not case.takes_time:
-        pytest.skip("it needs no time")
     async with listening(engine := case.start()) as heard:
         await engine.power("job_1", case.host, on=False, deadline_s=60)
         with pytest.raises(EngineError):
@@ -274,8 +277,8 @@ async def test_a_host_whose_power_takes_longer_than_the_deadline_is_asked_again(
 # ------------------------------------------------------------------ restart, deadline
 
 
+@pytest.mark.needs(Feature.SUSPEND)
 async def test_a_suspend_repeated_after_a_restart_leaves_it_suspended(case: EngineCase) -> None:
-    case.need(Feature.SUSPEND)
     suspend = case.operation("job_2", make_desktop())
     async with one_ready(case) as (before, _):
         await before.suspend(suspend)
@@ -285,10 +288,10 @@ async def test_a_suspend_repeated_after_a_restart_leaves_it_suspended(case: Engi
         assert (await the_machine(engine)).suspended
 
 
+@pytest.mark.needs(Feature.MIGRATE)
 async def test_a_migration_repeated_after_a_restart_leaves_it_where_it_arrived(
     case: EngineCase,
 ) -> None:
-    case.need(Feature.MIGRATE)
     move = case.operation("job_2", make_desktop())
     async with one_ready(case) as (before, _):
         await before.migrate(move, case.other)
@@ -298,13 +301,17 @@ async def test_a_migration_repeated_after_a_restart_leaves_it_where_it_arrived(
         assert (await the_machine(engine)).host_id == "hst_2"
 
 
-@pytest.mark.parametrize("verb", [Feature.SUSPEND, Feature.MIGRATE, Feature.RESIZE])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        pytest.param(verb, marks=pytest.mark.needs(verb))
+        for verb in (Feature.SUSPEND, Feature.MIGRATE, Feature.RESIZE)
+    ],
+)
+@pytest.mark.needs(TIME)
 async def test_what_runs_out_of_time_leaves_the_machine_as_it_was_and_can_be_repeated(
     case: EngineCase, verb: Feature
 ) -> None:
-    case.need(verb)
-    if not case.takes_time:
-        pytest.skip("it needs no time")
     async with one_ready(case) as (engine, _):
         before = await the_machine(engine)
         verbs: dict[Feature, Callable[[Operation], Awaitable[None]]] = {
@@ -337,9 +344,32 @@ async def test_what_an_engine_does_not_claim_it_refuses_at_once(case: EngineCase
         assert (await the_machine(engine)).running
 
 
+async def test_an_engine_claims_what_the_contract_holds_it_to(
+    case: EngineCase, kind: EngineKind
+) -> None:
+    async with listening(engine := case.start()):
+        assert engine.features(case.host) == kind.features
+
+
 async def test_features_are_told_without_waiting_for_anything(case: EngineCase) -> None:
     engine = case.start()
     told = engine.features(case.host)
     async with listening(engine):
         await asyncio.sleep(0)
         assert engine.features(case.host) == told <= frozenset(Feature)
+
+
+@pytest.mark.needs(Feature.RESIZE)
+async def test_new_weights_and_guarantees_reach_a_running_machine(case: EngineCase) -> None:
+    """A resize to the size that it has carries them."""
+    async with one_ready(case) as (engine, _):
+        desktop = make_desktop()
+        asked = replace(
+            case.operation("job_2", desktop),
+            weights=Share(cpus=4.0, memory=1.0, disk=2.0, network=2.0),
+            guarantee=Share(cpus=0.25),
+        )
+        await engine.resize(asked, desktop.resources)
+        await engine.resize(asked, desktop.resources)
+        machine = await the_machine(engine)
+        assert (machine.running, machine.generation) == (True, 1)

@@ -31,13 +31,17 @@ async def ask(engine: Engine, verb: str, operation: Operation, case: EngineCase)
 
 
 @pytest.mark.parametrize(
-    "verb", ["create", "reset", "destroy", "suspend", "resume", "migrate", "resize"]
+    "verb",
+    [
+        "create",
+        "reset",
+        "destroy",
+        *(pytest.param(verb, marks=pytest.mark.needs(need)) for verb, need in NEEDS.items()),
+    ],
 )
 async def test_an_operation_of_an_older_generation_is_refused_and_changes_nothing(
     case: EngineCase, verb: str
 ) -> None:
-    if verb in NEEDS:
-        case.need(NEEDS[verb])
     async with listening(engine := case.start()) as heard:
         await engine.create(case.operation("job_1", make_desktop(generation=3)))
         await eventually(lambda: heard)
@@ -78,10 +82,10 @@ async def test_another_operation_of_the_same_generation_leaves_the_machine_as_it
 
 
 @pytest.mark.parametrize("verb", ["create", "reset"])
+@pytest.mark.needs(Feature.SUSPEND)
 async def test_a_suspended_machine_is_not_woken_by_what_made_it(
     case: EngineCase, verb: str
 ) -> None:
-    case.need(Feature.SUSPEND)
     async with listening(engine := case.start()) as heard:
         await ask(engine, verb, made := case.operation("job_1", make_desktop()), case)
         await eventually(lambda: heard)
@@ -110,8 +114,8 @@ async def test_a_discard_of_an_older_generation_is_refused(case: EngineCase) -> 
         assert [machine.generation for machine in await engine.machines()] == [2]
 
 
+@pytest.mark.needs(Feature.SUSPEND)
 async def test_a_suspended_machine_can_be_discarded(case: EngineCase) -> None:
-    case.need(Feature.SUSPEND)
     async with listening(engine := case.start()):
         await engine.create(case.operation("job_1", make_desktop()))
         await engine.suspend(case.operation("job_2", make_desktop()))

@@ -127,11 +127,11 @@ async def test_refusals_name_their_limit(store: Store) -> None:
 @pytest.mark.parametrize(
     ("take_over", "says", "outcome"),
     [
-        (TakeOver.MOVE, "moved with library-0001 to the endpoint that asked", Outcome.DONE),
-        (TakeOver.ASK, "asked: the person at the first endpoint must agree first", Outcome.DONE),
+        (TakeOver.MOVE, "moved with library-0001 to the place that asked", Outcome.DONE),
+        (TakeOver.ASK, "asked: the person at the first place must agree first", Outcome.DONE),
         (
             TakeOver.REFUSE,
-            "refused: the session is in use at another endpoint and does not move",
+            "refused: the session is in use at another place and does not move",
             Outcome.REFUSED,
         ),
     ],

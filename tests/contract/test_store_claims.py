@@ -169,6 +169,21 @@ async def test_a_disconnected_session_is_taken_up_from_another_endpoint(store: S
     )
     assert not outcome.new
     assert await store.sessions.session(session.id) == back
+    # an endpoint gets its ticket with its order
+    assert not outcome.ticket_stored
+    assert await store.credentials.redeem_ticket(request.ticket_secret_hash, NOW) is None
+
+
+async def test_a_disconnected_session_is_taken_up_in_another_browser(store: Store) -> None:
+    await fill(store)
+    await ready_desktops(store, [1])
+    session = await claimed_session(store, make_request(endpoint_id="ept_1"))
+    await store.sessions.advance(session.id, SessionEvent.DISCONNECTED, NOW, why="away")
+    request = make_request(browser="tok_2")
+    outcome = await claim_one(store, request, NOW + 9)
+    assert outcome.session is not None
+    assert (outcome.session.endpoint_id, outcome.session.browser) == (None, "tok_2")
+    assert await store.sessions.session(session.id) == outcome.session
     assert await redeemable(store, outcome, request.ticket_secret_hash)
 
 
@@ -206,11 +221,11 @@ async def test_an_endpoints_own_desktop_is_given_though_others_wait(store: Store
     assert outcome.desktop.endpoint_id == "ept_2"
 
 
-async def test_a_session_takes_the_endpoint_of_its_fat_desktop(store: Store) -> None:
+async def test_an_endpoints_desktop_is_given_to_nobody_who_names_no_endpoint(store: Store) -> None:
     await fill(store)
-    await ready_desktops(store, [1], IDV)
+    await ready_desktops(store, [1, 2], IDV)
     session = await claimed_session(store, make_request(1, IDV))
-    assert session.endpoint_id == "ept_1"
+    assert (session.state, session.desktop_id) == (SessionState.QUEUED, None)
 
 
 async def test_a_thin_endpoint_of_the_request_stays_with_the_session(store: Store) -> None:
@@ -244,9 +259,9 @@ async def test_a_dedicated_desktop_stays_its_first_users(store: Store) -> None:
     assert (kept.owner_id, kept.state) == ("usr_1", DesktopState.READY)
     outcomes = await store.sessions.claim([make_request(user, OWNED) for user in (2, 3, 1)], NOW)
     got = [one.desktop.id if one.desktop else None for one in outcomes]
-    # the third asked while the second waited, and nobody who waits is overtaken
-    assert got == [second.id, None, None]
-    assert outcomes[2].place == 2
+    # the third is given what is his own: it serves nobody else who waits
+    assert got == [second.id, None, first.id]
+    assert outcomes[1].place == 1
 
 
 async def test_a_users_own_desktop_goes_before_a_free_one_of_a_lower_name(store: Store) -> None:
@@ -397,7 +412,7 @@ async def test_a_batch_over_several_pools_is_decided_at_once(store: Store) -> No
         NOW,
     )
     got = [one.desktop.id if one.desktop else None for one in outcomes]
-    assert got == ["dsk_library_1", "dsk_laboratory_2", "dsk_laboratory_1", None]
+    assert got == ["dsk_library_1", "dsk_laboratory_2", None, None]
 
 
 async def test_a_batch_with_an_unknown_person_stores_nothing(store: Store) -> None:

@@ -30,6 +30,7 @@ from broker.domain.settings import (
     Share,
     TakeOver,
 )
+from broker.limits import POOLS_MAX
 from broker.ports import PageQuery, RosterChange, Store
 from tests.support.builders import NOW, make_host, make_pool
 from tests.support.stores import (
@@ -350,3 +351,20 @@ async def test_a_roster_cannot_bring_desktops_or_endpoints_past_their_beginning(
     with pytest.raises(IllegalTransitionError):
         await store.directory.apply_roster(RosterChange(endpoints=(online,)))
     assert await store.endpoints.endpoint(online.id) is None
+
+
+async def test_one_pool_more_than_an_installation_has_is_refused(store: Store) -> None:
+    await fill(store)
+    there = len(await store.directory.pools())
+    more = tuple(
+        make_pool(id=f"pol_x{number}", name=f"x{number:04d}")
+        for number in range(POOLS_MAX - there + 1)
+    )
+    with pytest.raises(ConflictError, match="room for no more"):
+        await store.directory.apply_roster(RosterChange(pools=more))
+    assert len(await store.directory.pools()) == there
+    await store.directory.apply_roster(RosterChange(pools=more[:-1]))
+    with pytest.raises(ConflictError, match="room for no more"):
+        await store.directory.save_pool(more[-1], new=True)
+    assert len(await store.directory.pools()) == POOLS_MAX
+    await store.directory.save_pool(replace(more[0], title="changed"), new=False)

@@ -26,6 +26,7 @@ from tests.support.stores import (
 HOST_WAYS: dict[HostState, tuple[HostState, tuple[HostEvent, ...]]] = {
     HostState.POWERING_OFF: (HostState.UP, (HostEvent.POWER_OFF_ASKED,)),
     HostState.POWERING_ON: (HostState.OFF, (HostEvent.POWER_ON_ASKED,)),
+    HostState.RETIRED: (HostState.DOWN, (HostEvent.RETIRED,)),
 }
 """how a host comes to be in a state that it cannot begin in"""
 SIZE = Resources(cpus=1.5, memory_mib=1000, disk_mib=50, disk_iops=20, network_mbit=10)
@@ -162,7 +163,7 @@ async def test_what_starts_counts_where_it_is_and_not_where_it_goes(store: Store
     (desktop,) = await ready_desktops(store, [1])
     await store.desktops.begin_move(desktop.id, "hst_2", 1, make_job(desktop_id=desktop.id))
     await claim_one(store, make_request())
-    await store.desktops.advance(desktop.id, DesktopEvent.RELEASED_RESET, NOW)
+    await store.desktops.advance(desktop.id, DesktopEvent.RELEASED_RESET, NOW, deadline_at=NOW + 9)
     here, there = await store.directory.host_loads()
     assert (here.starting, there.starting, there.moving) == (1, 0, 1)
 

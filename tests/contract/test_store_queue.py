@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from broker.domain.lifecycle import SessionEvent
 from broker.domain.model import DesktopState, PoolKind, SessionState
-from broker.domain.queueing import Waiting
+from broker.domain.queueing import Waiting, fair_order
 from broker.ports import Store
 from tests.support.builders import NOW
 from tests.support.stores import (
     IDV,
     VDI,
+    claim_one,
     claimed_session,
     fill,
     make_request,
@@ -92,15 +93,12 @@ async def test_a_session_that_needs_its_endpoint_waits_for_that_one_alone(store:
     await fill(store)
     waits_1 = await claimed_session(store, make_request(1, IDV, endpoint_id="ept_1"))
     waits_2 = await claimed_session(store, make_request(2, IDV, endpoint_id="ept_2"))
-    anywhere = await claimed_session(store, make_request(3, IDV))
+    nowhere = await claimed_session(store, make_request(3, IDV))
     await ready_desktops(store, [2, 3], IDV)
-    order = [waits_1.id, waits_2.id, anywhere.id]
+    order = [waits_1.id, nowhere.id, waits_2.id]
     served = await store.sessions.serve_queue(IDV, order, NOW + 9, NOW)
     got = [(one.id, one.desktop_id, one.endpoint_id) for one in served]
-    assert got == [
-        (waits_2.id, "dsk_laboratory_2", "ept_2"),
-        (anywhere.id, "dsk_laboratory_3", "ept_3"),
-    ]
+    assert got == [(waits_2.id, "dsk_laboratory_2", "ept_2")]
 
 
 async def test_a_thin_endpoint_binds_nobody_to_a_desktop(store: Store) -> None:
@@ -141,3 +139,50 @@ async def test_two_who_serve_one_queue_at_once_give_no_desktop_twice(store: Stor
     assert len(served) == 12
     assert len({one.id for one in served}) == 12
     assert len({one.desktop_id for one in served}) == 12
+
+
+# ---------------------------------------------------------------- fair between groups
+
+
+async def test_desktops_that_come_one_by_one_go_to_the_groups_in_turn(store: Store) -> None:
+    await fill(store)
+    for user in range(1, 6):
+        await claimed_session(store, make_request(user, group_id="grp_1"), NOW + user)
+    await claimed_session(store, make_request(6, group_id="grp_2"), NOW + 6)
+    await claimed_session(store, make_request(7, group_id="grp_2"), NOW + 7)
+    order: list[str] = []
+    for number in range(1, 8):
+        await ready_desktops(store, [number])
+        fair = fair_order(await store.sessions.waiting(VDI.id))
+        (served,) = await store.sessions.serve_queue(VDI, fair, NOW + 99, NOW + 50)
+        assert served.id == fair[0]
+        order.append(served.user_id)
+    assert order == ["usr_1", "usr_6", "usr_2", "usr_7", "usr_3", "usr_4", "usr_5"]
+
+
+async def test_a_group_that_was_idle_has_one_turn_and_no_more_for_it(store: Store) -> None:
+    await fill(store)
+    for user in (1, 2, 3, 4, 5):
+        await claimed_session(store, make_request(user, group_id="grp_1"), NOW + user)
+    for number in (1, 2):
+        await ready_desktops(store, [number])
+        fair = fair_order(await store.sessions.waiting(VDI.id))
+        await store.sessions.serve_queue(VDI, fair, NOW + 99, NOW + 50)
+    for user in (6, 7, 8):
+        outcome = await claim_one(store, make_request(user, group_id="grp_2"), NOW + user)
+        assert outcome.place == {6: 1, 7: 3, 8: 5}[user]
+    waiting = await store.sessions.waiting(VDI.id)
+    assert {(one.group_id, one.start) for one in waiting} == {("grp_1", 1), ("grp_2", 0)}
+
+
+async def test_own_desktops_and_those_of_endpoints_are_nobodys_turn(store: Store) -> None:
+    await fill(store)
+    dedicated = replace(VDI, kind=PoolKind.DEDICATED)
+    await store.directory.save_pool(dedicated, new=False)
+    for pool, changes in ((dedicated, {}), (IDV, {"endpoint_id": "ept_1"})):
+        one = await claimed_session(store, make_request(1, pool, **changes))
+        await claimed_session(store, make_request(2, pool))
+        await ready_desktops(store, [1], pool, owner_id="usr_1")
+        (served,) = await store.sessions.serve_queue(pool, [one.id], NOW + 9, NOW)
+        assert served.id == one.id
+        assert [left.start for left in await store.sessions.waiting(pool.id)] == [0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -83,10 +84,31 @@ async def test_a_rule_that_is_gone_leaves_its_name_free(store: Store) -> None:
     await store.directory.save_rule(bare(2, name="rule-0001"), new=True)
 
 
-async def test_no_more_rules_are_read_than_an_installation_has(store: Store) -> None:
-    for number in range(RULES_MAX + 1):
+async def test_one_rule_more_than_an_installation_has_is_refused(store: Store) -> None:
+    for number in range(RULES_MAX - 1):
         await store.directory.save_rule(bare(number), new=True)
+    # whoever counted before could not know of the others
+    late = (bare(RULES_MAX + number) for number in range(4))
+    ended = await asyncio.gather(
+        *(store.directory.save_rule(one, new=True) for one in late), return_exceptions=True
+    )
+    assert [type(one) for one in ended if one is not None] == [ConflictError] * 3
     assert len(await store.directory.rules()) == RULES_MAX
+    await store.directory.save_rule(bare(0, note="changed"), new=False)
+    await store.directory.delete_rule("rul_0")
+    await store.directory.save_rule(bare(9999), new=True)
+
+
+async def test_one_quota_more_than_an_installation_has_is_refused(store: Store) -> None:
+    bare_quota = replace(QUOTA, group_id=None)
+    for number in range(RULES_MAX):
+        name = f"quota-{number:04d}"
+        await store.directory.save_quota(
+            replace(bare_quota, id=f"quo_{number}", name=name), new=True
+        )
+    with pytest.raises(ConflictError, match="room for no more"):
+        await store.directory.save_quota(replace(bare_quota, id="quo_x", name="x"), new=True)
+    assert len(await store.directory.quotas()) == RULES_MAX
 
 
 async def test_a_quota_comes_back_as_it_was_saved(store: Store) -> None:

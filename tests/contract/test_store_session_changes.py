@@ -141,3 +141,22 @@ async def test_the_lengths_of_queues_are_told(store: Store) -> None:
     for user, pool in ((1, VDI), (2, VDI), (1, IDV)):
         await claimed_session(store, make_request(user, pool))
     assert await store.sessions.queue_lengths() == {VDI.id: 2, IDV.id: 1}
+
+
+async def test_a_move_that_somebody_asked_for_says_by_which_request_and_from_where(
+    store: Store,
+) -> None:
+    await fill(store)
+    await ready_desktops(store, [1])
+    session = await claimed_session(store, make_request(1))
+    advance = store.sessions.advance
+    await advance(
+        session.id, SessionEvent.LOG_OFF, NOW, why="bye", request_id="req_1", source="10.0.0.9"
+    )
+    await advance(session.id, SessionEvent.FINISHED, NOW, why="bye")
+    query = PageQuery(filters={"session_id": session.id})
+    found = {
+        one.action: (one.request_id, one.source) for one in (await store.audit.entries(query)).items
+    }
+    assert found["session.log_off"] == ("req_1", "10.0.0.9")
+    assert found["session.finished"] == ("", "")

@@ -9,9 +9,11 @@ import pytest
 
 from broker.domain.lifecycle import SESSION
 from broker.domain.model import Architecture, DesktopState, Pool, Session, SessionState
+from broker.domain.settings import PoolSettings
 from broker.services.bundle import Services
 from broker.services.connect import Connected
 from broker.services.pools import POOLS_FRESH_S
+from broker.simulation.administrators import as_recorded
 from tests.support.nth_await import Drill, Scenario, nth
 
 SEED = 1
@@ -102,11 +104,17 @@ async def provisioning(drill: Drill) -> None:
         rows = (drill.state.desktops[one] for one in drill.state.pool_desktops[pool.id])
         return sum(one.state is DesktopState.READY for one in rows)
 
+    drill.state.pools[pool.id] = replace(pool, size_max=20, settings=PoolSettings())
+    await asyncio.sleep(POOLS_FRESH_S + 1)
     before = ready()
     drill.armed = drill.looks = True
+    actor, about = drill.administrator.identity.user_id, {"pool_id": pool.id}
+
+    async def change(services: Services) -> None:
+        await services.directory.change_pool(pool.id, spares_min=before + 1)
+
     await drill.administrator.insist(
-        "change pool",
-        lambda all_: all_.directory.change_pool(pool.id, spares_min=before + 1),
+        "change pool", lambda all_: as_recorded(all_, actor, "pool.change", about, change)
     )
     for _ in range(WAITS_MAX * 10):
         if ready() > before:

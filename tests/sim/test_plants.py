@@ -31,6 +31,16 @@ CAUGHT_BY = {
     "outage-kills": {"I15"},
     "revision-stands": {"I8"},
     "lease-for-everybody": {"I16"},
+    "reset-in-name-only": {"I17"},
+    "resumed-as-new": {"I17"},
+    "quota-ignored": {"I18"},
+    "deny-forgotten": {"I19"},
+    "closed-unseen": {"I20"},
+    "host-drain-ignored": {"I20"},
+    "room-not-counted": {"I12"},
+    "move-without-entry": {"I21"},
+    "entry-afterwards": {"I21"},
+    "two-sealers": {"L7"},
 }
 """plant -> the invariants of which one must be what catches it"""
 

@@ -43,6 +43,7 @@ class FakeConsole:
     """The Console port: shows what the test puts in, keeps what it is sent."""
 
     size = (800, 600)
+    protocol = "simulated"
 
     def __init__(self) -> None:
         self.input: list[bytes] = []
@@ -92,7 +93,9 @@ class FakeDesk:
         if name in self.refuse:
             raise self.refuse[name]
 
-    async def redeem(self, ticket: str, session_id: str | None) -> DisplayLeave:
+    async def redeem(
+        self, ticket: str, session_id: str | None, browser: str | None = None
+    ) -> DisplayLeave:
         kind, _, rest = ticket.partition("-")
         if kind != "t" or ticket in self.used:
             raise BadTicketError

@@ -1,4 +1,4 @@
-"""What the engine contract needs of each engine that it runs against."""
+"""What the engine contract needs of each engine; engine_kinds.py lists them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
-
-import pytest
+from typing import Any
 
 from broker.domain.errors import EngineError
-from broker.domain.features import Feature
 from broker.domain.model import Desktop, Host, Image, Resources
 from broker.engines.simulated import SimulatedEngine, load_calibration
 from broker.engines.simulated.knobs import Knobs
@@ -33,7 +30,7 @@ class EngineCase:
     machines made before live on where the engine keeps them outside the broker.
 
     `other` is a second host of the same kind, `full` one without memory for any machine.
-    `displays`: it has them. `takes_time`: a call may run past its deadline.
+    `displays`: it has them.
     """
 
     start: Callable[[], Engine]
@@ -42,24 +39,12 @@ class EngineCase:
     other: Host
     full: Host
     displays: bool = True
-    takes_time: bool = True
 
     def operation(self, operation_id: str, desktop: Desktop, deadline_s: float = 60) -> Operation:
         return Operation(
             id=operation_id, desktop=desktop, host=self.host, image=self.image,
             deadline_s=deadline_s,
         )  # fmt: skip
-
-    def need(self, *features: Feature) -> None:
-        """Leave the test out for an engine that does not claim all of these."""
-        claimed = self.start().features(self.host)
-        lacking = [feature.value for feature in features if feature not in claimed]
-        if lacking:
-            pytest.skip(f"this engine has no {', '.join(lacking)}")
-
-    def need_displays(self) -> None:
-        if not self.displays:
-            pytest.skip("this engine has no displays")
 
 
 def simulated_engine(
@@ -105,13 +90,7 @@ def simulated_container_case() -> EngineCase:
 
 def prompt_case() -> EngineCase:
     """The fake that the services are tested with."""
-    return _case(PromptEngine, "", displays=False, takes_time=False)
-
-
-# whatever is added here is held to the whole contract
-ENGINES: Final[tuple[Callable[[], EngineCase], ...]] = (
-    simulated_case, simulated_container_case, prompt_case,
-)  # fmt: skip
+    return _case(PromptEngine, "", displays=False)
 
 
 @asynccontextmanager

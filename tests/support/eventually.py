@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-async def eventually(holds: Callable[[], object], *, within_s: float = 30.0) -> None:
+async def eventually(holds: Callable[[], object], *, within_s: float = 60.0) -> None:
     """Return once `holds()` is true; AssertionError where it never is."""
     try:
         async with asyncio.timeout(within_s):

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from broker.domain.errors import EngineError, UnavailableError
+from broker.domain.settings import SiteSettings
 from broker.simulation.history import Violation
 from broker.simulation.process import Process
 from broker.simulation.simulation import Simulation, Spec
@@ -62,7 +63,10 @@ class Drill(Simulation):
         self.armed = False
         self.looks = False
         self.town = replace(
-            self.town, stations=_one_of_each(self.town), people=self.town.people[:1]
+            self.town,
+            stations=_one_of_each(self.town),
+            people=self.town.people[:1],
+            site=SiteSettings(),  # its limits are not what a scenario is about
         )
         self._struck: Counter[tuple[str, str]] = Counter()
         self._scenario = scenario

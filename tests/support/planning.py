@@ -18,12 +18,14 @@ from broker.domain.planning import (
     Memory,
     MigrateDesktop,
     PowerHost,
+    ResetDesktop,
     ResizeDesktop,
     ResumeDesktop,
     Rows,
     ServeQueue,
     SuspendDesktop,
     View,
+    full_hosts,
     plan,
     rows_needed,
 )
@@ -97,11 +99,28 @@ def load_of(host: Host, rows: Iterable[Desktop]) -> HostLoad:
     return HostLoad(
         host=host,
         used=_sum(here),
-        starting=sum(row.state in STARTING and row.host_id == host.id for row in here),
+        starting=sum(
+            row.state in STARTING and row.host_id == host.id and not waits_for_reset(row)
+            for row in here
+        ),
         by_pool={one: _sum(row for row in here if row.pool_id == one) for one in pools},
         desktops_by_pool=Counter(row.pool_id for row in here),
         moving=sum(row.moving_to is not None for row in here),
+        deleting_by_pool=Counter(
+            row.pool_id for row in here if row.state is D.DELETING and row.host_id == host.id
+        ),
+        spares_by_pool=Counter(
+            row.pool_id
+            for row in here
+            if row.state is D.READY and row.owner_id is None and row.host_id == host.id
+        ),
+        running=sum(row.state not in SLEEPS for row in here),
+        resets_waiting=sum(waits_for_reset(row) for row in here),
     )
+
+
+def waits_for_reset(row: Desktop) -> bool:
+    return row.state is D.RESETTING and row.deadline_at is None
 
 
 @dataclass
@@ -153,7 +172,9 @@ class PlannedWorld:
             memory=self.memory,
             failed_desktops=tuple(self.rows(D.FAILED)),
         )
-        return replace(view, rows=self._rows(view))
+        full = full_hosts(view)
+        waiting = [row for row in rows if waits_for_reset(row) and row.host_id not in full]
+        return replace(view, rows=self._rows(view), resets=tuple(waiting))
 
     def _rows(self, view: View) -> Rows:
         needed = rows_needed(view)
@@ -220,6 +241,9 @@ class PlannedWorld:
                 )
             case ResumeDesktop(desktop=row):
                 self.put(row, state=D.UNPARKING if row.state is D.PARKED else D.RESUMING)
+            case ResetDesktop(desktop=row):
+                assert waits_for_reset(row)
+                self.put(row, deadline_at=self.now + 600_000)
             case SuspendDesktop(desktop=row):
                 assert row.state is D.READY
                 self.put(row, state=D.SUSPENDING)
@@ -236,7 +260,9 @@ class PlannedWorld:
                 self.hosts[host.id] = replace(host, state=state)
             case ServeQueue(pool=pool) if self.serving:
                 for row in self.rows(D.READY, pool_id=pool.id):
-                    if self.waiting[pool.id] and row.owner_id is None and not row.moving_to:
+                    up = self.hosts[row.host_id or ""].state is HostState.UP
+                    free = row.owner_id is None and not row.moving_to
+                    if self.waiting[pool.id] and free and up:
                         self.waiting[pool.id] -= 1
                         self.put(row, state=D.ASSIGNED)
             case _:
@@ -249,8 +275,8 @@ class PlannedWorld:
         for row in list(self.desktops.values()):
             if row.moving_to is not None:
                 self.put(row, host_id=row.moving_to, moving_to=None)
-            elif row.state in ends:
-                self.put(row, state=ends[row.state])
+            elif row.state in ends and not waits_for_reset(row):
+                self.put(row, state=ends[row.state], deadline_at=None)
                 if ends[row.state] is D.DELETED:
                     del self.desktops[row.id]
         for host in list(self.hosts.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from broker.domain.model import EndpointKind
 from broker.domain.policy.entitlement import Asking
 from broker.domain.policy.rules import Effect, EntitlementRule, Quota, QuotaScope
 from tests.support.builders import NOW, make_pool
@@ -39,6 +40,7 @@ def make_asking(**changes: Any) -> Asking:
         "group_ids": ("grp_1",),
         "pool": make_pool(),
         "endpoint": None,
+        "endpoint_kind": EndpointKind.THIN,
         "runs_on_endpoint": False,
         "address": "10.1.2.3",
         "now": NOW,

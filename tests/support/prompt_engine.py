@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.model import Desktop, DesktopState, Host, Resources
+from broker.domain.settings import Share
 from broker.ports import Console, Machine, MachineReport, Operation
 
 _SUSPENDED = frozenset(
@@ -29,7 +30,11 @@ class PromptEngine:
         self.known: dict[str, int] = {}
         """desktop id -> generation"""
         self.sizes: dict[str, int] = {}
+        self.weights: dict[str, Share] = {}
+        """of the machines that were resized"""
         self.asleep: set[str] = set()
+        self.halted: set[str] = set()
+        """desktop ids of machines that are off"""
         self.places: dict[str, str] = {}
         self.off: set[str] = set()
         self.can: frozenset[Feature] = frozenset(Feature)
@@ -79,10 +84,12 @@ class PromptEngine:
         self._end("suspend", operation.id)
 
     async def resume(self, operation: Operation) -> None:
-        self._need(Feature.SUSPEND)
+        if operation.desktop.id in self.asleep:
+            self._need(Feature.SUSPEND)
         if self._begins("resume", operation):
             self._exists(operation)
             self.asleep.discard(operation.desktop.id)
+            self.halted.discard(operation.desktop.id)
             self.done.append(("resume", operation.desktop.name))
         self._answer("resume", operation)
 
@@ -106,6 +113,7 @@ class PromptEngine:
             if more_mib > self._free_mib(operation.host):
                 raise EngineError(f"{operation.host.name} has no room")
             self._keep(operation.desktop, self.places[operation.desktop.id], to)
+            self.weights[operation.desktop.id] = operation.weights
             self.done.append(("resize", operation.desktop.name))
         self._end("resize", operation.id)
 
@@ -147,7 +155,7 @@ class PromptEngine:
             Machine(
                 desktop_id=one,
                 generation=generation,
-                running=one not in self.asleep,
+                running=one not in self.asleep | self.halted,
                 host_id=self.places.get(one, ""),
                 suspended=one in self.asleep,
             )

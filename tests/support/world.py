@@ -123,6 +123,9 @@ class RecordingLink:
     def connected_ids(self) -> Sequence[str]:
         return tuple(self.orders)
 
+    def drop(self, endpoint_id: str) -> None:
+        self.orders.pop(endpoint_id, None)
+
     def send(self, endpoint_id: str, order: AnyOrder) -> bool:
         if endpoint_id not in self.orders:
             return False
@@ -178,13 +181,14 @@ class World:
     def tally(self) -> Tally:
         return self.services.tally
 
-    def who(self, username: str) -> Identity:
+    def who(self, username: str, sign_in: str = "tok") -> Identity:
+        """Somebody signed in; each `sign_in` is a browser of its own."""
         user = self.users[username]
         return Identity(
             user_id=user.id,
             username=user.username,
             role=user.role,
-            token_id="tok",
+            token_id=sign_in,
             group_ids=user.group_ids,
         )
 

@@ -91,6 +91,21 @@ def test_a_change_of_any_field_breaks_the_chain(field: str) -> None:
     assert break_of([replace(one, entry=changed)]) is not None
 
 
+def test_of_a_changed_entry_it_is_told_that_it_or_one_before_it_was_changed() -> None:
+    entry = AuditEntry(id="a", at=1, actor="b", action="c.d", outcome=Outcome.DONE)
+    (one,) = sealed(GENESIS, 0, [entry])
+    changed = replace(one, entry=replace(entry, at=2))
+    assert break_of([changed]) == Break(number=1, why="changed, or one before it was")
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf")])
+def test_what_json_has_no_figure_for_is_not_sealed(figure: float) -> None:
+    details = {"x": figure}
+    entry = AuditEntry(id="a", at=1, actor="b", action="c.d", outcome=Outcome.DONE, details=details)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical(entry)
+
+
 @given(chains, st.data())
 def test_a_changed_seal_is_found_where_it_is(chain: Chain, data: Any) -> None:
     at = place(data, chain)

@@ -144,6 +144,16 @@ def test_where_the_clocks_go_back_a_window_holds_in_both_hours() -> None:
     assert not holds(window, at("2026-10-25T03:00", BERLIN), BERLIN)
 
 
+def test_the_end_of_a_day_that_comes_again_after_midnight_is_not_missed() -> None:
+    # St. John's, 2010-11-07: 00:01 is followed by 23:01 of the day before
+    zone = ZoneInfo("America/St_Johns")
+    window = Window(start_min=23 * 60 + 10, end_min=23 * 60 + 30)
+    again = at("2010-11-06T23:10", zone, 1)
+    assert next_change([window], at("2010-11-07T00:00:30", zone), zone) == again
+    assert not holds(window, again - 1, zone)
+    assert holds(window, again, zone)
+
+
 def test_a_window_that_ends_in_the_repeated_hour_holds_again_in_its_repetition() -> None:
     window = Window(start_min=60, end_min=150)  # 01:00 to 02:30
     first_end = at("2026-10-25T02:30", BERLIN, 0)

@@ -73,6 +73,27 @@ def test_a_site_is_backed_up_checked_and_restored(site: Path, tmp_path: Path) ->
     assert run("db", "check", "--data", str(elsewhere)).code == 0
 
 
+def test_what_was_sealed_before_a_restore_is_not_known_after_it(site: Path, tmp_path: Path) -> None:
+    async def key(data: Path) -> bytes:
+        store = open_store(f"sqlite:///{data}/trivium.db")
+        await store.open()
+        found = await store.credentials.installation_secret("image-key", b"as it was first")
+        await store.close()
+        return found
+
+    path, elsewhere = tmp_path / "site.backup", tmp_path / "elsewhere"
+    before = asyncio.run(key(site))
+    assert backup("create", path, site).code == 0
+    elsewhere.mkdir()
+    anchor = elsewhere / "audit.anchor"
+    anchor.write_text(f"9:{'ab' * 32}\n")
+    assert backup("restore", path, elsewhere).code == 0
+    after = asyncio.run(key(elsewhere))
+    assert len(after) == 32
+    assert after != before
+    assert not anchor.exists(), "it is of another trail"
+
+
 def test_people_are_told_what_was_done(site: Path, tmp_path: Path) -> None:
     path = tmp_path / "site.backup"
     made = backup("create", path, site)
@@ -176,6 +197,7 @@ def test_a_backup_overwrites_nothing(site: Path, tmp_path: Path) -> None:
 
 def test_replace_is_for_sqlite(tmp_path: Path) -> None:
     url = "postgresql://nobody@127.0.0.1:1/none"
+    (tmp_path / "x").touch()
     ran = backup("restore", tmp_path / "x", tmp_path, "--replace", "--database-url", url)
     assert ran.code == 1
     assert "SQLite" in ran.err

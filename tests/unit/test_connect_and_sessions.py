@@ -27,7 +27,7 @@ async def test_vdi_from_a_browser_goes_from_ready_to_ticket_to_live_to_fresh_aga
         answer = await world.connect.connect(world.who("pupil1"), "library")
         assert answer.session.state is SessionState.DELIVERING
         assert answer.ticket is not None
-        session = await world.sessions.redeem_display(answer.ticket, answer.session.id)
+        session, _ = await world.sessions.redeem_display(answer.ticket, answer.session.id, "tok")
         await world.sessions.live(session.id, None, session.generation)
         live = await world.sessions.get(world.who("pupil1"), session.id)
         assert live.state is SessionState.ACTIVE
@@ -50,16 +50,16 @@ async def test_a_ticket_works_once_and_only_for_a_minute() -> None:
         await world.look(3)
         first = await world.connect.connect(world.who("pupil1"), "library")
         assert first.ticket is not None
-        await world.sessions.redeem_display(first.ticket, first.session.id)
+        await world.sessions.redeem_display(first.ticket, first.session.id, "tok")
         with pytest.raises(BadTicketError):
-            await world.sessions.redeem_display(first.ticket, first.session.id)
+            await world.sessions.redeem_display(first.ticket, first.session.id, "tok")
         again = await world.connect.connect(world.who("pupil1"), "library")
         assert again.session.id == first.session.id
         assert not again.new
         assert again.ticket is not None
         world.clock.advance(limits.TICKET_S + 1)
         with pytest.raises(BadTicketError):
-            await world.sessions.redeem_display(again.ticket, None)
+            await world.sessions.redeem_display(again.ticket, None, "tok")
 
 
 async def test_idv_at_an_endpoint_gets_a_lease_and_goes_fresh_through_the_endpoint() -> None:
@@ -133,9 +133,9 @@ async def test_reports_of_an_older_generation_change_nothing() -> None:
 async def test_who_finds_no_desktop_waits_in_a_fair_queue_and_is_served_in_order() -> None:
     async with make_world() as world:
         await world.online("LAB-0")
-        first = await world.connect.connect(world.who("pupil0"), "lab")
-        second = await world.connect.connect(world.who("pupil1"), "lab")
-        third = await world.connect.connect(world.who("pupil2"), "lab")
+        first = await world.connect.connect(world.who("pupil0"), "lab", "LAB-0")
+        second = await world.connect.connect(world.who("pupil1"), "lab", "LAB-1")
+        third = await world.connect.connect(world.who("pupil2"), "lab", "LAB-1")
         assert first.session.state is SessionState.DELIVERING
         assert (second.place, third.place) == (1, 2)
         assert second.ticket is None
@@ -150,8 +150,8 @@ async def test_who_finds_no_desktop_waits_in_a_fair_queue_and_is_served_in_order
 async def test_leaving_the_queue_lets_the_next_one_up() -> None:
     async with make_world() as world:
         for n in (0, 1):
-            await world.connect.connect(world.who(f"pupil{n}"), "lab")
-        waiting = await world.connect.connect(world.who("pupil2"), "lab")
+            await world.connect.connect(world.who(f"pupil{n}"), "lab", "LAB-0")
+        waiting = await world.connect.connect(world.who("pupil2"), "lab", "LAB-0")
         [own] = await world.sessions.own(world.who("pupil0"))
         cancelled = await world.sessions.log_off(world.who("pupil0"), own.id)
         assert cancelled.state is SessionState.CANCELLED
@@ -173,7 +173,7 @@ async def test_a_thousand_claims_at_once_share_commits_and_double_nothing() -> N
 async def test_a_hung_up_claim_takes_no_desktop() -> None:
     async with make_world() as world:
         await world.online("LAB-0")
-        caller = asyncio.ensure_future(world.connect.connect(world.who("pupil1"), "lab"))
+        caller = asyncio.ensure_future(world.connect.connect(world.who("pupil1"), "lab", "LAB-0"))
         await asyncio.sleep(0)
         while not caller.done() and world.connect.waiting == 0:
             await asyncio.sleep(0)
@@ -201,7 +201,7 @@ async def test_one_idempotency_key_is_one_session_and_not_another_request() -> N
         again = await world.connect.connect(me, "library", None, "key-1")
         assert again.session.id == first.session.id
         with pytest.raises(IdempotencyMismatchError):
-            await world.connect.connect(me, "lab", None, "key-1")
+            await world.connect.connect(me, "lab", "LAB-0", "key-1")
 
 
 async def test_somebody_elses_session_is_not_found_and_not_ended() -> None:

@@ -29,13 +29,14 @@ class OpenDisplays:
     async def serve(self, *_: object, **__: object) -> str:
         raise NotImplementedError
 
-    def kill(self, session_id: str, detail: str = "") -> bool:
-        del detail
+    def kill(self, session_id: str, detail: str = "", code: str = "display.killed") -> bool:
+        del detail, code
         was_open = session_id in self.places
         self.places.pop(session_id, None)
         return was_open
 
-    def elsewhere(self, session_id: str, endpoint_id: str | None) -> bool:
+    def elsewhere(self, session_id: str, endpoint_id: str | None, display: str | None) -> bool:
+        del display
         return session_id in self.places and self.places[session_id] != endpoint_id
 
     def open_sessions(self) -> tuple[str, ...]:
@@ -125,8 +126,8 @@ async def test_the_gateway_tells_when_the_last_input_came() -> None:
     gateway = DisplayGateway(desk=desk, clock=clock)
     served = asyncio.ensure_future(gateway.serve(client, ticket="t-ses_1"))
     await eventually(lambda: client.opened)
-    assert gateway.elsewhere("ses_1", "ept_1")
-    assert not gateway.elsewhere("ses_1", None)
+    assert gateway.elsewhere("ses_1", "ept_1", None)
+    assert not gateway.elsewhere("ses_1", None, None)
     client.type(b"key")
     await eventually(lambda: console.input)
     first = clock.now()

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
 
 from broker.domain.errors import ConfigError
-from broker.engines.registry import EngineContext, EngineSet, engine_factory, known_engines
+from broker.engines.registry import (
+    EngineContext,
+    EngineSet,
+    engine_factory,
+    known_engines,
+    usable_engines,
+)
 from broker.engines.simulated import SimulatedEngine, build
 from broker.ports import MachineReport
-from broker.system import SystemChance, SystemClock
+from broker.system import SystemChance, SystemClock, SystemIds
 from tests.support.builders import make_desktop
 from tests.support.engines import said, simulated_case
 from tests.support.eventually import eventually
 
 CONTEXT = EngineContext(
-    clock=SystemClock(), chance=SystemChance(1), installation_id="ins_1", speed=1000
-)
+    clock=SystemClock(), chance=SystemChance(1), ids=SystemIds(), installation_id="ins_1",
+    speed=1000,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -77,3 +85,23 @@ async def test_engines_opened_before_one_that_fails_are_closed_again() -> None:
     with pytest.raises(ConfigError):
         await EngineSet([good, bad]).open()
     assert [report async for report in good.reports()] == []
+
+
+def test_an_engine_whose_library_is_missing_says_so_and_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "needy-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: needy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[trivium.engines]\nneedy = broker.engines.libvirt:build\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "libvirt", None)
+    for name in [name for name in sys.modules if name.startswith("broker.engines.libvirt")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert "needy" in known_engines()
+    with pytest.raises(ConfigError, match=r"trivium\[libvirt\]"):
+        engine_factory("needy")
+    assert "needy" not in usable_engines()
+    assert "simulated" in usable_engines()

@@ -161,20 +161,16 @@ async def test_a_job_that_a_newer_one_replaced_is_not_done(bench: Bench) -> None
     assert (await bench.job(new)).error == ""
 
 
-@pytest.mark.parametrize(
-    ("state", "verb", "refuses"),
-    [(D.PARKING, JobVerb.SUSPEND, "suspend"), (D.UNPARKING, JobVerb.RESUME, "resume")],
-)
-async def test_what_cannot_be_done_under_a_session_fails_the_session_and_says_why(
-    bench: Bench, state: DesktopState, verb: JobVerb, refuses: str
+async def test_a_desktop_that_cannot_be_resumed_fails_its_session_and_says_why(
+    bench: Bench,
 ) -> None:
-    desktop, works = await bench.desktop(state), bench.broker()
-    job = await bench.ask(desktop, verb)
-    bench.engine.failing.add(refuses)
+    desktop, works = await bench.desktop(D.UNPARKING), bench.broker()
+    job = await bench.ask(desktop, JobVerb.RESUME)
+    bench.engine.failing.add("resume")
     await bench.give_up(works)
     session = await bench.session(desktop)
     assert session.state is SessionState.FAILED
-    assert f"{refuses} failed as the test asked" in session.why
+    assert "resume failed as the test asked" in session.why
     assert (await bench.read(desktop)).state is D.FAILED
     assert (await bench.job(job)).state is JobState.FAILED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -19,11 +20,11 @@ from broker.domain.errors import (
     TriviumError,
     WrongEndpointError,
 )
-from broker.domain.model import EndpointState, Role
+from broker.domain.model import EndpointKind, EndpointState, Role
 from broker.domain.planning.effective import effective
 from broker.domain.policy.entitlement import Asking, Decision, Policy, binding, evaluate
 from broker.domain.policy.opening import closed_because
-from broker.domain.policy.rules import Effect, EntitlementRule, QuotaScope
+from broker.domain.policy.rules import Effect, EntitlementRule, Quota, QuotaScope
 from broker.domain.roles import GRANTS, Permission, allows
 from broker.domain.settings import PoolSettings, ScheduleEntry, ServiceState, SiteSettings
 from tests.support.builders import NOW, make_endpoint, make_pool
@@ -35,7 +36,11 @@ def decide(*rules: EntitlementRule, site: SiteSettings | None = None, **asking: 
 
 
 def kind(decision: Decision) -> type[TriviumError] | None:
-    return type(decision.refusal) if decision.refusal is not None else None
+    """The refusal's kind. Who is refused is told what the help desk reads."""
+    if decision.refusal is None:
+        return None
+    assert decision.refusal.detail == decision.why
+    return type(decision.refusal)
 
 
 def at(text: str) -> int:
@@ -49,11 +54,15 @@ def test_a_member_of_an_entitled_group_is_admitted_for_that_group() -> None:
     decision = decide(group_ids=("grp_0", "grp_1"))
     assert decision.admitted
     assert decision.group_id == "grp_1"
+    assert decision.why == "entitled to library through one of its groups"
 
 
 @pytest.mark.parametrize("groups", [(), ("grp_2",)])
 def test_anybody_else_is_refused(groups: tuple[str, ...]) -> None:
-    assert kind(decide(group_ids=groups)) is NotEntitledError
+    decision = decide(deny(), group_ids=groups)
+    assert kind(decision) is NotEntitledError
+    assert decision.why == "none of your groups is entitled to library, and no rule allows it"
+    assert [one.rule_id for one in decision.reasons] == ["rul_exam"]
 
 
 def test_a_pool_without_groups_admits_nobody() -> None:
@@ -67,7 +76,7 @@ def test_a_rule_entitles_the_person_or_the_group_that_it_names() -> None:
     assert by_name.admitted
     assert by_name.group_id is None
     assert by_group.group_id == "grp_9"
-    assert "“guests”" in by_group.why
+    assert by_group.why == "entitled to library by the rule “guests”"
     assert kind(decide(allow(user_ids=("usr_2",)), **stranger)) is NotEntitledError
     assert kind(decide(allow(group_ids=("grp_7",)), **stranger)) is NotEntitledError
 
@@ -79,7 +88,9 @@ def test_a_rule_that_names_both_wants_the_person_in_the_group() -> None:
 
 
 def test_a_rule_that_allows_everybody_allows_nobody() -> None:
-    assert kind(decide(allow(), group_ids=())) is NotEntitledError
+    decision = decide(allow(), group_ids=())
+    assert kind(decision) is NotEntitledError
+    assert [one.mismatch for one in decision.reasons] == ["it names nobody"]
 
 
 def test_the_pools_own_group_is_the_one_that_counts() -> None:
@@ -104,18 +115,18 @@ def test_a_stranger_is_not_told_of_rules_nor_of_a_pools_state() -> None:
 @pytest.mark.parametrize(
     ("fields", "mismatch"),
     [
-        ({"enabled": False}, "switched off"),
-        ({"user_ids": ("usr_2",)}, "other people"),
-        ({"group_ids": ("grp_2",)}, "other groups"),
-        ({"pool_ids": ("pol_2",)}, "other pools"),
-        ({"endpoint_ids": ("ept_2",)}, "other endpoints"),
-        ({"networks": ("10.2.0.0/16", "2001:db8::/32")}, "other networks"),
-        ({"windows": (Window(start_min=0, end_min=1), Window(days=(0,)))}, "other times"),
+        ({"enabled": False}, "it is switched off"),
+        ({"user_ids": ("usr_2",)}, "it is for other people"),
+        ({"group_ids": ("grp_2",)}, "it is for other groups"),
+        ({"pool_ids": ("pol_2",)}, "it is for other pools"),
+        ({"endpoint_ids": ("ept_2",)}, "it is for other endpoints"),
+        ({"networks": ("10.2.0.0/16", "2001:db8::/32")}, "it is for other networks"),
+        ({"windows": (Window(start_min=0, end_min=1), Window(days=(0,)))}, "it is for other times"),
     ],
 )
 def test_each_field_that_is_set_must_match(fields: dict[str, Any], mismatch: str) -> None:
     sunday_noon = at("2026-11-22T12:00")
-    asking: dict[str, Any] = {"endpoint": make_endpoint(), "now": sunday_noon}
+    asking: dict[str, Any] = {"endpoint": make_endpoint(kind=EndpointKind.THIN), "now": sunday_noon}
     matching: dict[str, Any] = {
         "user_ids": ("usr_1",),
         "group_ids": ("grp_1",),
@@ -127,7 +138,7 @@ def test_each_field_that_is_set_must_match(fields: dict[str, Any], mismatch: str
     assert kind(decide(deny(**matching), **asking)) is DeniedByRuleError
     decision = decide(deny(**(matching | fields)), **asking)
     assert decision.admitted
-    assert mismatch in decision.reasons[0].text
+    assert decision.reasons[0].mismatch == mismatch
 
 
 def test_who_sits_at_no_endpoint_is_at_none_that_a_rule_names() -> None:
@@ -171,13 +182,16 @@ def test_an_address_that_cannot_be_read_opens_nothing(address: str) -> None:
     network = ("10.0.0.0/8",)
     allowing = allow(user_ids=("usr_1",), networks=network)
     assert kind(decide(deny(networks=network), address=address)) is DeniedByRuleError
-    assert kind(decide(allowing, address=address, group_ids=())) is NotEntitledError
+    decision = decide(allowing, address=address, group_ids=())
+    assert kind(decision) is NotEntitledError
+    assert decision.reasons[0].mismatch == "the client's address is not known"
 
 
 def test_without_an_address_rules_about_networks_are_left_out_and_say_so() -> None:
     decision = decide(deny(networks=("10.0.0.0/8",)), address=None)
     assert decision.admitted
-    assert "no address is given" in decision.reasons[0].text
+    mismatch = "it is for certain networks, and no address is given"
+    assert decision.reasons[0].mismatch == mismatch
 
 
 # --------------------------------------------------------------------------------- time
@@ -202,32 +216,53 @@ def test_on_a_holiday_a_window_holds_only_if_it_says_so() -> None:
 # --------------------------------------------------------------------------------- open, closed
 
 
-@pytest.mark.parametrize("state", [ServiceState.DRAINING, ServiceState.MAINTENANCE])
+DRAINED = "takes nobody new: it is being drained"
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (ServiceState.DRAINING, DRAINED),
+        (ServiceState.MAINTENANCE, "is under maintenance"),
+    ],
+)
 def test_a_site_that_is_not_open_takes_nobody_new_and_says_its_message(
-    state: ServiceState,
+    state: ServiceState, words: str
 ) -> None:
     site = SiteSettings(state=state, message="back at noon")
     decision = decide(site=site)
     assert kind(decision) is SiteClosedError
-    assert decision.why.endswith(": back at noon")
+    assert decision.why == f"the site {words}: back at noon"
+    assert decide(site=replace(site, message="")).why == f"the site {words}"
     assert decide(site=site, holds_session=True).admitted
 
 
 @pytest.mark.parametrize(
-    "pool",
+    ("pool", "why"),
     [
-        make_pool(enabled=False),
-        make_pool(settings=PoolSettings(state=ServiceState.DRAINING)),
-        make_pool(settings=PoolSettings(state=ServiceState.MAINTENANCE)),
-        make_pool(
-            settings=PoolSettings(
-                schedule=(ScheduleEntry(name="night", window=Window(), open=False),)
-            )
+        (make_pool(enabled=False), "library is closed by an administrator"),
+        (
+            make_pool(settings=PoolSettings(state=ServiceState.DRAINING)),
+            f"library {DRAINED}",
+        ),
+        (
+            make_pool(settings=PoolSettings(state=ServiceState.MAINTENANCE)),
+            "library is under maintenance",
+        ),
+        (
+            make_pool(
+                settings=PoolSettings(
+                    schedule=(ScheduleEntry(name="night", window=Window(), open=False),)
+                )
+            ),
+            "library is closed now by its schedule (night)",
         ),
     ],
 )
-def test_a_closed_pool_takes_nobody_new_and_keeps_whom_it_has(pool: Any) -> None:
-    assert kind(decide(pool=pool)) is PoolClosedError
+def test_a_closed_pool_takes_nobody_new_and_keeps_whom_it_has(pool: Any, why: str) -> None:
+    decision = decide(pool=pool)
+    assert kind(decision) is PoolClosedError
+    assert decision.why == why
     assert decide(pool=pool, holds_session=True).admitted
     assert kind(decide(pool=pool, group_ids=("grp_9",))) is NotEntitledError
 
@@ -262,14 +297,45 @@ def test_a_schedule_does_not_open_what_is_drained() -> None:
 
 def test_a_desktop_that_is_the_endpoint_needs_an_endpoint_of_the_pool() -> None:
     stranger = make_endpoint(pool_ids=("pol_other",))
-    assert kind(decide(endpoint=stranger, runs_on_endpoint=True)) is WrongEndpointError
-    assert decide(endpoint=stranger, runs_on_endpoint=False).admitted
-    assert decide(endpoint=make_endpoint(), runs_on_endpoint=True).admitted
+    fat: dict[str, Any] = {"endpoint_kind": EndpointKind.FAT, "runs_on_endpoint": True}
+    refused = decide(endpoint=stranger, **fat)
+    assert kind(refused) is WrongEndpointError
+    assert refused.why == f"{stranger.name} does not belong to library"
+    thin = make_endpoint(kind=EndpointKind.THIN, pool_ids=("pol_other",))
+    assert decide(endpoint=thin).admitted
+    assert decide(endpoint=make_endpoint(), **fat).admitted
+
+
+def test_a_desktop_that_is_the_endpoint_is_not_given_to_somebody_who_names_none() -> None:
+    """A rule that denies an endpoint is not got round by not saying where one sits."""
+    fat: dict[str, Any] = {"endpoint_kind": EndpointKind.FAT, "runs_on_endpoint": True}
+    refused = decide(endpoint=None, **fat)
+    assert kind(refused) is WrongEndpointError
+    assert refused.why == (
+        "desktops of library run on their endpoints: the one where you sit must be named"
+    )
+    assert decide(endpoint=None, anywhere=True, **fat).admitted
+    assert decide(endpoint=None).admitted
+
+
+@pytest.mark.parametrize(
+    ("needed", "there"),
+    [(EndpointKind.THIN, EndpointKind.FAT), (EndpointKind.FAT, EndpointKind.THIN)],
+)
+def test_an_endpoint_of_the_other_kind_cannot_carry_the_desktop(
+    needed: EndpointKind, there: EndpointKind
+) -> None:
+    endpoint = make_endpoint(kind=there)
+    refused = decide(endpoint=endpoint, endpoint_kind=needed)
+    assert kind(refused) is WrongEndpointError
+    assert refused.why == f"{endpoint.name} is a {there} endpoint, and library needs a {needed} one"
 
 
 def test_a_retired_endpoint_carries_nothing() -> None:
     retired = make_endpoint(state=EndpointState.RETIRED)
-    assert kind(decide(endpoint=retired)) is WrongEndpointError
+    refused = decide(endpoint=retired)
+    assert kind(refused) is WrongEndpointError
+    assert refused.why == f"{retired.name} is retired"
 
 
 # --------------------------------------------------------------------------------- quotas
@@ -299,6 +365,24 @@ def test_a_groups_quota_counts_those_whom_that_group_entitles() -> None:
     quota = make_quota(scope=QuotaScope.GROUP, group_id="grp_2")
     assert binding([quota], ("grp_1", "grp_2"), "grp_1", "pol_1") == ()
     assert binding([quota], ("grp_1", "grp_2"), "grp_2", "pol_1") == (quota,)
+
+
+def test_of_several_groups_that_entitle_the_one_with_the_most_room_counts() -> None:
+    pool = make_pool(group_ids=("grp_1", "grp_2", "grp_3"))
+    full = make_quota("full", scope=QuotaScope.GROUP, group_id="grp_1", sessions_max=0)
+    few = make_quota("few", scope=QuotaScope.GROUP, group_id="grp_2", sessions_max=5)
+    one = replace(few, id="quo_one", sessions_max=1, pool_ids=("pol_2",))
+
+    def entitles(*groups: str) -> str | None:
+        asking = make_asking(pool=pool, group_ids=groups)
+        return evaluate(asking, Policy(quotas=(full, few, one))).group_id
+
+    for groups in itertools.permutations(("grp_1", "grp_2", "grp_3")):
+        assert entitles(*groups) == "grp_3"
+    assert entitles("grp_1", "grp_2") == entitles("grp_2", "grp_1") == "grp_2"
+    assert evaluate(make_asking(pool=pool, group_ids=("grp_2", "grp_1")), Policy()).group_id == (
+        "grp_1"
+    )
 
 
 # --------------------------------------------------------------------------------- properties
@@ -348,7 +432,9 @@ askings = st.builds(
         settings=st.builds(PoolSettings, state=st.sampled_from(ServiceState)),
     ),
     endpoint=st.none() | st.just(make_endpoint()),
+    endpoint_kind=st.sampled_from(EndpointKind),
     runs_on_endpoint=st.booleans(),
+    anywhere=st.booleans(),
     address=st.sampled_from([None, "", "10.1.2.3", "10.2.2.3", "2001:db8::1"]),
     now=st.integers(NOW, NOW + 14 * 86_400_000),
     holds_session=st.booleans(),
@@ -359,14 +445,31 @@ def admitted(asking: Asking, rules: list[EntitlementRule]) -> bool:
     return evaluate(asking, Policy(rules=rules)).admitted
 
 
-@given(askings, any_rules, st.randoms(use_true_random=False))
-def test_the_order_of_rules_does_not_matter(
-    asking: Asking, rules: list[EntitlementRule], chance: Any
+some_quotas = st.lists(
+    st.builds(
+        make_quota,
+        name=st.uuids().map(str),
+        scope=st.sampled_from(QuotaScope),
+        group_id=st.sampled_from(GROUPS),
+        sessions_max=st.integers(0, 3),
+    ),
+    max_size=4,
+)
+
+
+@given(askings, any_rules, some_quotas, st.randoms(use_true_random=False))
+def test_the_order_of_rules_quotas_and_groups_does_not_matter(
+    asking: Asking, rules: list[EntitlementRule], quotas: list[Quota], chance: Any
 ) -> None:
-    other = list(rules)
-    chance.shuffle(other)
-    first, second = evaluate(asking, Policy(rules=rules)), evaluate(asking, Policy(rules=other))
+    groups, other_rules, other_quotas = list(asking.group_ids), list(rules), list(quotas)
+    for one in (groups, other_rules, other_quotas):
+        chance.shuffle(one)
+    first = evaluate(asking, Policy(rules=rules, quotas=quotas))
+    second = evaluate(
+        replace(asking, group_ids=tuple(groups)), Policy(rules=other_rules, quotas=other_quotas)
+    )
     assert (first.why, first.group_id, kind(first)) == (second.why, second.group_id, kind(second))
+    assert first.quotas == second.quotas
     assert set(first.reasons) == set(second.reasons)
 
 

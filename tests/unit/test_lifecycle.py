@@ -12,23 +12,26 @@ from broker.domain.errors import IllegalTransitionError
 from broker.domain.lifecycle import (
     DESKTOP,
     ENDPOINT,
+    HOST,
     JOB,
     SESSION,
     SESSION_HOLDS_DESKTOP,
     SESSION_HOLDS_PLACE,
     DesktopEvent,
     EndpointEvent,
+    HostEvent,
     JobEvent,
     Lifecycle,
     SessionEvent,
 )
-from broker.domain.model import DesktopState, EndpointState, JobState, SessionState
+from broker.domain.model import DesktopState, EndpointState, HostState, JobState, SessionState
 
 TABLES: list[tuple[Lifecycle[Any, Any], Any, Any]] = [
     (DESKTOP, DesktopState, DesktopEvent),
     (SESSION, SessionState, SessionEvent),
     (ENDPOINT, EndpointState, EndpointEvent),
     (JOB, JobState, JobEvent),
+    (HOST, HostState, HostEvent),
 ]
 BY_NOUN = pytest.mark.parametrize(
     ("table", "states", "events"), TABLES, ids=[table.noun for table, _, _ in TABLES]
@@ -93,9 +96,10 @@ def test_every_transient_state_can_reach_its_target_and_has_a_way_out_by_deadlin
         ), f"{state} would be stuck for ever"
 
 
-def test_a_desktop_becomes_ready_only_by_a_report() -> None:
+def test_a_desktop_becomes_ready_only_by_a_report_or_as_its_owner_left_it() -> None:
     ways = {event for (_, event), rule in DESKTOP.table.items() if rule.to is DesktopState.READY}
-    assert ways == {DesktopEvent.REPORTED_READY, DesktopEvent.RELEASED_KEEP}
+    kept = {DesktopEvent.RELEASED_KEEP, DesktopEvent.ENDPOINT_BACK_KEPT}
+    assert ways == {DesktopEvent.REPORTED_READY} | kept
 
 
 def test_a_desktop_is_given_only_from_ready_and_comes_back_from_parking_to_whom_it_was() -> None:
@@ -133,8 +137,21 @@ def test_any_events_leave_a_session_in_a_known_state_and_deadlines_end_it(
     assert state in SESSION.terminal or state is SessionState.ACTIVE
 
 
-def test_the_diagram_names_every_arrow() -> None:
-    text = DESKTOP.mermaid()
-    assert text.startswith("stateDiagram-v2")
-    for (state, event), rule in DESKTOP.table.items():
-        assert f"{state} --> {rule.to}: {event}" in text
+@BY_NOUN
+def test_the_sources_of_an_event_are_the_states_that_take_it(
+    table: Lifecycle[Any, Any], states: Any, events: Any
+) -> None:
+    for event in events:
+        sources = table.sources(event)
+        assert set(sources) == {state for state in states if table.allows(state, event)}
+        assert list(sources) == [state for state, found in table.table if found is event]
+
+
+def test_the_diagram_names_every_arrow_on_a_line_of_its_own() -> None:
+    lines = JOB.mermaid().split("\n")
+    assert lines[:2] == ["stateDiagram-v2", "    [*] --> queued"]
+    assert lines[2 : 2 + len(JOB.table)] == [
+        f"    {state} --> {rule.to}: {event}" for (state, event), rule in JOB.table.items()
+    ]
+    ends = [f"    {state} --> [*]" for state in sorted(JOB.terminal)]
+    assert lines[2 + len(JOB.table) :] == [*ends, ""]

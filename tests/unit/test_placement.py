@@ -122,6 +122,16 @@ def test_only_a_host_that_is_up_takes_desktops(state: HostState, words: str) -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("lacking", "figure"),
+    [(0.126, "0.13"), (2, "2"), (999.5, "999.5"), (1000, "1000"), (1234567.6, "1234568")],
+)
+def test_a_figure_is_short_and_never_in_powers_of_ten(lacking: float, figure: str) -> None:
+    need = Demand(need=Resources(cpus=lacking, memory_mib=0))
+    (reason,) = choose([load("a", used_cpus=16)], need).reasons
+    assert reason == f"a lacks {figure} CPUs"
+
+
 def test_without_hosts_it_says_that_there_are_none() -> None:
     assert choose([], ONE) == Choice(host_id=None, why="no host is known", reasons=())
 
@@ -182,6 +192,14 @@ def test_what_is_guaranteed_is_never_promised_twice() -> None:
     keen = Demand(need=Resources(cpus=5, memory_mib=1), guarantee=Share(cpus=1.0))
     assert refusal(room, keen) == "a cannot guarantee 1 CPUs more"
     assert refusal(room, replace(keen, guarantee=Share(cpus=0.8))) is None
+
+
+def test_the_guarantees_of_other_pools_are_kept_when_a_host_is_chosen() -> None:
+    here = load("a", by_pool={"pol_2": Resources(cpus=4, memory_mib=8192)})
+    demand = Demand(need=Resources(cpus=5, memory_mib=1), guarantee=FULL)
+    assert choose([here], demand).host_id == "hst_a"
+    refused = choose([here], demand, {"pol_2": Share(cpus=1.0)})
+    assert refused.reasons == ("a cannot guarantee 1 CPUs more",)
 
 
 def test_a_guarantee_is_a_part_of_each_resource() -> None:

@@ -158,6 +158,9 @@ def test_where_the_host_is_full_a_spare_makes_room() -> None:
     assert cleared.why == "makes room on server-1 for library-007, whose person waits"
     assert rows_needed(full_view()).on_host == {"hst_1": 200}
     assert rows_needed(view_of(make_load(), parked())).on_host == {}
+    lost = (parked(pool_id="pol_9"), parked(host_id=None), parked(host_id="hst_9"), parked())
+    assert rows_needed(full_view(awaited=lost)).on_host == {"hst_1": 200}
+    assert rows_needed(full_view(awaited=lost[:3])).on_host == {}
 
 
 def test_it_is_suspended_where_the_engine_can() -> None:

@@ -132,6 +132,21 @@ def test_every_host_that_must_be_emptied_is() -> None:
     assert [one.desktop.id for one in cleared] == ["dsk_0", "dsk_2"]
 
 
+def test_spares_wait_for_their_turn_to_move_and_go_where_they_never_could() -> None:
+    source = make_load(state=HostState.DRAINING, desktops_by_pool={"pol_1": 1}, moving=2)
+    other: dict[str, Any] = {"id": "hst_2", "name": "server-2"}
+    for target, features, gone in (
+        (make_load(**other), BOTH, 0),
+        (make_load(**other, state=HostState.DOWN), BOTH, 1),
+        (make_load(**other, profile="paravirtual"), BOTH, 1),
+        (make_load(**other), {"hst_1": ALL_FEATURES}, 1),
+        (make_load(**other, profile="paravirtual"), {"hst_1": ALL_FEATURES}, 1),
+    ):
+        view = leaving(HostState.DRAINING, *rows_of(1), hosts=(source, target), features=features)
+        commands = decide(view).commands
+        assert [type(one) for one in commands] == [ClearDesktop] * gone
+
+
 def test_what_migrates_is_not_held_by_the_limit_of_starts() -> None:
     hosts = (
         make_load(state=HostState.DRAINING, desktops_by_pool={"pol_1": 1}),
@@ -258,6 +273,55 @@ def test_once_begun_it_goes_on_until_it_is_far_enough_below() -> None:
 def test_what_leaves_already_counts() -> None:
     going = rows_of(1, id="dsk_9", moving_to="hst_2", resources=Resources(cpus=1, memory_mib=20000))
     assert decide(crowded(*going, *rows_of(3))).commands == ()
+
+
+def test_every_host_that_is_too_full_is_relieved() -> None:
+    """One that may not move anything just now does not keep the next from it."""
+    full = Resources(cpus=1, memory_mib=92_000)
+    hosts = (
+        make_load(),
+        make_load(id="hst_2", name="server-2", used=full, moving=2),
+        make_load(id="hst_3", name="server-3", used=full),
+    )
+    rows = {f"hst_{n}": rows_of(1, id=f"dsk_{n}", host_id=f"hst_{n}") for n in (2, 3)}
+    features = {f"hst_{n}": ALL_FEATURES for n in (1, 2, 3)}
+    view = crowded(hosts=hosts, features=features, rows=Rows(on_host=rows))
+    (moved,) = of(MigrateDesktop, decide(view).commands)
+    assert (moved.desktop.id, moved.to_host_id) == ("dsk_3", "hst_1")
+    assert moved.reasons == (
+        "server-1 would keep 97% free",
+        "server-2 moves 2 desktops already",
+    )
+
+
+def test_what_fits_nowhere_does_not_keep_the_next_from_moving() -> None:
+    big = Resources(cpus=2, memory_mib=90_000)
+    rows = (*rows_of(1, id="dsk_big", resources=big), *rows_of(1, id="dsk_small"))
+    moves = of(MigrateDesktop, decide(crowded(*rows)).commands)
+    assert [one.desktop.id for one in moves] == ["dsk_small"]
+
+
+def test_why_a_host_is_not_chosen_is_told() -> None:
+    first = make_load(used=Resources(cpus=1, memory_mib=92_000))
+    others = {
+        "hst_2": make_load(id="hst_2", name="server-2"),
+        "hst_3": make_load(id="hst_3", name="server-3", engine="libvirt"),
+        "hst_4": make_load(id="hst_4", name="server-4", profile="paravirtual"),
+        "hst_5": make_load(id="hst_5", name="server-5"),
+        "hst_6": make_load(id="hst_6", name="server-6", used=Resources(cpus=1, memory_mib=75_000)),
+        "hst_7": make_load(id="hst_7", name="server-7", state=HostState.DOWN),
+    }
+    features = dict.fromkeys(("hst_1", "hst_2", "hst_3", "hst_4", "hst_6", "hst_7"), ALL_FEATURES)
+    hosts = (first, *others.values())
+    (moved, *_) = decide(crowded(*rows_of(1), hosts=hosts, features=features)).commands
+    assert moved.reasons == (
+        "server-2 would keep 97% free",
+        "server-3 has another engine",
+        "server-4 is another kind of machine",
+        "server-5 cannot take running desktops",
+        "server-6 would be 60% full (limit 60%)",
+        "server-7 is down",
+    )
 
 
 def test_no_host_becomes_fuller_than_where_others_stop() -> None:

@@ -64,7 +64,9 @@ def test_deadlines_come_before_everything_and_queues_before_refilling() -> None:
         MakeDesktop,
         MakeDesktop,
     ]
+    assert decide(view).commands[0] == ExpireJob(job=JOB)
     assert decide(view).commands[2] == ExpireDesktop(desktop=late)
+    assert decide(view).commands[3] == ExpireSession(session=make_session())
 
 
 @pytest.mark.parametrize(

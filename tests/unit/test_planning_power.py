@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,26 @@ def test_the_smallest_that_fits() -> None:
     small = host(4, HostState.OFF, capacity=SMALL)
     view = power_view(FULL, tiny, host(3, HostState.OFF, capacity=BIG), small)
     assert switched(view) == [("server-4", True)]
+
+
+def test_of_two_with_the_same_memory_the_one_with_fewer_cpus_then_the_first_by_name() -> None:
+    offs = [
+        host(n, HostState.OFF, capacity=Resources(cpus=cpus, memory_mib=8192))
+        for n, cpus in ((4, 8), (2, 16), (3, 8))
+    ]
+    pool = make_pool(spares_min=5)
+    assert [name for name, _ in switched(power_view(FULL, *offs, pools=(pool,)))] == [
+        "server-3",
+        "server-4",
+        "server-2",
+    ]
+
+
+def test_a_pool_that_lacks_none_switches_nothing_on_for_itself() -> None:
+    pools = (make_pool(id="pol_2", name="art", spares_min=0), make_pool(spares_min=1))
+    each = Resources(cpus=8, memory_mib=4096)
+    offs = [host(n, HostState.OFF, capacity=each) for n in (2, 3)]
+    assert switched(power_view(FULL, *offs, pools=pools)) == [("server-2", True)]
 
 
 def test_as_many_as_are_needed() -> None:
@@ -163,7 +184,7 @@ def test_a_host_that_was_empty_for_long_goes_off() -> None:
     (command,) = of(PowerHost, decide(view).commands)
     assert not command.on
     assert command.host.id == "hst_2"
-    assert command.why == "nothing ran on it for 600 s, and the others have room"
+    assert command.why == "nobody used it for 600 s, and the others have room"
 
 
 def test_not_before_its_time() -> None:
@@ -239,6 +260,15 @@ def test_the_biggest_goes_first() -> None:
     assert switched(view) == [("server-3", False), ("server-2", False)]
 
 
+def test_of_two_with_the_same_memory_the_one_with_more_cpus_goes_first() -> None:
+    hosts = [
+        host(n, capacity=Resources(cpus=cpus, memory_mib=8192))
+        for n, cpus in ((1, 64), (3, 8), (4, 16), (2, 8))
+    ]
+    view = power_view(*hosts, counts=FILLED, memory=idle(2, 3, 4))
+    assert [name for name, _ in switched(view)] == ["server-4", "server-2", "server-3"]
+
+
 def test_at_night_all_go() -> None:
     night = ScheduleEntry(name="night", window=Window(), power=False)
     pool = make_pool(settings=PoolSettings(schedule=(night,)))
@@ -253,8 +283,8 @@ def test_no_more_go_in_one_look_than_the_limit() -> None:
 
 
 def test_nothing_goes_off_in_a_look_that_lacks_room_or_puts_something_there() -> None:
-    pools = (make_pool(), make_pool(id="pol_2", name="b", settings=PoolSettings(labels=("x",))))
-    view = power_view(host(1), host(2), pools=pools, counts=FILLED, memory=idle(2))
+    busy: dict[str, Any] = {"starting": 10, "used": Resources(cpus=1, memory_mib=4096)}
+    view = power_view(host(1, **busy), host(2, start_limit=0), memory=idle(2))
     assert of(NoRoom, decide(view).commands)
     assert switched(view) == []
     filling = power_view(
@@ -262,6 +292,16 @@ def test_nothing_goes_off_in_a_look_that_lacks_room_or_puts_something_there() ->
     )
     assert {one.host_id for one in of(MakeDesktop, decide(filling).commands)} == {"hst_2"}
     assert switched(filling) == []
+
+
+@pytest.mark.parametrize("spares", [0, 1])
+def test_a_pool_that_no_host_can_serve_keeps_none_on(spares: int) -> None:
+    other = make_pool(id="pol_2", name="b", spares_min=spares, settings=PoolSettings(labels=("x",)))
+    view = power_view(host(1), host(2), pools=(make_pool(), other), counts=FILLED, memory=idle(2))
+    assert switched(view) == [("server-2", False)]
+    labelled = host(2, settings=replace(MANAGED, labels=("x",)))
+    view = power_view(host(1), labelled, pools=(make_pool(), other), counts=FILLED, memory=idle(2))
+    assert switched(view) == []
 
 
 def test_nothing_goes_off_while_another_is_switched_on() -> None:

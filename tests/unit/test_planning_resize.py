@@ -11,7 +11,15 @@ from broker import limits
 from broker.domain.features import Feature
 from broker.domain.model import Architecture, HostState, Resources
 from broker.domain.model import DesktopState as D
-from broker.domain.planning import ClearDesktop, ResizeDesktop, Rows, rows_needed
+from broker.domain.placement import Demand
+from broker.domain.planning import (
+    ClearDesktop,
+    MakeDesktop,
+    NoRoom,
+    ResizeDesktop,
+    Rows,
+    rows_needed,
+)
 from broker.domain.planning.resize import growth, unlike
 from broker.domain.settings import PoolSettings, ServiceState, Share, SiteSettings
 from tests.support.builders import make_desktop, make_pool
@@ -53,8 +61,17 @@ def test_one_at_a_time_on_a_host() -> None:
     rows = (*old_rows(2), *old_rows(1, id="dsk_8", host_id="hst_2"))
     resized = of(ResizeDesktop, decide(old_view(*rows, hosts=hosts)).commands)
     assert [one.desktop.id for one in resized] == ["dsk_0", "dsk_8"]
-    busy = old_view(*rows, hosts=hosts, resizing=frozenset({"hst_1"}))
+    busy = old_view(*rows, hosts=hosts, resizing={"hst_1": ()})
     assert [one.desktop.id for one in of(ResizeDesktop, decide(busy).commands)] == ["dsk_8"]
+
+
+def test_what_a_resize_under_way_may_take_is_given_to_nobody_else() -> None:
+    host = make_load(used=Resources(cpus=0, memory_mib=131072 - 8192))
+    view = make_view(pools=(make_pool(spares_min=2),), hosts=(host,))
+    assert len(of(MakeDesktop, decide(view).commands)) == 2
+    growing = Demand(need=Resources(cpus=0, memory_mib=4096), starts=False)
+    view = replace(view, resizing={"hst_1": (growing,)})
+    assert len(of(MakeDesktop, decide(view).commands)) == 1
 
 
 @pytest.mark.parametrize(
@@ -63,7 +80,9 @@ def test_one_at_a_time_on_a_host() -> None:
 )
 def test_only_where_there_is_room_for_what_is_more(used: Resources) -> None:
     full = (make_load(used=used),)
-    assert decide(old_view(*old_rows(1), hosts=full)).commands == ()
+    (told,) = decide(old_view(*old_rows(1), hosts=full)).commands
+    assert isinstance(told, NoRoom)
+    assert told.why.startswith("library-001 keeps its size: server-1 lacks")
 
 
 def test_less_is_always_possible() -> None:
@@ -84,13 +103,15 @@ def test_growth_is_what_is_more_of_each() -> None:
 def test_the_guarantee_and_the_sites_memory_hold() -> None:
     keen = make_pool(spares_min=0, resources=NEW, settings=PoolSettings(guarantee=Share(cpus=1.0)))
     load = make_load(by_pool={"pol_1": Resources(cpus=31, memory_mib=0)})
-    assert decide(old_view(*old_rows(1), pools=(keen,), hosts=(load,))).commands == ()
+    held = decide(old_view(*old_rows(1), pools=(keen,), hosts=(load,))).commands
+    assert [type(one) for one in held] == [NoRoom]
     site = SiteSettings(memory_mib_max=4095)
-    assert decide(old_view(*old_rows(1), site=site)).commands == ()
+    assert [type(one) for one in decide(old_view(*old_rows(1), site=site)).commands] == [NoRoom]
     hosts = (make_load(), make_load(id="hst_2", name="server-2"))
     rows = (*old_rows(1), *old_rows(1, id="dsk_8", host_id="hst_2"))
     site = SiteSettings(memory_mib_max=8191)
-    assert len(decide(old_view(*rows, hosts=hosts, site=site)).commands) == 1
+    commands = decide(old_view(*rows, hosts=hosts, site=site)).commands
+    assert [type(one) for one in commands] == [ResizeDesktop, NoRoom]
 
 
 @pytest.mark.parametrize("changes", [{"moving_to": "hst_2"}, {"host_id": "hst_9"}])

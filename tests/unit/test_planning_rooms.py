@@ -79,6 +79,13 @@ def test_a_pause_of_the_pool_on_a_host_is_kept_and_told() -> None:
     assert Rooms(view).choose(make_pool(id="pol_2")).host_id == "hst_0"
 
 
+def test_a_pause_is_told_in_the_pools_own_time() -> None:
+    failing = Breaker(failures=5, opened=1, until=NOW + 60_000)
+    view = make_view(hosts=hosts(1), breakers={("pol_1", "hst_0"): failing})
+    far = make_pool(settings=PoolSettings(time_zone="Asia/Shanghai"))
+    assert Rooms(view).choose(far).reasons == ("server-0 is paused until 22:14 after 5 failures",)
+
+
 def test_after_its_pause_a_host_gets_one_to_try() -> None:
     failing = Breaker(failures=5, opened=1, until=NOW, error="no answer")
     one = hosts(1)

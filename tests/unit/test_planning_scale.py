@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from broker import limits
 from broker.domain.model import DesktopState as D
 from broker.domain.planning import (
@@ -147,9 +149,16 @@ def test_suspended_ones_go_when_only_they_are_too_many() -> None:
     assert rows_needed(view).ready == {}
 
 
-def test_a_pool_made_smaller_loses_spares_first_running_then_suspended() -> None:
-    pool = make_pool(size_max=6, spares_min=3, settings=PoolSettings(spares_suspended=2))
-    ripe_one = Surplus(since=NOW - 900_000, least=4)
+@pytest.mark.parametrize(
+    ("size_max", "spares", "asleep", "running_gone", "asleep_gone"),
+    [(6, 3, 2, 3, 1), (8, 3, 2, 2, 0), (6, 2, 2, 3, 1), (5, 3, 1, 3, 2), (8, 3, 1, 1, 1)],
+)
+def test_a_pool_made_smaller_loses_surplus_then_running_spares_then_suspended_ones(
+    size_max: int, spares: int, asleep: int, running_gone: int, asleep_gone: int
+) -> None:
+    settings = PoolSettings(spares_suspended=asleep)
+    pool = make_pool(size_max=size_max, spares_min=spares, settings=settings)
+    ripe_one = Surplus(since=NOW - 900_000, least=10 - size_max)
     view = surplus_view(
         pools=(pool,),
         features={"hst_1": ALL_FEATURES},
@@ -157,9 +166,55 @@ def test_a_pool_made_smaller_loses_spares_first_running_then_suspended() -> None
         rows=Rows(ready={"pol_1": ready(3)}, suspended={"pol_1": sleepers(2, name="asleep")}),
         memory=Memory(surplus={"pol_1": ripe_one}),
     )
-    cleared = of(ClearDesktop, decide(view).commands)
-    assert [one.desktop.state for one in cleared] == [D.READY] * 3 + [D.SUSPENDED]
-    assert {one.why for one in cleared} == {"library may have 6 desktops and has 10"}
+    planned = decide(view)
+    cleared = of(ClearDesktop, planned.commands)
+    gone = [D.READY] * running_gone + [D.SUSPENDED] * asleep_gone
+    assert [one.desktop.state for one in cleared] == gone
+    assert {one.why for one in cleared} == {f"library may have {size_max} desktops and has 10"}
+    assert planned.memory.surplus == {}
+
+
+def test_what_goes_of_a_pool_made_smaller_is_not_suspended_instead() -> None:
+    """Two running ones are surplus and two suspended ones are missing, but the pool is two too
+    big: the two that are wanted stay as they are."""
+    pool = make_pool(size_max=6, spares_min=2, settings=PoolSettings(spares_suspended=2))
+    view = surplus_view(
+        pools=(pool,),
+        features={"hst_1": ALL_FEATURES},
+        counts={("pol_1", "assigned"): 4, ("pol_1", "ready"): 4},
+        rows=Rows(ready={"pol_1": ready(4)}),
+        memory=Memory(
+            running={"pol_1": Surplus(since=NOW - 60_000, least=2)},
+            surplus={"pol_1": Surplus(since=NOW - 900_000, least=2)},
+        ),
+    )
+    commands = decide(view).commands
+    assert [one.desktop.id for one in of(ClearDesktop, commands)] == ["dsk_0", "dsk_1"]
+    assert of(SuspendDesktop, commands) == []
+
+
+def test_wanted_spares_do_not_go_in_place_of_surplus_that_is_suspended_just_now() -> None:
+    view = surplus_view(
+        features={"hst_1": ALL_FEATURES},
+        counts={("pol_1", "ready"): 2, ("pol_1", "suspended"): 2, ("pol_1", "suspending"): 3},
+        rows=Rows(ready={"pol_1": ready(2)}, suspended={"pol_1": sleepers(2)}),
+        memory=Memory(surplus={"pol_1": Surplus(since=NOW - 900_000, least=4)}),
+    )
+    planned = decide(view)
+    cleared = of(ClearDesktop, planned.commands)
+    assert [one.desktop.state for one in cleared] == [D.SUSPENDED] * 2
+    assert planned.memory.surplus == {"pol_1": Surplus(since=NOW - 900_000, least=2)}
+
+
+def test_a_pool_without_surplus_does_not_keep_the_next_from_losing_its_own() -> None:
+    other = make_pool(id="pol_0", name="art")
+    planned = decide(surplus_view(pools=(other, make_pool())))
+    assert len(of(ClearDesktop, planned.commands)) == 3
+
+
+def test_a_pool_that_is_just_full_has_more_than_it_needs_and_not_more_than_it_may() -> None:
+    planned = decide(surplus_view(pools=(make_pool(size_max=5),)))
+    assert planned.commands[0].why == "library had 3 more than it needs for 900 s"
 
 
 def test_a_draining_pool_keeps_what_it_has_and_maintenance_does_not() -> None:
@@ -192,6 +247,27 @@ def test_a_surplus_of_running_ones_fills_the_second_level_after_a_minute() -> No
     assert planned.commands == ()
     assert planned.memory == soon
     assert rows_needed(sleepy_view(memory=soon)).ready == {}
+
+
+def test_what_came_later_waits_for_its_own_minute() -> None:
+    pool = make_pool(settings=PoolSettings(spares_suspended=9))
+    view = sleepy_view(
+        pools=(pool,), counts={("pol_1", "ready"): 7}, rows=Rows(ready={"pol_1": ready(7)})
+    )
+    planned = decide(view)
+    assert len(of(SuspendDesktop, planned.commands)) == 2
+    assert planned.memory.running == {"pol_1": Surplus(since=NOW, least=3)}
+
+
+def test_one_look_suspends_no_more_than_its_limit() -> None:
+    pool = make_pool(size_max=500, settings=PoolSettings(spares_suspended=98))
+    view = sleepy_view(
+        pools=(pool,),
+        counts={("pol_1", "ready"): 100},
+        rows=Rows(ready={"pol_1": ready(100)}),
+        memory=Memory(running={"pol_1": Surplus(since=NOW - 60_000, least=98)}),
+    )
+    assert len(of(SuspendDesktop, decide(view).commands)) == limits.REMOVED_PER_LOOK_MAX == 50
 
 
 def test_sooner_where_the_pool_scales_in_sooner() -> None:

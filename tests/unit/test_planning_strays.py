@@ -55,6 +55,21 @@ def test_a_machine_of_nobody_is_removed_at_the_second_look() -> None:
     )
 
 
+def test_what_changed_since_the_listing_hides_no_other() -> None:
+    changed, gone = row(id="dsk_0", changed_at=NOW), row(id="dsk_1")
+    seen = [machine(desktop_id="dsk_0", generation=2), machine(desktop_id="dsk_9")]
+    found = looks(seen, [changed, gone])
+    assert [one.why for one in found.commands] == [
+        "no desktop of that id is known",
+        "its machine is gone",
+    ]
+
+
+def test_one_of_nobody_hides_no_other() -> None:
+    seen = [machine(desktop_id="dsk_8"), machine(desktop_id="dsk_9")]
+    assert len(looks(seen, []).commands) == 2
+
+
 def test_another_machine_of_the_same_desktop_is_suspect_for_itself() -> None:
     before = looks([machine()], [], count=1).suspects
     for other in (machine(host_id="hst_2"), machine(generation=2), machine(desktop_id="dsk_2")):
@@ -167,3 +182,12 @@ def test_what_was_put_right_is_forgotten() -> None:
     before = looks([], [row()], count=1).suspects
     good = compare([machine()], [row()], listed_at=NOW + 9, hosts=HOSTS, before=before)
     assert good.suspects == Suspects(at=NOW + 9)
+
+
+def test_an_older_machine_beside_the_right_one_on_its_host_is_left_over() -> None:
+    desktop = row(state=D.READY, generation=3)
+    seen = [machine(generation=2), machine(generation=3)]
+    (command,) = looks(seen, [desktop]).commands
+    assert isinstance(command, DiscardMachine)
+    assert command.machine == seen[0]
+    assert looks(seen, [desktop], count=1).commands == ()

@@ -63,7 +63,8 @@ def test_no_file_holds_an_absolute_path_of_somebodys_machine() -> None:
 
 
 def test_there_are_locks_to_check() -> None:
-    assert {lock.stem for lock in LOCKS} == {"agent", "broker", "dev", "load", "node", "run"}
+    names = {"agent", "broker", "dev", "libvirt", "load", "node", "run"}
+    assert {lock.stem for lock in LOCKS} == names
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)

@@ -38,6 +38,9 @@ VIOLATIONS = [
     ("agents-see-wire", "agents/__init__.py", "import broker.domain.model"),
     ("agents-need-base", "agents/__init__.py", "import rich"),
     ("pure-agents", "agents/core/__init__.py", "import asyncio"),
+    ("guest-agent-alone", "agents/guest/core.py", "import broker.guest_wire"),
+    ("guest-agent-alone", "agents/guest/core.py", "import msgspec"),
+    ("guest-agent-alone", "agents/guest/core.py", "import agents.limits"),
     ("loadtests-by-network", "loadtests/__init__.py", "import broker.wire"),
     ("loadtests-by-network", "loadtests/__init__.py", "import asyncio"),
 ]

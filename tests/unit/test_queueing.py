@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.domain.queueing import (
     Supply,
     Waiting,
+    after,
     expected_wait_s,
     fair_order,
+    group_key,
     places,
     remaining_s,
 )
@@ -23,6 +27,14 @@ def test_a_class_that_came_first_does_not_stand_before_the_teacher() -> None:
     pupils = [wait(f"pupil-{n:02d}", "class-7a", n) for n in range(30)]
     order = fair_order([*pupils, wait("teacher", "staff", 100)])
     assert order[:3] == ("pupil-00", "teacher", "pupil-01")
+
+
+def test_groups_take_turns_through_the_whole_queue() -> None:
+    pupils = [wait(f"pupil-{n}", "class-7a", n) for n in range(4)]
+    staff = [wait(f"teacher-{n}", "staff", 100 + n) for n in range(2)]
+    order = fair_order([*pupils, *staff, wait("guest", "guests", 200)])
+    assert order[:3] == ("pupil-0", "teacher-0", "guest")
+    assert order[3:] == ("pupil-1", "teacher-1", "pupil-2", "pupil-3")
 
 
 def test_people_without_a_group_count_as_one_group() -> None:
@@ -118,3 +130,71 @@ def test_nobody_is_told_a_shorter_wait_than_the_one_before_him(
     assert before is not None
     assert after is not None
     assert before <= after
+
+
+# ------------------------------------------------------------- desktops one at a time
+
+
+def served_singly(queue: list[Waiting], arrivals: dict[int, list[Waiting]]) -> list[Waiting]:
+    """Who is served, in order, one desktop after the other; `arrivals` come before a service."""
+    served: frozenset[str] = frozenset()
+    left, order = list(queue), []
+    for number in range(len(queue) + sum(map(len, arrivals.values()))):
+        left += arrivals.get(number, [])
+        if not left:
+            continue
+        now = [replace(one, start=int(group_key(one.group_id) in served)) for one in left]
+        first = fair_order(now)[0]
+        (one,) = (each for each in left if each.session_id == first)
+        left.remove(one)
+        order.append(one)
+        served = after(served, one.group_id)
+    return order
+
+
+def test_a_teacher_is_served_second_though_desktops_come_one_by_one() -> None:
+    pupils = [wait(f"pupil-{n:02d}", "class-7a", n) for n in range(30)]
+    order = served_singly(pupils, {1: [wait("teacher", "staff", 100)]})
+    assert [one.session_id for one in order[:3]] == ["pupil-00", "teacher", "pupil-01"]
+
+
+def test_singly_or_all_at_once_the_order_is_the_same() -> None:
+    queue = [wait(f"{group}{n}", group, n) for group, many in (("a", 5), ("b", 3), ("c", 1))
+             for n in range(many)]  # fmt: skip
+    assert tuple(one.session_id for one in served_singly(queue, {})) == fair_order(queue)
+
+
+def test_who_was_away_gets_no_turns_for_the_past() -> None:
+    pupils = [wait(f"pupil-{n:02d}", "class-7a", n) for n in range(30)]
+    late = [wait(f"late-{n}", "class-7b", 100 + n) for n in range(3)]
+    order = [one.session_id for one in served_singly(pupils, {20: late})]
+    assert order[20:26] == ["late-0", "pupil-20", "late-1", "pupil-21", "late-2", "pupil-22"]
+
+
+ARRIVALS = st.dictionaries(st.integers(0, 30), st.lists(st.sampled_from("abcd"), max_size=8))
+
+
+@given(ARRIVALS)
+def test_nobodys_group_waits_for_more_than_its_share_and_one(arrivals: dict[int, str]) -> None:
+    came: dict[int, list[Waiting]] = {}
+    number = 0
+    for at, groups in sorted(arrivals.items()):
+        for group in groups:
+            came.setdefault(at, []).append(wait(f"{number:04d}", group, number))
+            number += 1
+    at_of = {one.session_id: at for at, some in came.items() for one in some}
+    order = served_singly([], came)
+    assert len(order) <= number
+    for group in "abcd":
+        # while somebody of this group waits, no other is served twice more often
+        others = dict.fromkeys(set("abcd") - {group}, 0)
+        waiting = 0
+        for place, one in enumerate(order):
+            waiting = sum(
+                each.group_id == group and at_of[each.session_id] <= place for each in order[place:]
+            )
+            if not waiting or one.group_id == group:
+                others = dict.fromkeys(others, 0)
+                continue
+            others[one.group_id or ""] += 1
+            assert max(others.values()) <= 2

@@ -142,7 +142,7 @@ async def test_silent_endpoints_are_lost_and_their_desktops_not_given_away() -> 
         now = await world.kit.store.endpoints.endpoint(endpoint.id)
         assert now is not None
         assert now.state is EndpointState.OFFLINE
-        waiting = await world.connect.connect(world.who("pupil1"), "lab")
+        waiting = await world.connect.connect(world.who("pupil1"), "lab", "LAB-0")
         assert waiting.place == 1
 
 

@@ -180,6 +180,10 @@ async def test_a_lack_of_room_is_told_once_for_each_reason() -> None:
         await _carry_out(broker)
         await _carry_out(broker, gone)
         assert len(await _why(store, "pool.no_room")) == 3
+        # having to wait for one's turn is no lack
+        broker.clock.advance(NO_ROOM_AGAIN_S)
+        await _carry_out(broker, NoRoom(pool=POOL, missing=1, why="busy", paced=True))
+        assert len(await _why(store, "pool.no_room")) == 3
 
 
 async def test_machines_that_never_boot_open_the_breaker_and_the_pool_pauses_there() -> None:

@@ -36,8 +36,8 @@ async def _state(broker: Broker, session: Session) -> SessionState:
 
 async def test_a_client_that_went_away_loses_its_place_and_one_that_calls_keeps_it() -> None:
     async with make_world() as world:
-        gone = (await world.connect.connect(world.who("pupil1"), "lab")).session
-        here = (await world.connect.connect(world.who("pupil2"), "lab")).session
+        gone = (await world.connect.connect(world.who("pupil1"), "lab", "LAB-0")).session
+        here = (await world.connect.connect(world.who("pupil2"), "lab", "LAB-0")).session
         for _ in range(limits.CLIENT_SILENT_S // 10 + 2):
             world.clock.advance(10)
             await world.sessions.wait(world.who("pupil2"), here.id, 0, 0.0)

@@ -219,6 +219,8 @@ _POOL = "name,architecture,image,cpus,memory_mib,spares,max,log_off,lease_s\n"
         ("p,idv,win11@3,2,4096,,,,0", "lease_s"),
         ("p,voi,win11@3,2,4096,,,,60", "lease_s"),
         ("p,voi,win10@3,2,4096,,,,", "image"),
+        ("p,vdi,win11@3,2,4096,5,9,keep,", "log_off"),
+        ("p,idv,win11@3,2,4096,,,keep,", "log_off"),
     ],
 )
 def test_pool_settings_that_do_not_go_together_are_named(line: str, field: str) -> None:
@@ -378,3 +380,24 @@ def test_importing_any_good_roster_twice_changes_nothing_the_second_time(
     assert second.problems == ()
     assert second.change == RosterChange()
     assert len({desktop.name for desktop in first.change.desktops}) == len(first.change.desktops)
+
+
+def test_disk_and_network_are_read_where_a_file_gives_them_and_kept_where_not() -> None:
+    head = "disk_mib,disk_iops,network_mbit"
+    texts = {
+        "hosts.csv": f"name,cpus,memory_mib,{head}\nsrv-1,64,524288,900000,20000,10000\n",
+        "pools.csv": (
+            f"name,architecture,image,cpus,memory_mib,max,{head}\n"
+            "library,vdi,win11@3,2,4096,60,40960,,50\n"
+        ),
+    }
+    known = after(FULL, plan(texts, FULL).change)
+    capacity, size = known.hosts["srv-1"].capacity, known.pools["library"].resources
+    assert (capacity.disk_mib, capacity.disk_iops, capacity.network_mbit) == (900000, 20000, 10000)
+    assert (size.disk_mib, size.disk_iops, size.network_mbit) == (40960, 0, 50)
+    assert plan(GOOD, known).change == RosterChange()
+
+
+def test_a_roster_promises_no_less_than_the_api_allows() -> None:
+    texts = {"hosts.csv": "name,cpus,memory_mib,overcommit_cpu\nsrv-1,64,524288,0.5\n"}
+    assert where(texts, FULL) == [("hosts.csv", 2, "overcommit_cpu")]

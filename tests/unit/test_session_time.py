@@ -70,6 +70,29 @@ def test_a_limit_that_was_lowered_under_a_session_still_warns_in_full() -> None:
     assert look(told, ENDS, now + 5 * MINUTE).over is Limit.END
 
 
+@pytest.mark.parametrize(("left_ms", "waits_ms"), [(150_000, 150_000), (149_999, 300_000)])
+def test_a_warning_that_came_late_puts_the_end_off_only_with_less_than_half_its_time_left(
+    left_ms: int, waits_ms: int
+) -> None:
+    now = NOW + 60 * MINUTE - left_ms
+    found = look(live(), ENDS, now)
+    assert found == Look(again_at=now + waits_ms, warn=Limit.END, at=NOW + 60 * MINUTE)
+    told = warned(live(), found, now)
+    assert look(told, ENDS, now + waits_ms - 1).over is None
+    over = look(told, ENDS, now + waits_ms)
+    assert over.over is Limit.END
+    assert over.again_at == now + waits_ms + SESSION_LOOK_S * 1000
+
+
+def test_of_two_limits_at_one_instant_the_one_that_was_named_ends_the_session() -> None:
+    both = PoolSettings(session_max_s=3600, idle_s=3600, warn_s=300)
+    at = NOW + 60 * MINUTE
+    for limit in Limit:
+        notice = Notice(id=f"ses_1:{limit}:{at}", text="soon", sender="", at=at - 5 * MINUTE)
+        told = live(id="ses_1", notice=notice, deadline_at=at)
+        assert look(told, both, at).over is limit
+
+
 def test_another_message_after_the_warning_does_not_put_the_end_off() -> None:
     at = NOW + 60 * MINUTE
     told = warned(live(), look(live(), ENDS, at - 5 * MINUTE), at - 5 * MINUTE)

@@ -62,12 +62,12 @@ async def test_a_person_who_comes_back_in_a_browser_waits_for_the_desktop_and_ge
         assert back.session.id == session_id
         assert back.ticket is not None
         with pytest.raises(ResumingError) as early:
-            await desk.redeem(back.ticket, session_id)
+            await desk.redeem(back.ticket, session_id, "tok")
         assert early.value.retry_after_s == limits.RESUME_RETRY_S
         await world.look(2)
         again = await world.connect.connect(world.who("pupil1"), "library")
         assert again.ticket is not None
-        leave = await desk.redeem(again.ticket, session_id)
+        leave = await desk.redeem(again.ticket, session_id, "tok")
         await desk.opened(leave)
         assert (await read(world, session_id)).state is SessionState.ACTIVE
         assert (await desktop_of(world, session_id)).state is DesktopState.ASSIGNED
@@ -147,6 +147,36 @@ async def test_where_the_host_cannot_suspend_the_session_is_logged_off_and_says_
         over = await read(world, session_id)
         assert over.state is SessionState.ENDED
         assert "server-1 cannot suspend machines" in over.why
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_who_is_away_is_logged_off_and_told_when_the_desktop_cannot_be_suspended(
+    late: bool,
+) -> None:
+    async with make_world() as world:
+        await world.look(3)
+        await set_pool(world, "library", SUSPEND)
+        if not late:
+            world.engine.failing.add("suspend")
+        session_id = await walked_away(world, None)
+        before = await desktop_of(world, session_id)
+        assert before.state is DesktopState.PARKING
+        if late:
+            world.clock.advance(limits.SUSPEND_S + 1)
+            await world.reconciler.look()
+        else:
+            for attempts in range(1, limits.JOB_ATTEMPTS_MAX + 1):
+                await world.look()
+                world.clock.advance(1.5 * limits.JOB_PAUSE_S * attempts)
+            assert world.clock.now() < (before.deadline_at or 0)
+        session = await read(world, session_id)
+        assert session.state is SessionState.ENDED
+        assert "library-001 could not be suspended" in session.why
+        # as the pool has it at log-off: fresh for the next person, not thrown away
+        after = await world.kit.store.desktops.desktop(before.id)
+        assert after is not None
+        assert after.generation == before.generation + 1
+        assert after.state in {DesktopState.RESETTING, DesktopState.READY}
 
 
 async def test_without_suspending_the_session_is_logged_off_after_the_grace() -> None:
@@ -249,7 +279,7 @@ async def test_an_endpoint_out_of_reach_keeps_its_own_desktop_until_the_lease_en
         begun = await world.connect.connect(world.who("pupil1"), "art", "ART-0")
         await world.sessions.live(begun.session.id, endpoint.id, begun.session.generation)
         await world.offline("ART-0")
-        await world.connect.connect(world.who("pupil1"), "art")
+        await world.connect.connect(world.who("pupil1"), "art", "ART-0")
         assert (await read(world, begun.session.id)).state is SessionState.DELIVERING
         if online:
             await world.online("ART-0")
@@ -264,7 +294,7 @@ async def test_an_endpoint_out_of_reach_keeps_its_own_desktop_until_the_lease_en
 
 async def test_who_waits_for_a_pool_of_endpoints_is_not_told_that_he_is_elsewhere() -> None:
     async with make_world() as world:
-        waits = await world.connect.connect(world.who("pupil1"), "lab")
+        waits = await world.connect.connect(world.who("pupil1"), "lab", "LAB-1")
         assert waits.session.state is SessionState.QUEUED
         again = await world.connect.connect(world.who("pupil1"), "lab", "LAB-0")
         assert again.session.id == waits.session.id

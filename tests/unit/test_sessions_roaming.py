@@ -62,9 +62,11 @@ async def test_tickets_of_the_place_that_was_left_open_nothing() -> None:
         await world.connect.connect(world.who("pupil1"), "library", "THIN-1")
         for ticket in (older, start.ticket):
             with pytest.raises(BadTicketError):
+                await world.sessions.redeem_display(ticket, None, "tok")
+            with pytest.raises(BadTicketError):
                 await world.sessions.redeem_display(ticket, None)
         [now] = world.orders(second, StartOrder)
-        session = await world.sessions.redeem_display(now.ticket, None)
+        session, _ = await world.sessions.redeem_display(now.ticket, None)
         assert session.endpoint_id == second
 
 
@@ -292,7 +294,7 @@ async def test_a_display_of_the_place_that_was_left_is_refused_while_it_opens() 
         again = await world.connect.connect(world.who("pupil1"), "library")
         desk = Desk(world.kit, world.sessions, {"simulated": world.engine}.__getitem__)
         assert again.ticket is not None
-        leave = await desk.redeem(again.ticket, begun.session.id)
+        leave = await desk.redeem(again.ticket, begun.session.id, "tok")
         await world.connect.connect(world.who("pupil1"), "library", "THIN-0")
         with pytest.raises(BadTicketError):
             await desk.opened(leave)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from broker.domain.calendar import Holiday, Window
+from broker.domain.model import Architecture, LogOff, PoolKind
 from broker.domain.policy.check import quota_problems, rule_problems
 from broker.domain.policy.rules import Effect, EntitlementRule, Quota, QuotaScope
 from broker.domain.settings import (
@@ -75,6 +76,13 @@ def test_sound_pools_are_left_alone() -> None:
     full = {"size_min": 10, "spares_suspended": 10, "breaker_s": 60, "breaker_max_s": 60}
     share = Share(cpus=1, memory=0, disk=1, network=1)
     assert pool_said(spares_min=10, guarantee=share, idle_s=301, session_max_s=301, **full) == []
+
+
+@pytest.mark.parametrize("architecture", list(Architecture))
+def test_what_one_person_left_is_not_kept_for_the_next(architecture: Architecture) -> None:
+    pool = make_pool(architecture=architecture, log_off=LogOff.KEEP)
+    assert [field for field, _ in pool_problems(pool)] == ["log_off"]
+    assert list(pool_problems(replace(pool, kind=PoolKind.DEDICATED))) == []
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,33 @@ async def test_a_resume_is_much_faster_than_a_boot() -> None:
         assert said(heard) == [("dsk_0", 1, True)]
 
 
+async def test_a_machine_that_is_off_is_started_as_it_is() -> None:
+    engine = plain(clock := ManualClock())
+    async with listening(engine) as heard:
+        await up(engine, clock)
+        await engine.console(asked(0, "a").desktop, "ses_1")
+        engine.lose("dsk_0")
+        await clock.advance(1)
+        heard.clear()
+        assert await during(clock, engine.resume(asked(0, "b"))) == [None]
+        await clock.advance(120)
+        assert said(heard) == [("dsk_0", 1, True)]
+        (machine,) = await engine.machines()
+        assert (machine.running, machine.users) == (True, ("ses_1",))
+
+
+async def test_a_machine_that_hangs_is_switched_off_and_started() -> None:
+    engine = plain(clock := ManualClock())
+    async with listening(engine) as heard:
+        await up(engine, clock)
+        heard.clear()
+        again = replace(asked(0, "b"), restart=True)
+        assert await during(clock, engine.resume(again)) == [None]
+        assert said(heard) == []
+        await clock.advance(120)
+        assert said(heard) == [("dsk_0", 1, True)]
+
+
 async def test_a_machine_suspended_while_it_boots_boots_on_when_it_is_resumed() -> None:
     engine = plain(clock := ManualClock())
     async with listening(engine) as heard:

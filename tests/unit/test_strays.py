@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from broker import limits
-from broker.domain.errors import EngineError
+from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.lifecycle import SessionEvent
 from broker.domain.model import Desktop, Identity, Role, Session, SessionState
 from broker.ports import Engine, Machine, PageQuery, Store
@@ -13,6 +15,7 @@ from broker.services.strays import Strays
 from broker.store.memory import MemoryStore
 from tests.support.brokers import Broker, broker_on, desktops, fill
 from tests.support.builders import make_pool
+from tests.support.prompt_engine import PromptEngine
 
 POOL = make_pool(spares_min=2, size_max=6)
 
@@ -39,6 +42,33 @@ async def _ready(broker: Broker, store: Store) -> list[Desktop]:
 async def _actions(store: Store) -> list[str]:
     entries = (await store.audit.entries(PageQuery(limit=100))).items
     return [entry.action for entry in entries if entry.action.startswith("machine.")]
+
+
+class Part(PromptEngine):
+    """The machines of one process; other processes have the rest."""
+
+    async def machines(self) -> tuple[Machine, ...]:
+        raise UnsupportedError("other processes simulate the rest of the machines")
+
+
+async def test_an_engine_that_has_a_part_of_the_machines_says_so_once_and_nothing_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store) as broker:
+        ready = await _ready(broker, store)
+        with caplog.at_level(logging.INFO, "trivium.strays"):
+            for _ in range(3):
+                broker.clock.advance(limits.STRAYS_S / 2)
+                await broker.services.shared.renew()
+                await _strays(broker).look((Part(),))
+        [told] = [one for one in caplog.records if one.name == "trivium.strays"]
+        assert told.levelno == logging.INFO
+        assert "other processes" in told.getMessage()
+        assert not _strays(broker).failures
+        assert await desktops(store, state="ready") == ready
+        assert await _actions(store) == []
 
 
 async def test_what_is_as_it_should_be_is_left_alone() -> None:

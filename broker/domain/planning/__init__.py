@@ -20,6 +20,7 @@ from broker.domain.planning.commands import (
     NoRoom,
     Plan,
     PowerHost,
+    ResetDesktop,
     ResizeDesktop,
     ResumeDesktop,
     SeenMachine,
@@ -31,6 +32,7 @@ from broker.domain.planning.commands import (
 from broker.domain.planning.effective import Effective, effective
 from broker.domain.planning.needs import Need, assess
 from broker.domain.planning.plan import plan, rows_needed
+from broker.domain.planning.resets import full_hosts
 from broker.domain.planning.strays import Comparison, compare
 from broker.domain.planning.view import ON_HOST_STATES, Memory, Rows, RowsNeeded, Surplus, View
 
@@ -56,6 +58,7 @@ __all__ = [
     "NoRoom",
     "Plan",
     "PowerHost",
+    "ResetDesktop",
     "ResizeDesktop",
     "ResumeDesktop",
     "Rows",
@@ -70,6 +73,7 @@ __all__ = [
     "assess",
     "compare",
     "effective",
+    "full_hosts",
     "plan",
     "rows_needed",
 ]

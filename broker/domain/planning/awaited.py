@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from broker.domain.features import Feature
+from broker.domain.keeping import is_due, keeps_work
 from broker.domain.model import Desktop, DesktopState, HostState, Pool
 from broker.domain.placement import Demand, Room, over_starts
 from broker.domain.planning.budget import Budget
@@ -22,11 +23,8 @@ from broker.domain.planning.commands import (
     SuspendDesktop,
 )
 from broker.domain.planning.rooms import Rooms
-from broker.domain.planning.view import View
+from broker.domain.planning.view import RUNS, View
 from broker.domain.settings import Share
-
-RUNS = frozenset({HostState.UP, HostState.DRAINING, HostState.MAINTENANCE})
-"""states of a host whose own machines may run"""
 
 
 def resumption(desktop: Desktop, pool: Pool) -> Demand:
@@ -51,6 +49,14 @@ def _why(desktop: Desktop) -> str:
     return "its owner waits for it"
 
 
+def _may_run(view: View, desktop: Desktop, pool: Pool) -> bool:
+    """A failed one may if its owner's work lies in it, and not at every look."""
+    if desktop.state is not DesktopState.FAILED:
+        return True
+    kept = keeps_work(pool, desktop.owner_id)
+    return kept and is_due(view.memory.recoveries, desktop.id, view.now)
+
+
 def resume_awaited(view: View, rooms: Rooms, budget: Budget) -> list[Command]:
     """Resume them, switch their hosts on, or make room for them."""
     commands: list[Command] = []
@@ -59,7 +65,7 @@ def resume_awaited(view: View, rooms: Rooms, budget: Budget) -> list[Command]:
     clearings: dict[str, _Clearing] = {}
     for desktop in view.awaited:
         pool = pools.get(desktop.pool_id)
-        if pool is None or desktop.host_id is None:
+        if pool is None or desktop.host_id is None or not _may_run(view, desktop, pool):
             continue
         demand = resumption(desktop, pool)
         room = rooms.by_id.get(desktop.host_id)
@@ -67,16 +73,20 @@ def resume_awaited(view: View, rooms: Rooms, budget: Budget) -> list[Command]:
         if refused is None:
             rooms.take(desktop.host_id, demand)
             budget.take(pool, new=False)
-            commands.append(ResumeDesktop(desktop=desktop, why=_why(desktop)))
+            tried = desktop.id in view.memory.recoveries
+            restart = tried and desktop.state is DesktopState.FAILED
+            commands.append(ResumeDesktop(desktop=desktop, why=_why(desktop), restart=restart))
             continue
         why = f"{desktop.name} cannot run: {refused}"
-        commands.append(NoRoom(pool=pool, missing=1, why=why, reasons=(refused,)))
+        paced = budget.paced or (room is not None and over_starts(room, demand) == refused)
+        commands.append(NoRoom(pool=pool, missing=1, why=why, reasons=(refused,), paced=paced))
         if room is None:
             continue
         host = room.host
         if host.state is HostState.OFF and _switchable(view, room) and host.id not in switched:
             switched.add(host.id)
-            text = f"{desktop.name} is suspended there, and {_why(desktop)}"
+            rests = "has to start" if desktop.state is DesktopState.FAILED else "is suspended"
+            text = f"{desktop.name} {rests} there, and {_why(desktop)}"
             commands.append(PowerHost(host=host, on=True, why=text))
         elif host.state in RUNS and room.lacks(demand.need, demand.guarantee):
             clearing = clearings.get(host.id) or _Clearing(view, room, pools)

@@ -22,20 +22,27 @@ class MakeDesktop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoRoom:
-    """A pool wants `missing` machines that it does not get now. Nothing to do but to tell."""
+    """A pool wants `missing` machines that it does not get now. Nothing to do but to tell.
+
+    `paced`: there is room, and it is their turn as soon as others have started.
+    """
 
     pool: Pool
     missing: int
     why: str
     reasons: tuple[str, ...] = ()
+    paced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeDesktop:
-    """A suspended machine (SUSPENDED, or PARKED under a session) runs again."""
+    """A suspended machine (SUSPENDED, or PARKED under a session) runs again, or one that failed
+    and holds its owner's work. `restart`: it was tried in vain; if it runs it is switched off
+    first, for it may hang."""
 
     desktop: Desktop
     why: str
+    restart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +62,20 @@ class ClearDesktop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResetDesktop:
+    """A machine that waited to be made fresh: its host's turn for it has come."""
+
+    desktop: Desktop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FreshenDesktop:
-    """A failed desktop of a fat endpoint is asked to be made fresh again."""
+    """A failed desktop of a fat endpoint is asked to be made fresh again; with `kept` it is used
+    again as it is, for its owner's work lies in it."""
 
     desktop: Desktop
     why: str
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +137,7 @@ Command: TypeAlias = (
     | ResumeDesktop
     | SuspendDesktop
     | ClearDesktop
+    | ResetDesktop
     | FreshenDesktop
     | ResizeDesktop
     | MigrateDesktop

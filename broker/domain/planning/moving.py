@@ -11,6 +11,7 @@ from broker.domain.placement import (
     Choice,
     Demand,
     Room,
+    Score,
     amounts,
     chosen,
     no_host,
@@ -60,6 +61,7 @@ class Moves:
             return Choice(host_id=None, why="its pool is not known", reasons=())
         demand = _moved(desktop, pool)
         best: Room | None = None
+        lowest: Score | None = None
         reasons: list[str] = []
         for room in self._rooms.by_id.values():
             if room is source:
@@ -67,8 +69,10 @@ class Moves:
             refused = self._refusal(room, source, demand, at_most)
             if refused is not None:
                 reasons.append(refused)
-            elif best is None or score(room, demand) < score(best, demand):
-                best = room
+                continue
+            found = score(room, demand)
+            if lowest is None or found < lowest:
+                best, lowest = room, found
         if best is None:
             return Choice(
                 host_id=None,
@@ -93,14 +97,22 @@ class Moves:
             return f"{name} is another kind of machine"
         if not self._view.can(room.host.id, Feature.MIGRATE):
             return f"{name} cannot take running desktops"
-        if room.moving >= limits.MIGRATIONS_PER_HOST_MAX:
-            return f"{name} moves {room.moving} desktops already"
+        busy = self._busy(room)
+        if busy is not None:
+            return f"{name} {busy}"
         refused = refusal(room, demand)
         if refused is None and at_most is not None:
             full = room.fullness(amounts(demand.need))
             if full > at_most:
                 return f"{name} would be {full:.0%} full (limit {at_most:.0%})"
         return refused
+
+    def _busy(self, room: Room) -> str | None:
+        if room.host.id in self._view.memory.emptying:
+            return "is being emptied"
+        if room.moving >= limits.MIGRATIONS_PER_HOST_MAX:
+            return f"moves {room.moving} desktops already"
+        return None
 
 
 def _moved(desktop: Desktop, pool: Pool) -> Demand:

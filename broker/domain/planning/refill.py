@@ -97,7 +97,13 @@ def _distribute(turns: Sequence[_Turn], rooms: Rooms, budget: Budget, result: Re
             if budget.refusal(pool, new=True) is None:
                 result.missing[pool.id] = turn.left
             result.commands.append(
-                NoRoom(pool=pool, missing=turn.left, why=choice.why, reasons=choice.reasons)
+                NoRoom(
+                    pool=pool,
+                    missing=turn.left,
+                    why=choice.why,
+                    reasons=choice.reasons,
+                    paced=budget.paced or rooms.paced(pool),
+                )
             )
             continue
         budget.take(pool, new=True)

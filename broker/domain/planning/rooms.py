@@ -19,6 +19,7 @@ from broker.domain.placement import (
     HostLoad,
     Room,
     Score,
+    amounts,
     chosen,
     no_host,
     reason,
@@ -53,7 +54,7 @@ class _Ranking:
 
     def __init__(self, demand: Demand) -> None:
         self.demand = demand
-        self.heap: list[tuple[Score, int, str]] = []
+        self.heap: list[tuple[bool, Score, int, str]] = []
         self.seen = 0
         """how much of the log of changes is in the heap"""
 
@@ -68,6 +69,9 @@ class Rooms:
         guarantees = {pool.id: pool.settings.guarantee for pool in view.pools}
         ordered = sorted(view.hosts if loads is None else loads, key=lambda one: one.host.name)
         self.by_id: dict[str, Room] = {one.host.id: Room(one, guarantees) for one in ordered}
+        for host_id, growing in view.resizing.items():
+            for demand in growing if host_id in self.by_id else ():
+                self.by_id[host_id].take(demand)
         if not starts:
             for room in self.by_id.values():
                 room.starting = None
@@ -115,6 +119,17 @@ class Rooms:
         self._use(host_id, demand, pool)
         return choice
 
+    def paced(self, pool: Pool) -> bool:
+        """Whether some host would take one more desktop of the pool but for its limit of starts."""
+        later = replace(demand_of(pool), starts=False)
+        return any(
+            room.starting is not None
+            and room.starting >= room.host.start_limit
+            and refusal(room, later) is None
+            and self._blocked(pool, room) is None
+            for room in self.by_id.values()
+        )
+
     def _ranking(self, pool: Pool) -> tuple[Demand, _Ranking]:
         known = self._asked.get(pool.id)
         if known is None:
@@ -135,13 +150,15 @@ class Rooms:
         for host_id in dict.fromkeys(self._log[ranking.seen :]):
             room = self.by_id[host_id]
             if refusal(room, ranking.demand) is None:
-                entry = (score(room, ranking.demand), self._stamps[host_id], host_id)
-                heapq.heappush(ranking.heap, entry)
+                scored = score(room, ranking.demand)
+                stamp = self._stamps[host_id]
+                last = self._last_resort(room, ranking.demand)
+                heapq.heappush(ranking.heap, (last, scored, stamp, host_id))
         ranking.seen = len(self._log)
         heap, paused = ranking.heap, []
         found: str | None = None
         while heap and found is None:
-            _, stamp, host_id = heap[0]
+            _, _, stamp, host_id = heap[0]
             if stamp != self._stamps[host_id]:
                 heapq.heappop(heap)
             elif self._trials.get((pool.id, host_id), 1) > 0:
@@ -152,6 +169,14 @@ class Rooms:
         for entry in paused:
             heapq.heappush(heap, entry)
         return found
+
+    def _last_resort(self, room: Room, demand: Demand) -> bool:
+        """Whether it is taken only where no other fits: it is being emptied, or would have to give
+        desktops away at once."""
+        above = self._view.site.rebalance_above
+        if room.host.id in self._view.memory.emptying:
+            return True
+        return above > 0 and room.fullness(amounts(demand.need)) > above
 
     def _none(self, demand: Demand, pool: Pool) -> Choice:
         reasons = some_reasons(self._reasons(demand, pool), len(self.by_id))

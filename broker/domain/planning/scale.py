@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from broker import limits
 from broker.domain.features import Feature
 from broker.domain.model import Desktop, Instant
-from broker.domain.planning.awaited import RUNS
 from broker.domain.planning.commands import ClearDesktop, Command, SuspendDesktop
 from broker.domain.planning.needs import Need
-from broker.domain.planning.view import Surplus, View
+from broker.domain.planning.view import RUNS, Surplus, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +61,17 @@ def settle_s(need: Need) -> int:
 def trim(need: Need, running: Surplus | None, surplus: Surplus | None, now: Instant) -> Trim:
     """What goes now, the looks' memory being up to date."""
     most = limits.REMOVED_PER_LOOK_MAX
-    suspend = min(need.to_suspend, ripe(running, settle_s(need), now), most)
+    suspend = min(ripe(running, settle_s(need), now), most)
     remove = min(ripe(surplus, need.pool.settings.scale_in_after_s, now), most)
     ready = min(remove, need.surplus_running)
     asleep = min(remove - ready, max(0, need.asleep - need.wanted_asleep), need.resumable)
-    # more than size_max: spares go, too
-    ready += min(remove - ready - asleep, need.ready - ready)
-    asleep += min(remove - ready - asleep, need.resumable - asleep)
-    return Trim(suspend=min(suspend, need.ready - ready), remove_ready=ready, remove_asleep=asleep)
+    beyond = min(remove, need.lasting - need.pool.size_max) - ready - asleep
+    if beyond > 0:
+        # more than size_max: spares that are wanted go, too
+        wanted = min(beyond, need.ready - ready)
+        ready, asleep = ready + wanted, asleep + beyond - wanted
+    suspend = max(0, min(suspend, need.surplus_running - ready))
+    return Trim(suspend=suspend, remove_ready=ready, remove_asleep=asleep)
 
 
 def look(

@@ -115,6 +115,10 @@ def _stray(machine: SeenMachine, row: Desktop, places: Sequence[SeenMachine]) ->
             f"{row.name} is of generation {row.generation}, the machine of "
             f"{machine.generation}: made by a broker that the store knows nothing of"
         )
+    if machine.generation < row.generation and any(
+        other.generation == row.generation and other.host_id == machine.host_id for other in places
+    ):
+        return f"{row.name} has a machine of generation {row.generation}; this one is left over"
     elsewhere = row.state in HAS_MACHINE and machine.host_id not in {row.host_id, row.moving_to}
     if elsewhere and any(other.host_id == row.host_id for other in places):
         return f"{row.name} is on another host; this machine is left over"

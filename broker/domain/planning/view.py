@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from broker.domain.features import Feature
-from broker.domain.model import Desktop, DesktopState, Instant, Job, Pool, Session
-from broker.domain.placement import HostLoad
+from broker.domain.keeping import Recovery
+from broker.domain.model import Desktop, DesktopState, HostState, Instant, Job, Pool, Session
+from broker.domain.placement import Demand, HostLoad
 from broker.domain.planning.breaker import Breaker
 from broker.domain.settings import SiteSettings
 
@@ -19,6 +20,8 @@ ON_HOST_STATES = (
     DesktopState.DELETING,
 )
 """states in which rows of a host are read"""
+RUNS = frozenset({HostState.UP, HostState.DRAINING, HostState.MAINTENANCE})
+"""states of a host whose own machines may run"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +37,20 @@ class Memory:
     """What one look tells the next. Lost, it is gathered anew: everything waits a little longer.
 
     surplus: pool id -> its surplus of machines; running: of running ones that nobody has.
-    idle_since: host id -> nothing ran on it since then.
+    idle_since: host id -> nobody used anything on it since then.
     rebalancing: ids of hosts that were too full and are not yet as empty as they should be.
+    emptying: ids of hosts whose spares leave, so that they can be switched off.
+    read_after: why hosts' desktops are read -> the host that was read last for it.
+    recoveries: id of a desktop that failed and holds its owner's work -> how often it was started.
     """
 
     surplus: Mapping[str, Surplus] = field(default_factory=dict)
     running: Mapping[str, Surplus] = field(default_factory=dict)
     idle_since: Mapping[str, Instant] = field(default_factory=dict)
     rebalancing: frozenset[str] = frozenset()
+    emptying: frozenset[str] = frozenset()
+    read_after: Mapping[str, str] = field(default_factory=dict)
+    recoveries: Mapping[str, Recovery] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +84,10 @@ class View:
     have an owner. `waiting`: pool id -> people in its queue. `features`: host id -> what its
     engine can do there. `breakers`: (pool id, host id) -> its breaker, if it has one.
 
-    awaited: parked desktops of sessions that are being delivered, and suspended ones whose owner
-    queues for their pool. resizing: ids of hosts with an unfinished RESIZE job.
+    awaited: parked desktops of sessions that are being delivered, and suspended and failed ones
+    whose owner queues for their pool. resizing: host id -> what each unfinished RESIZE job may
+    still take there, so that nobody else is given it. resets: machines that wait to be made
+    fresh, those on full hosts left out.
     """
 
     now: Instant
@@ -89,7 +100,8 @@ class View:
     features: Mapping[str, frozenset[Feature]] = field(default_factory=dict)
     breakers: Mapping[tuple[str, str], Breaker] = field(default_factory=dict)
     awaited: tuple[Desktop, ...] = ()
-    resizing: frozenset[str] = frozenset()
+    resizing: Mapping[str, tuple[Demand, ...]] = field(default_factory=dict)
+    resets: tuple[Desktop, ...] = ()
     rows: Rows = field(default_factory=Rows)
     memory: Memory = field(default_factory=Memory)
     expired_sessions: tuple[Session, ...] = ()

@@ -20,13 +20,15 @@ from broker.domain.errors import (
     TriviumError,
     WrongEndpointError,
 )
-from broker.domain.model import Endpoint, EndpointState, Instant, Pool
+from broker.domain.model import Endpoint, EndpointKind, EndpointState, Instant, Pool
 from broker.domain.planning.effective import zone_of
 from broker.domain.policy.networks import Address, parse_address, within
 from broker.domain.policy.opening import closed_because
 from broker.domain.policy.rules import Effect, EntitlementRule, Quota, QuotaScope
 from broker.domain.settings import SiteSettings
 
+_UNBOUNDED: Final = 2**63
+"""more sessions than any quota allows"""
 APPLIES: Final = ""
 """what is said of a rule that matches, in place of why it does not"""
 
@@ -35,7 +37,9 @@ APPLIES: Final = ""
 class Asking:
     """Who asks for what, from where, and when.
 
-    `runs_on_endpoint` is the architecture's: the desktop is the endpoint itself (IDV, VOI).
+    `endpoint_kind` and `runs_on_endpoint` are the architecture's: which endpoints can carry it,
+    and whether the desktop is the endpoint itself (IDV, VOI), so that one must be named.
+    `anywhere`: the question is whether the pool is for the person at all, at whichever endpoint.
     `address` is the client's; None when nobody says which (a preview): then no rule about
     networks applies. One that cannot be read is in the networks of every rule that denies and
     of none that allows. `holds_session`: a session of this pool is live already, which being
@@ -46,10 +50,12 @@ class Asking:
     group_ids: tuple[str, ...]
     pool: Pool
     endpoint: Endpoint | None
+    endpoint_kind: EndpointKind
     runs_on_endpoint: bool
     address: str | None
     now: Instant
     holds_session: bool = False
+    anywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +93,9 @@ class Decision:
     """`refusal` is None when admitted; `why` is a sentence for a person at the help desk.
 
     `reasons`: one for each rule that was looked at, by name. `group_id`: the group that
-    entitles, which the queue is fair between and group quotas count; None when a rule names the
-    person. `quotas`: those that bind this request, by id.
+    entitles, which the queue is fair between and group quotas count (of several the one whose
+    quotas allow the most sessions); None when a rule names the person. `quotas`: those that bind
+    this request, by id.
     """
 
     why: str
@@ -129,7 +136,9 @@ def evaluate(asking: Asking, policy: Policy) -> Decision:
     refusal = _denial(reasons, pool) or _closed_or_unfit(asking, policy.site)
     if refusal is not None:
         return Decision(why=refusal.detail, refusal=refusal, reasons=reasons)
-    group_id = of_pool[0] if of_pool else _entitling_group(asking.group_ids, allowing)
+    group_id = _counted_group(
+        of_pool or _allowed_groups(asking.group_ids, allowing), policy.quotas, pool.id
+    )
     through = "through one of its groups" if of_pool else f"by the rule “{allowing[0].name}”"
     return Decision(
         why=f"entitled to {pool.name} {through}",
@@ -173,21 +182,51 @@ def _denial(reasons: Iterable[Reason], pool: Pool) -> TriviumError | None:
 
 
 def _closed_or_unfit(asking: Asking, site: SiteSettings) -> TriviumError | None:
-    pool, endpoint = asking.pool, asking.endpoint
+    pool = asking.pool
     closed = closed_because(pool, site, asking.now)
     if closed is not None and not asking.holds_session:
         return closed
-    if endpoint is not None and endpoint.state is EndpointState.RETIRED:
-        return WrongEndpointError(f"{endpoint.name} is retired")
-    if endpoint is not None and asking.runs_on_endpoint and pool.id not in endpoint.pool_ids:
-        return WrongEndpointError(f"{endpoint.name} does not belong to {pool.name}")
-    return None
+    unfit = _unfit(asking)
+    return WrongEndpointError(unfit) if unfit else None
 
 
-def _entitling_group(group_ids: Sequence[str], allowing: Sequence[EntitlementRule]) -> str | None:
-    """The first of the person's groups that a rule names."""
+def _unfit(asking: Asking) -> str:
+    """Why the pool's desktop cannot be had where it is asked for; empty if it can."""
+    pool, endpoint = asking.pool, asking.endpoint
+    if endpoint is None:
+        needs_one = asking.runs_on_endpoint and not asking.anywhere
+        text = (
+            f"desktops of {pool.name} run on their endpoints: the one where you sit must be named"
+        )
+        return text if needs_one else ""
+    if endpoint.state is EndpointState.RETIRED:
+        return f"{endpoint.name} is retired"
+    if endpoint.kind is not asking.endpoint_kind:
+        needed = asking.endpoint_kind
+        return (
+            f"{endpoint.name} is a {endpoint.kind} endpoint, and {pool.name} needs a {needed} one"
+        )
+    if asking.runs_on_endpoint and pool.id not in endpoint.pool_ids:
+        return f"{endpoint.name} does not belong to {pool.name}"
+    return ""
+
+
+def _allowed_groups(group_ids: Sequence[str], allowing: Sequence[EntitlementRule]) -> list[str]:
+    """Those of the person's groups that a rule names."""
     named = {one for rule in allowing for one in rule.group_ids}
-    return next((one for one in group_ids if one in named), None)
+    return [one for one in group_ids if one in named]
+
+
+def _counted_group(entitling: Sequence[str], quotas: Iterable[Quota], pool_id: str) -> str | None:
+    """Of several groups that entitle, the one whose quotas allow the most sessions; of those the
+    first by id. None without any."""
+    most: dict[str, int] = {}
+    for quota in quotas:
+        of_groups = quota.enabled and quota.scope is QuotaScope.GROUP
+        if of_groups and quota.group_id and (not quota.pool_ids or pool_id in quota.pool_ids):
+            before = most.get(quota.group_id, quota.sessions_max)
+            most[quota.group_id] = min(before, quota.sessions_max)
+    return min(entitling, key=lambda one: (-most.get(one, _UNBOUNDED), one), default=None)
 
 
 def _mismatches(

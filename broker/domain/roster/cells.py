@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar
 
@@ -66,38 +65,26 @@ def image_reference(text: str) -> str:
     return f"{plain_name(image)}@{int(version)}"
 
 
-def one_of(kind: type[Kind]) -> Callable[[str], Kind]:
-    """A reader of an enumeration's values, in any letter case."""
-
-    def read(text: str) -> Kind:
-        try:
-            return kind(text.strip().lower())
-        except ValueError:
-            known = ", ".join(kind)
-            raise BadCellError(f"{names.shown(text)} is none of {known}") from None
-
-    return read
+def one_of(kind: type[Kind], text: str) -> Kind:
+    """A value of an enumeration, in any letter case."""
+    try:
+        return kind(text.strip().lower())
+    except ValueError:
+        known = ", ".join(kind)
+        raise BadCellError(f"{names.shown(text)} is none of {known}") from None
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """A reader of whole numbers from `low` to `high`."""
-
-    def read(text: str) -> int:
-        found = text.strip()
-        if not _WHOLE.fullmatch(found) or not low <= int(found) <= high:
-            raise BadCellError(f"{names.shown(found)} is not a whole number from {low} to {high}")
-        return int(found)
-
-    return read
+def whole(low: int, high: int, text: str) -> int:
+    """A whole number from `low` to `high`."""
+    found = text.strip()
+    if not _WHOLE.fullmatch(found) or not low <= int(found) <= high:
+        raise BadCellError(f"{names.shown(found)} is not a whole number from {low} to {high}")
+    return int(found)
 
 
-def decimal(low: float, high: float) -> Callable[[str], float]:
-    """A reader of decimal numbers, with a point, from `low` to `high`."""
-
-    def read(text: str) -> float:
-        found = text.strip()
-        if not _DECIMAL.fullmatch(found) or not low <= float(found) <= high:
-            raise BadCellError(f"{names.shown(found)} is not a number from {low:g} to {high:g}")
-        return float(found)
-
-    return read
+def decimal(low: float, high: float, text: str) -> float:
+    """A decimal number, with a point, from `low` to `high`."""
+    found = text.strip()
+    if not _DECIMAL.fullmatch(found) or not low <= float(found) <= high:
+        raise BadCellError(f"{names.shown(found)} is not a number from {low:g} to {high:g}")
+    return float(found)

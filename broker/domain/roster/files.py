@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from broker.domain.model import Architecture, EndpointKind, LogOff, PoolKind, Role
@@ -73,6 +74,9 @@ class HostRow:
     memory_mib: int
     overcommit_cpu: float | None
     start_limit: int | None
+    disk_mib: int | None
+    disk_iops: int | None
+    network_mbit: int | None
 
     @property
     def key(self) -> str:
@@ -94,6 +98,9 @@ class PoolRow:
     log_off: LogOff | None
     disconnect_grace_s: int | None
     lease_s: int | None
+    disk_mib: int | None
+    disk_iops: int | None
+    network_mbit: int | None
 
     @property
     def key(self) -> str:
@@ -135,8 +142,13 @@ class FileSpec:
     key: tuple[str, ...]
 
 
-_CPUS = cells.decimal(0.1, 4096)
-_MEMORY_MIB = cells.whole(16, 64 * 1024 * 1024)
+_CPUS = partial(cells.decimal, 0.1, 4096)
+_MEMORY_MIB = partial(cells.whole, 16, 64 * 1024 * 1024)
+_DISK_AND_NETWORK = (
+    Column(name="disk_mib", read=partial(cells.whole, 0, 1 << 40)),
+    Column(name="disk_iops", read=partial(cells.whole, 0, 100_000_000)),
+    Column(name="network_mbit", read=partial(cells.whole, 0, 10_000_000)),
+)
 
 _SPECS = (
     FileSpec(
@@ -155,7 +167,7 @@ _SPECS = (
         columns=(
             Column(name="username", read=cells.username, required=True),
             Column(name="display_name", read=cells.label),
-            Column(name="role", read=cells.one_of(Role)),
+            Column(name="role", read=partial(cells.one_of, Role)),
             Column(name="groups", read=cells.name_list, is_list=True),
         ),
     ),
@@ -165,9 +177,9 @@ _SPECS = (
         key=("name", "version"),
         columns=(
             Column(name="name", read=cells.plain_name, required=True),
-            Column(name="version", read=cells.whole(1, 1_000_000_000), required=True),
-            Column(name="size_gib", read=cells.decimal(0.001, 65_536), required=True),
-            Column(name="boot_mib", read=cells.decimal(0.001, 65_536), required=True),
+            Column(name="version", read=partial(cells.whole, 1, 1_000_000_000), required=True),
+            Column(name="size_gib", read=partial(cells.decimal, 0.001, 65_536), required=True),
+            Column(name="boot_mib", read=partial(cells.decimal, 0.001, 65_536), required=True),
         ),
     ),
     FileSpec(
@@ -180,8 +192,9 @@ _SPECS = (
             Column(name="profile", read=cells.name),
             Column(name="cpus", read=_CPUS, required=True),
             Column(name="memory_mib", read=_MEMORY_MIB, required=True),
-            Column(name="overcommit_cpu", read=cells.decimal(0.1, 100)),
-            Column(name="start_limit", read=cells.whole(1, 1000)),
+            Column(name="overcommit_cpu", read=partial(cells.decimal, 1, 100)),
+            Column(name="start_limit", read=partial(cells.whole, 1, 10_000)),
+            *_DISK_AND_NETWORK,
         ),
     ),
     FileSpec(
@@ -191,16 +204,17 @@ _SPECS = (
         columns=(
             Column(name="name", read=cells.name, required=True),
             Column(name="title", read=cells.label),
-            Column(name="architecture", read=cells.one_of(Architecture), required=True),
-            Column(name="kind", read=cells.one_of(PoolKind)),
+            Column(name="architecture", read=partial(cells.one_of, Architecture), required=True),
+            Column(name="kind", read=partial(cells.one_of, PoolKind)),
             Column(name="image", read=cells.image_reference, required=True),
             Column(name="cpus", read=_CPUS, required=True),
             Column(name="memory_mib", read=_MEMORY_MIB, required=True),
-            Column(name="spares", read=cells.whole(0, 100_000)),
-            Column(name="max", read=cells.whole(0, 100_000)),
-            Column(name="log_off", read=cells.one_of(LogOff)),
-            Column(name="disconnect_grace_s", read=cells.whole(0, 30 * _DAY_S)),
-            Column(name="lease_s", read=cells.whole(0, 90 * _DAY_S)),
+            Column(name="spares", read=partial(cells.whole, 0, 100_000)),
+            Column(name="max", read=partial(cells.whole, 0, 100_000)),
+            Column(name="log_off", read=partial(cells.one_of, LogOff)),
+            Column(name="disconnect_grace_s", read=partial(cells.whole, 0, 30 * _DAY_S)),
+            Column(name="lease_s", read=partial(cells.whole, 0, 90 * _DAY_S)),
+            *_DISK_AND_NETWORK,
         ),
     ),
     FileSpec(
@@ -218,7 +232,7 @@ _SPECS = (
         key=("name",),
         columns=(
             Column(name="name", read=cells.name, required=True),
-            Column(name="kind", read=cells.one_of(EndpointKind), required=True),
+            Column(name="kind", read=partial(cells.one_of, EndpointKind), required=True),
             Column(name="location", read=cells.label),
             Column(name="pools", read=cells.name_list, is_list=True),
         ),

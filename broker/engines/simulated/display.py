@@ -101,6 +101,10 @@ class SimulatedConsole:
         self._updated = self._at
 
     @property
+    def protocol(self) -> str:
+        return "simulated"
+
+    @property
     def size(self) -> tuple[int, int]:
         return WIDTH, HEIGHT
 

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
-from broker.domain.errors import EngineError, StaleGenerationError
+from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.model import Desktop, DesktopState, Host, Resources
 from broker.engines.simulated.display import SimulatedConsole
@@ -25,6 +25,7 @@ from broker.engines.simulated.hosts import SimulatedHost
 from broker.engines.simulated.knobs import Knobs
 from broker.engines.simulated.plant import Plant, SimulatedMachine
 from broker.engines.simulated.profile import Calibration
+from broker.engines.simulated.shares import Claim
 from broker.engines.simulated.verbs import Verbs, need
 from broker.limits import CONSOLES_PER_MACHINE_MAX, ENGINE_OPERATIONS_REMEMBERED
 from broker.ports import Chance, Clock, Console, Machine, MachineReport, Operation
@@ -117,6 +118,7 @@ class SimulatedEngine:
 
     async def destroy(self, operation: Operation) -> None:
         async def work(operation: Operation, place: SimulatedHost) -> None:
+            self.plant.claims.pop(operation.desktop.id, None)
             machine = self.plant.machines.get(operation.desktop.id)
             if machine is not None:
                 await self._verbs.take_away(machine, place)
@@ -128,7 +130,7 @@ class SimulatedEngine:
         await self._once(operation, self._verbs.suspend, exists=True)
 
     async def resume(self, operation: Operation) -> None:
-        """See the port. A machine that runs already is success."""
+        """See the port."""
         await self._once(operation, self._verbs.resume, reports=True, exists=True)
 
     async def migrate(self, operation: Operation, to: Host) -> None:
@@ -203,7 +205,7 @@ class SimulatedEngine:
     async def machines(self) -> tuple[Machine, ...]:
         """All of them, lost ones included (neither running nor suspended), by desktop id."""
         if self._partial:
-            raise EngineError("other processes simulate the rest of the machines")
+            raise UnsupportedError("other processes simulate the rest of the machines")
         self.plant.settle()
         return tuple(
             Machine(
@@ -300,6 +302,11 @@ class SimulatedEngine:
                     self.plant.report_again(machine, operation.id)
                 return
             self.plant.check_answers(place)
+            # time up to now was settled under the shares that were
+            self.plant.claims[operation.desktop.id] = Claim(
+                weights=operation.weights, guarantee=operation.guarantee
+            )
+            self.plant.changed.set()
             await work(operation, place)
             self._remember(operation.id)
         if self.plant.happens(place.knobs.lost_reply):

@@ -1,21 +1,24 @@
 """One simulated host: who boots there, and when each boot ends, given all the others.
 
-Boots share the host: each has work left (seconds alone), and all of it shrinks at one rate,
-1 / slowdown. Every start, end and removal changes the rate, so time is settled up to that
-moment first. Times are simulated seconds and come in as arguments.
+Boots share the host: each has work left (seconds alone), which shrinks at 1 / slowdown, or, where
+weights or guarantees differ, at its part of what all of them get (shares.py). Every start, end
+and removal changes the rates, so time is settled up to that moment first. Times are simulated
+seconds and come in as arguments.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from broker.domain.features import Feature
 from broker.domain.model import Host, HostState, Instant
 from broker.engines.simulated.knobs import Knobs
-from broker.engines.simulated.profile import HostUse, Profile, slowdown
+from broker.engines.simulated.profile import HostUse, Profile, contention, pressure
+from broker.engines.simulated.shares import USUAL, Claim, Resource, parts
 
 _SAME_S = 1e-9
-"""boots whose work left differs by less end together"""
+"""boots whose ends differ by less end together"""
 _CPUS_MIN = 0.1
 """CPUs of the smallest host"""
 _OFF_STATES = frozenset({HostState.OFF, HostState.POWERING_ON})
@@ -25,7 +28,14 @@ _ON_STATES = frozenset({HostState.UP, HostState.DRAINING, HostState.MAINTENANCE}
 class SimulatedHost:
     """Machines by desktop id, the memory they hold, the boots under way, and the host's power."""
 
-    def __init__(self, host: Host, profile: Profile, knobs: Knobs, now: float) -> None:
+    def __init__(
+        self,
+        host: Host,
+        profile: Profile,
+        knobs: Knobs,
+        now: float,
+        claims: Mapping[str, Claim] | None = None,
+    ) -> None:
         self.host = host
         self.profile = profile
         self.knobs = knobs
@@ -37,8 +47,9 @@ class SimulatedHost:
         """when the host, which was switched off, is off"""
         self.off_since: Instant = 0
         """the clock when it was switched off, ms"""
-        self.transfers = 0
-        """memories on their way to or from this host's storage, or over its network"""
+        self.transfers: set[str] = set()
+        """desktops whose memory is on its way to this host's storage, or over its network"""
+        self._claims = claims if claims is not None else {}
         self._memory: dict[str, float] = {}
         self._held_mib = 0.0
         self._promised: dict[str, int] = {}
@@ -135,9 +146,28 @@ class SimulatedHost:
 
     def next_at(self) -> float | None:
         """When the next boot ends if nothing changes before."""
-        if not self._left:
-            return None
-        return self._at + max(0.0, min(self._left.values())) * slowdown(self.profile, self.use())
+        lasts = self._lasts()
+        return self._at + min(lasts.values()) if lasts else None
+
+    def sharing(self, desktop_id: str, resource: Resource) -> float:
+        """How many times longer its transfer takes among those under way than alone."""
+        claims = {
+            one: self._claims.get(one, USUAL) for one in sorted({*self.transfers, desktop_id})
+        }
+        return 1 / parts(1.0, claims, resource)[desktop_id]
+
+    def _rates(self) -> dict[str, float]:
+        """Seconds of work that each boot gets done in one second."""
+        use = self.use()
+        factor, scarce = contention(self.profile, use)
+        claims = {one: self._claims.get(one, USUAL) for one in self._left}
+        given = parts(len(claims) / factor, claims, scarce)
+        return {one: part / pressure(use) for one, part in given.items()}
+
+    def _lasts(self) -> dict[str, float]:
+        """Seconds that each boot still takes at the present rate."""
+        rates = self._rates()
+        return {one: max(0.0, left) / rates[one] for one, left in self._left.items()}
 
     def settle(self, now: float) -> list[str]:
         """Let time pass up to `now`; answers the desktops whose boots ended, in that order."""
@@ -145,9 +175,10 @@ class SimulatedHost:
             self.off, self.on_at = False, None
         ended: list[str] = []
         while (at := self.next_at()) is not None and at <= now:
-            # whoever has least left is done by definition: rounding must not keep him waiting
-            least = min(self._left.values()) + _SAME_S
-            done = sorted(one for one, left in self._left.items() if left <= least)
+            # whoever is next is done by definition: rounding must not keep him waiting
+            lasts = self._lasts()
+            least = min(lasts.values()) + _SAME_S
+            done = sorted(one for one, last in lasts.items() if last <= least)
             self._pass(at)
             for desktop_id in done:
                 del self._left[desktop_id]
@@ -158,6 +189,6 @@ class SimulatedHost:
 
     def _pass(self, until: float) -> None:
         if self._left:
-            worked = (until - self._at) / slowdown(self.profile, self.use())
-            self._left = {one: left - worked for one, left in self._left.items()}
+            rates, passed = self._rates(), until - self._at
+            self._left = {one: left - passed * rates[one] for one, left in self._left.items()}
         self._at = until

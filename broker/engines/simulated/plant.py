@@ -18,6 +18,7 @@ from broker.engines.simulated.display import SimulatedConsole
 from broker.engines.simulated.hosts import SimulatedHost
 from broker.engines.simulated.knobs import Knobs, split_profile
 from broker.engines.simulated.profile import Calibration
+from broker.engines.simulated.shares import Claim
 from broker.limits import ENGINE_REPORTS_MAX
 from broker.ports import Chance, Clock, MachineReport
 
@@ -61,6 +62,8 @@ class Plant:
         self.speed = speed
         self.hosts: dict[str, SimulatedHost] = {}
         self.machines: dict[str, SimulatedMachine] = {}
+        self.claims: dict[str, Claim] = {}
+        """desktop id -> its weights and its guarantee, as its last operation said"""
         self.pending: deque[MachineReport] = deque(maxlen=ENGINE_REPORTS_MAX)
         self.changed = asyncio.Event()
         """something happened that may make the next report due earlier"""
@@ -102,7 +105,9 @@ class Plant:
             raise EngineError(f"{host.name}: no profile is called {name!r}; known: {known}")
         place = self.hosts.get(host.id)
         if place is None:
-            place = self.hosts[host.id] = SimulatedHost(host, profile, knobs, self.now())
+            place = self.hosts[host.id] = SimulatedHost(
+                host, profile, knobs, self.now(), self.claims
+            )
         else:
             place.update(host, profile, knobs)
         return place

@@ -15,6 +15,7 @@ from typing import Any
 import broker
 from broker.domain.errors import ConfigError
 from broker.domain.features import Feature
+from broker.engines.simulated.shares import Resource
 
 _CPU_LEFT_MIN = 0.1
 """share of a host's CPUs that boots get even when running desktops could use all of them"""
@@ -79,13 +80,24 @@ def slowdown(profile: Profile, use: HostUse) -> float:
     The boots under way share the host's storage and the CPUs that running desktops leave them;
     the scarcer of the two sets the pace, so boots are free up to a knee and then slow each
     other down in proportion (a boot storm). Memory in use past the host's own slows all of it.
+    So it is for boots of equal weights; for others `contention` is divided by weight (shares.py).
     """
+    factor, _ = contention(profile, use)
+    return factor * pressure(use)
+
+
+def pressure(use: HostUse) -> float:
+    """How many times longer everything takes for want of memory; at least 1."""
+    return max(1.0, use.memory_mib / use.memory_total_mib)
+
+
+def contention(profile: Profile, use: HostUse) -> tuple[float, Resource]:
+    """How many times more the boots want than there is (at least 1), and of what."""
     storage = use.booting * profile.boot_iops / profile.host_iops
     taken = use.running * profile.steady_cpus * profile.cpu_factor
     cpus_left = max(use.cpus - taken, use.cpus * _CPU_LEFT_MIN)
     cpu = use.booting * profile.boot_cpus * profile.cpu_factor / cpus_left
-    pressure = use.memory_mib / use.memory_total_mib
-    return max(1.0, storage, cpu) * max(1.0, pressure)
+    return max(1.0, storage, cpu), "disk" if storage >= cpu else "cpus"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

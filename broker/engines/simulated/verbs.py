@@ -85,6 +85,7 @@ class Verbs:
         plant.power_off(machine)
         await self._work(place, place.profile.destroy_s)
         plant.remove(machine.desktop.id)
+        plant.claims.pop(machine.desktop.id, None)
 
     # ------------------------------------------------------------------ suspended
 
@@ -95,8 +96,9 @@ class Verbs:
             return
         self._runs(machine)
         self._may_fail(place, place.knobs.suspend_fail, f"suspend {machine.desktop.name}")
-        async with self._transfer(place):
-            per_mib_s = place.transfers / place.profile.save_mib_s
+        async with self._transfer(machine, place):
+            sharing = place.sharing(machine.desktop.id, "disk")
+            per_mib_s = sharing / place.profile.save_mib_s
             saved_s = self._memory_mib(machine, place) * per_mib_s
             await self._work(place, place.profile.suspend_s + saved_s)
         self._plant.settle()
@@ -107,18 +109,24 @@ class Verbs:
         self._plant.changed.set()
 
     async def resume(self, operation: Operation, place: SimulatedHost) -> None:
-        """Reading the memory back competes with the boots under way, as one of them."""
+        """Reading the memory back competes with the boots under way, as one of them. One that is
+        off boots as it is."""
         plant = self._plant
-        need(place, Feature.SUSPEND)
         machine = self._known(operation)
-        if machine.running:
+        if machine.running and not operation.restart:
             plant.report_again(machine, operation.id)
             return
-        if not machine.suspended:
-            raise EngineError(f"{machine.desktop.name} is off: there is nothing to resume")
+        if machine.suspended:
+            need(place, Feature.SUSPEND)
         self._may_fail(place, place.knobs.resume_fail, f"resume {machine.desktop.name}")
-        loaded_s = self._memory_mib(machine, place) / place.profile.load_mib_s
-        work_s = plant.drawn(place, place.profile.resume_s + loaded_s) + machine.left_s
+        if machine.running:
+            machine.close_displays()
+            plant.power_off(machine)
+        if machine.suspended:
+            loaded_s = self._memory_mib(machine, place) / place.profile.load_mib_s
+            work_s = plant.drawn(place, place.profile.resume_s + loaded_s) + machine.left_s
+        else:
+            work_s = plant.drawn(place, place.profile.boot_s)
         machine.left_s = 0.0
         place.add(machine.desktop.id, machine.desktop.resources.memory_mib)
         plant.boot(machine, work_s, operation.id)
@@ -140,8 +148,9 @@ class Verbs:
         self._may_fail(place, place.knobs.migrate_fail, f"move {machine.desktop.name} away")
         there.expect(machine.desktop.id, machine.desktop.resources.memory_mib)
         try:
-            async with self._transfer(place, there):
-                sharing = max(place.transfers, there.transfers)
+            async with self._transfer(machine, place, there):
+                desktop_id = machine.desktop.id
+                sharing = max(end.sharing(desktop_id, "network") for end in (place, there))
                 rate = place.profile.migrate_mib_s / sharing
                 moved_s = self._memory_mib(machine, place) / rate
                 await self._work(place, place.profile.migrate_s + moved_s)
@@ -229,11 +238,13 @@ class Verbs:
         await self._plant.wait(self._plant.drawn(place, seconds))
 
     @asynccontextmanager
-    async def _transfer(self, *places: SimulatedHost) -> AsyncIterator[None]:
+    async def _transfer(
+        self, machine: SimulatedMachine, *places: SimulatedHost
+    ) -> AsyncIterator[None]:
         for place in places:
-            place.transfers += 1
+            place.transfers.add(machine.desktop.id)
         try:
             yield
         finally:
             for place in places:
-                place.transfers -= 1
+                place.transfers.discard(machine.desktop.id)

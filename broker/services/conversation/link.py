@@ -34,6 +34,8 @@ CLOSE_REPLACED: Final = 4000
 """close code: the same endpoint connected anew"""
 CLOSE_SILENT: Final = 4001
 """close code: no sign of life for SILENT_S"""
+CLOSE_RETIRED: Final = 4002
+"""close code: the endpoint is retired and will not be let in again"""
 
 
 class AgentLink:
@@ -81,6 +83,14 @@ class AgentLink:
             return False
         message = order_message(order, self._with.images, self._with.kit.clock.now())
         return self._queue(connection, wire.encode(message))
+
+    def drop(self, endpoint_id: str) -> None:
+        connection = self._connections.get(endpoint_id)
+        if connection is not None and self._tasks is not None:
+            # behind the orders' task: what was queued before is written before
+            self._tasks.create_task(
+                connection.line.close(CLOSE_RETIRED, "retired"), name="close retired"
+            )
 
     def _queue(self, connection: Connection, data: bytes) -> bool:
         if connection.line.closed or self._tasks is None:

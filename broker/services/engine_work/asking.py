@@ -67,6 +67,7 @@ class Asking:
             deadline_s=float(limits.JOB_S),
             guarantee=pool.settings.guarantee,
             weights=pool.settings.weights,
+            restart=job.arguments.get("restart") == "true",
         )
 
     async def ask(self, call: Awaitable[None]) -> None:

@@ -92,6 +92,8 @@ class Carrying:
             return
         if job.verb is JobVerb.MIGRATE:
             await self._stay(job, desktop)
+        elif desktop.state is DesktopState.PARKING:
+            await self._settling.not_suspended(desktop, error)
         elif desktop.state in WORKS_IN[job.verb]:
             await self._settling.lost(desktop, error)
 

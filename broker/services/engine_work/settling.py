@@ -13,9 +13,10 @@ from typing import Final
 
 from broker import limits
 from broker.domain.errors import IllegalTransitionError, NotFoundError, TriviumError
-from broker.domain.lifecycle import DESKTOP, DesktopEvent
-from broker.domain.model import Desktop, DesktopState, Job, JobVerb
+from broker.domain.lifecycle import DESKTOP, SESSION, DesktopEvent, SessionEvent
+from broker.domain.model import Desktop, DesktopState, Job, JobVerb, SessionState
 from broker.ports import Engine, MachineReport, PageQuery
+from broker.services.decisions import decision
 from broker.services.engine_work.hooks import Hooks
 from broker.services.kit import Kit
 from broker.services.sessions import Sessions
@@ -27,6 +28,15 @@ D = DesktopState
 _MAKING: Final = frozenset({D.CREATING, D.STARTING})
 _RESUMING: Final = frozenset({D.RESUMING, D.UNPARKING})
 _UNDER_SESSION: Final = frozenset(DESKTOP.sources(DesktopEvent.RELEASED_RESET))
+
+
+def _about(desktop: Desktop) -> dict[str, str]:
+    return {
+        "desktop_id": desktop.id,
+        "pool_id": desktop.pool_id,
+        "host_id": desktop.host_id or "",
+        "endpoint_id": desktop.endpoint_id or "",
+    }
 
 
 class Settling:
@@ -140,12 +150,34 @@ class Settling:
                 self._kit.clock.now(),
                 generation=desktop.generation,
                 note=why,
+                entry=decision(self._kit, "desktop.fail", why, about=_about(desktop)),
             )
             # somebody may have been given it between the look and the move
             await self._sessions.desktop_lost(desktop.id, why)
         self.tell(desktop)
         self._kit.events.publish("work", pool_id=desktop.pool_id)
         self._hooks.on_ready()
+
+    async def not_suspended(self, desktop: Desktop, why: str) -> None:
+        """It was to rest while its person is away, and could not be put to rest: the person is
+        logged off and told why, and the desktop goes the way of its pool at log-off.
+
+        Raises:
+            IllegalTransitionError: it has moved on.
+        """
+        store = self._kit.store
+        text = f"logged off while away: {desktop.name} could not be suspended: {why}"
+        query = PageQuery(filters={"desktop_id": desktop.id, "live": "true"})
+        for session in (await store.sessions.sessions(query)).items:
+            if session.state is SessionState.ENDING:
+                return
+            if SESSION.allows(session.state, SessionEvent.LOG_OFF):
+                ended = await self._sessions.end(session, SessionEvent.LOG_OFF, text)
+                if ended.state is SessionState.ENDING:
+                    return
+        now = await store.desktops.desktop(desktop.id)
+        if now is not None and now.state is desktop.state and now.generation == desktop.generation:
+            await self.lost(now, why)
 
     # ------------------------------------------------------------------ telling
 

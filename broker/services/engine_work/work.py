@@ -45,6 +45,7 @@ _ADOPTED: Final = frozenset(
         DesktopState.PARKING,
         DesktopState.PARKED,
         DesktopState.UNPARKING,
+        DesktopState.FAILED,
     }
 )
 
@@ -77,7 +78,8 @@ class EngineWork(Hooks):
         hosts = await self._asking.hosts()
         for desktop in await self._kit.store.desktops.by_state(_ADOPTED, ADOPT_MAX):
             host = hosts.get(desktop.host_id or "")
-            if host is None:
+            spoiled = desktop.state is DesktopState.FAILED and desktop.owner_id is None
+            if host is None or spoiled:
                 continue
             try:
                 await self._asking.engine(host).adopt(desktop, host)
@@ -107,6 +109,14 @@ class EngineWork(Hooks):
             IllegalTransitionError: it has moved on, or there is nothing to lose in its state.
         """
         await self._settling.lost(desktop, why)
+
+    async def not_suspended(self, desktop: Desktop, why: str) -> None:
+        """The machine of a person who is away could not be put to rest: the person is logged off.
+
+        Raises:
+            IllegalTransitionError: it has moved on.
+        """
+        await self._settling.not_suspended(desktop, why)
 
     # ------------------------------------------------------------------ the loop
 

@@ -14,14 +14,17 @@ from broker.domain.errors import IllegalTransitionError, NotFoundError, TriviumE
 from broker.domain.model import WorkLease
 from broker.services.delivery import SWEEP_S, Delivery
 from broker.services.endpoints import SEEN_FLUSH_S, Endpoints
+from broker.services.host_loss import HostLoss
+from broker.services.host_retirement import HostRetirement
 from broker.services.kit import Kit
+from broker.services.pool_shares import EVERY_S, PoolShares
 from broker.services.sessions import Sessions
 from broker.services.shared_work import SharedWork, Work
 
 _log = logging.getLogger("trivium.reconciler")
 
 SILENCE_S: Final = 10.0
-"""between two looks for silent endpoints, and for clients that left a queue"""
+"""between two looks for silent endpoints, clients that left a queue, and hosts that are down"""
 SWEEP_ROUNDS_MAX: Final = 25
 """batches of RECONCILE_BATCH_MAX that one such look handles"""
 
@@ -44,6 +47,9 @@ class Chores:
         sessions: Sessions,
         delivery: Delivery,
         endpoints: Endpoints,
+        losses: HostLoss,
+        retirement: HostRetirement,
+        shares: PoolShares,
     ) -> None:
         self._kit = kit
         self._shared = shared
@@ -58,7 +64,15 @@ class Chores:
             Chore(name="sweep", every_s=SWEEP_S, do=lambda _: delivery.sweep()),
             Chore(name="seen", every_s=SEEN_FLUSH_S, do=lambda _: endpoints.flush()),
             Chore(name="silent", every_s=SILENCE_S, do=self._lose_silent, work=Work.SWEEPER),
+            Chore(
+                name="retired endpoints",
+                every_s=SILENCE_S,
+                do=lambda _: endpoints.sweep_retired(),
+            ),
             Chore(name="abandoned", every_s=SILENCE_S, do=self._drop_waiters, work=Work.SWEEPER),
+            Chore(name="down hosts", every_s=SILENCE_S, do=losses.sweep, work=Work.SWEEPER),
+            Chore(name="shares", every_s=EVERY_S, do=shares.sweep, work=Work.PLANNER),
+            Chore(name="retired", every_s=SILENCE_S, do=retirement.sweep, work=Work.SWEEPER),
             Chore(name="purge", every_s=limits.PURGE_S, do=self._purge, work=Work.PURGE),
         )
 

@@ -7,17 +7,20 @@ whether there are a thousand desktops or a hundred thousand.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from broker import limits
 from broker.domain.features import Feature
-from broker.domain.model import Desktop, DesktopState, JobState, JobVerb, PoolKind
-from broker.domain.placement import HostLoad
-from broker.domain.planning import ON_HOST_STATES, Memory, Rows, View, rows_needed
+from broker.domain.model import Desktop, DesktopState, JobState, JobVerb, Pool, PoolKind
+from broker.domain.placement import Demand, HostLoad
+from broker.domain.planning import ON_HOST_STATES, Memory, Rows, View, full_hosts, rows_needed
+from broker.domain.planning.resize import growth
+from broker.domain.settings import Share
 from broker.ports import Engine, PageQuery
 from broker.services.breakers import Breakers
+from broker.services.engine_work.carrying import resources_of
 from broker.services.kit import Kit
 from broker.services.pools import Pools
 from broker.services.site import Site
@@ -66,13 +69,14 @@ class Looking:
             expired_sessions=await store.sessions.expired(now, batch),
             expired_desktops=await store.desktops.expired(now, batch),
             expired_jobs=await store.jobs.expired(now, batch),
-            failed_desktops=await store.desktops.by_state([DesktopState.FAILED], batch),
+            failed_desktops=await store.desktops.failed(batch),
         )
 
     async def everything(self, memory: Memory, stuck: int = 0) -> View:
         """`due`, and what the planner needs to make, suspend, move, resize and power."""
         store = self._kit.store
-        hosts = self._known(await store.directory.host_loads())
+        loads = await store.directory.host_loads()
+        hosts = self._known(loads)
         due = await self._due(hosts, stuck)
         owned: Mapping[tuple[str, str], int] = {}
         if any(pool.kind is PoolKind.DEDICATED for pool in due.pools):
@@ -83,9 +87,14 @@ class Looking:
             features=self._features(hosts),
             breakers=await self._breakers.all(),
             awaited=await self._awaited(due),
-            resizing=await self._resizing(),
+            resizing=await self._resizing(due.pools),
             memory=memory,
         )
+        if any(load.resets_waiting for load in loads):
+            resets = await store.desktops.resets_waiting(
+                full_hosts(view), limits.BEGUN_PER_LOOK_MAX
+            )
+            view = replace(view, resets=resets)
         return replace(view, rows=await self._rows(view))
 
     def _known(self, loads: tuple[HostLoad, ...]) -> tuple[HostLoad, ...]:
@@ -106,19 +115,27 @@ class Looking:
         return {load.host.id: self._engines(load.host.engine).features(load.host) for load in hosts}
 
     async def _awaited(self, view: View) -> tuple[Desktop, ...]:
-        asleep = {DesktopState.PARKED, DesktopState.SUSPENDED}
+        asleep = {DesktopState.PARKED, DesktopState.SUSPENDED, DesktopState.FAILED}
         if not any(count for (_, state), count in view.counts.items() if state in asleep):
             return ()
         return await self._kit.store.desktops.awaited(limits.BEGUN_PER_LOOK_MAX)
 
-    async def _resizing(self) -> frozenset[str]:
-        """Hosts with an unfinished RESIZE job."""
-        found: set[str] = set()
+    async def _resizing(self, pools: Iterable[Pool]) -> Mapping[str, tuple[Demand, ...]]:
+        """Hosts with unfinished RESIZE jobs, and what each may still take."""
+        guarantees = {pool.id: pool.settings.guarantee for pool in pools}
+        found: dict[str, tuple[Demand, ...]] = {}
         for state in (JobState.QUEUED, JobState.RUNNING):
             filters = {"verb": JobVerb.RESIZE.value, "state": state.value}
             query = PageQuery(limit=limits.PAGE_LIMIT_MAX, filters=filters)
-            found.update(job.host_id for job in (await self._kit.store.jobs.jobs(query)).items)
-        return frozenset(found)
+            for job in (await self._kit.store.jobs.jobs(query)).items:
+                desktop = await self._kit.store.desktops.desktop(job.desktop_id)
+                growing: tuple[Demand, ...] = ()
+                if desktop is not None:
+                    more = growth(desktop.resources, resources_of(job))
+                    share = guarantees.get(desktop.pool_id, Share())
+                    growing = (Demand(need=more, guarantee=share, starts=False),)
+                found[job.host_id] = found.get(job.host_id, ()) + growing
+        return found
 
     async def _rows(self, view: View) -> Rows:
         desktops, needed = self._kit.store.desktops, rows_needed(view)

@@ -15,12 +15,13 @@ from broker.domain.planning.commands import (
     FreshenDesktop,
     MakeDesktop,
     NoRoom,
+    ResetDesktop,
 )
 from broker.services.breakers import Breakers
 from broker.services.decisions import decision
 from broker.services.delivery import Delivery
 from broker.services.engine_work import EngineWork
-from broker.services.jobs import desktop_job
+from broker.services.jobs import desktop_job, new_job
 from broker.services.kit import Kit
 from broker.services.tally import Tally
 
@@ -131,7 +132,11 @@ class Machines:
         return names.next()
 
     async def no_room(self, command: NoRoom) -> None:
-        """Write down that a pool gets no machine: once for each reason, and not ever again."""
+        """Write down that a pool gets no machine: once for each reason, and not ever again. That
+        it waits for others to start is how it goes, and no news."""
+        if command.paced:
+            _log.debug("%s waits: %s", command.pool.name, command.why)
+            return
         pool, now_s = command.pool, self._kit.clock.monotonic()
         told = self._told.get(pool.id)
         if told is not None and (told[0] == command.why or now_s - told[1] < NO_ROOM_AGAIN_S):
@@ -155,7 +160,7 @@ class Machines:
             if pool_id not in wanting and now_s - at_s >= NO_ROOM_AGAIN_S:
                 del self._told[pool_id]
 
-    # ------------------------------------------------------------------ clear, freshen, expire
+    # ---------------------------------------------------------- clear, reset, freshen, expire
 
     async def clear(self, command: ClearDesktop) -> None:
         kit, desktop = self._kit, command.desktop
@@ -173,27 +178,47 @@ class Machines:
         self._works.wake()
         self._tell(desktop)
 
+    async def reset(self, command: ResetDesktop) -> None:
+        """Its session's end told why already."""
+        kit, desktop = self._kit, command.desktop
+        await kit.store.desktops.begin_reset(
+            desktop.id,
+            desktop.generation,
+            kit.clock.now() + limits.RESET_S * 1000,
+            new_job(kit, desktop, JobVerb.RESET),
+        )
+        self._works.wake()
+
     async def freshen(self, command: FreshenDesktop) -> None:
         """Only where its endpoint is connected to this process; the others leave it alone."""
         kit, desktop = self._kit, command.desktop
         if desktop.endpoint_id is None or not self._delivery.connected(desktop.endpoint_id):
             return
-        now = kit.clock.now()
+        now, kept = kit.clock.now(), command.kept
         moved = await kit.store.desktops.advance(
             desktop.id,
-            DesktopEvent.ENDPOINT_BACK,
+            DesktopEvent.ENDPOINT_BACK_KEPT if kept else DesktopEvent.ENDPOINT_BACK,
             now,
             generation=desktop.generation,
-            deadline_at=now + limits.RESET_S * 1000,
-            entry=decision(kit, "desktop.freshen", command.why, about=about(desktop)),
+            deadline_at=None if kept else now + limits.RESET_S * 1000,
+            entry=decision(
+                kit,
+                "desktop.recover" if kept else "desktop.freshen",
+                command.why,
+                about=about(desktop),
+            ),
         )
-        self._delivery.owe_fresh(moved)
+        if not kept:
+            self._delivery.owe_fresh(moved)
 
     async def expire(self, command: ExpireDesktop) -> None:
         """Its state's time is over: failed, or, when it is being deleted, asked once more."""
         kit, desktop, now = self._kit, command.desktop, self._kit.clock.now()
         why = f"{desktop.state} took longer than its deadline"
         self._tally.count("desktops_late", desktop.architecture)
+        if desktop.state is DesktopState.PARKING:
+            await self._works.not_suspended(desktop, why)
+            return
         if desktop.state in _UNDER_SESSION:
             # its session fails with it, in one transaction
             await self._works.lost(desktop, why)

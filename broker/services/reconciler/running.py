@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from broker import limits
 from broker.domain.lifecycle import DesktopEvent
-from broker.domain.model import Desktop, JobVerb, Resources, WorkLease
+from broker.domain.model import Desktop, DesktopState, JobVerb, Resources, WorkLease
 from broker.domain.planning.commands import (
     MigrateDesktop,
     ResizeDesktop,
@@ -34,20 +35,37 @@ class Running:
         )
 
     async def resume(self, command: ResumeDesktop) -> None:
-        await self._advance(command.desktop, DesktopEvent.RESUME_ASKED, JobVerb.RESUME, command.why)
+        """One that failed may be off, and has to boot."""
+        failed = command.desktop.state is DesktopState.FAILED
+        await self._advance(
+            command.desktop,
+            DesktopEvent.RESUME_ASKED,
+            JobVerb.RESUME,
+            command.why,
+            within_s=limits.BOOT_S if failed else limits.SUSPEND_S,
+            arguments={"restart": "true"} if command.restart else None,
+        )
 
     async def _advance(
-        self, desktop: Desktop, event: DesktopEvent, verb: JobVerb, why: str
+        self,
+        desktop: Desktop,
+        event: DesktopEvent,
+        verb: JobVerb,
+        why: str,
+        *,
+        within_s: int = limits.SUSPEND_S,
+        arguments: Mapping[str, str] | None = None,
     ) -> None:
         kit, now = self._kit, self._kit.clock.now()
+        job = desktop_job(kit, desktop, verb)
         await kit.store.desktops.advance(
             desktop.id,
             event,
             now,
             generation=desktop.generation,
-            deadline_at=now + limits.SUSPEND_S * 1000,
+            deadline_at=now + within_s * 1000,
             note=why,
-            job=desktop_job(kit, desktop, verb),
+            job=None if job is None else replace(job, arguments=arguments or {}),
             entry=decision(kit, f"desktop.{verb}", why, about=about(desktop)),
         )
         self._works.wake()

@@ -7,8 +7,18 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from broker.domain import names
-from broker.domain.model import Desktop, Endpoint, Group, Host, Image, Instant, Pool, User
-from broker.domain.roster import Problems, Roster
+from broker.domain.model import (
+    Desktop,
+    Endpoint,
+    Group,
+    Host,
+    Image,
+    Instant,
+    Pool,
+    Resources,
+    User,
+)
+from broker.domain.roster import HostRow, PoolRow, Problems, Roster
 
 
 class _Record(Protocol):
@@ -132,3 +142,14 @@ def same_or(old: tuple[str, ...], new: Iterable[str]) -> tuple[str, ...]:
     """The new ids, in the old order when they are the same ones: order means nothing here."""
     fresh = tuple(new)
     return old if set(old) == set(fresh) and len(old) == len(fresh) else fresh
+
+
+def sized(old: Resources, row: HostRow | PoolRow) -> Resources:
+    """What a line gives; what it leaves out stays."""
+    return Resources(
+        cpus=row.cpus,
+        memory_mib=row.memory_mib,
+        disk_mib=old.disk_mib if row.disk_mib is None else row.disk_mib,
+        disk_iops=old.disk_iops if row.disk_iops is None else row.disk_iops,
+        network_mbit=old.network_mbit if row.network_mbit is None else row.network_mbit,
+    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from broker.domain import names
 from broker.domain.model import Host, HostState, Image, Resources
 from broker.domain.roster import HostRow, ImageRow
-from broker.services.roster.draft import Draft
+from broker.services.roster.draft import Draft, sized
 
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
@@ -74,7 +74,7 @@ def _host(draft: Draft, row: HostRow, old: Host | None) -> Host:
         base,
         engine=row.engine or base.engine,
         profile=row.profile or base.profile,
-        capacity=replace(base.capacity, cpus=row.cpus, memory_mib=row.memory_mib),
+        capacity=sized(base.capacity, row),
         overcommit_cpu=row.overcommit_cpu or base.overcommit_cpu,
         start_limit=row.start_limit or base.start_limit,
     )

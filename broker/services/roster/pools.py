@@ -9,7 +9,8 @@ from broker.architectures import Rules, rules_of
 from broker.domain import names
 from broker.domain.model import EndpointKind, LogOff, Pool, PoolKind, Resources
 from broker.domain.roster import PoolRow
-from broker.services.roster.draft import Draft, same_or
+from broker.domain.settings_check import KEPT_FOR_NOBODY
+from broker.services.roster.draft import Draft, same_or, sized
 
 GRACE_S_DEFAULT = 900
 LEASE_S_DEFAULT = 8 * 3600
@@ -51,7 +52,7 @@ def _pool(draft: Draft, row: PoolRow, old: Pool | None, image_id: str) -> Pool:
         title=row.title or base.title,
         kind=row.kind or base.kind,
         image_id=image_id,
-        resources=replace(base.resources, cpus=row.cpus, memory_mib=row.memory_mib),
+        resources=sized(base.resources, row),
         spares_min=base.spares_min if row.spares is None else row.spares,
         size_max=base.size_max if row.max is None else row.max,
         log_off=row.log_off or base.log_off,
@@ -112,6 +113,8 @@ def _faults(rules: Rules, row: PoolRow, pool: Pool) -> Iterable[tuple[str, str]]
         yield "max", "is empty or 0; a pool of machines on hosts needs a maximum"
     elif pool.spares_min > pool.size_max:
         yield "spares", f"{pool.spares_min} spares are more than the maximum of {pool.size_max}"
+    if pool.kind is PoolKind.FLOATING and pool.log_off is LogOff.KEEP:
+        yield "log_off", KEPT_FOR_NOBODY
     if rules.leased and pool.lease_s == 0:
         yield "lease_s", f"is 0; {pool.architecture} endpoints work by lease"
     if not rules.leased and row.lease_s:

@@ -59,10 +59,12 @@ class Sessions:
         self.check_runs, self.grant = opening.check_runs, opening.grant
         self.phases, self.traffic = reports.phases, reports.traffic
         self.live, self.ended = reports.live, reports.ended
+        self.shown = reports.shown
         self.failed, self.could_not = reports.failed, reports.could_not
         self.endpoint_back, self.carried = reports.endpoint_back, reports.carried
         self.renewed = reports.renewed
         self.lost = away.lost
+        self.stranded, self.vacate = away.stranded, away.vacate
         self.end, self.finish = ending.end, ending.finish
         self.desktop_lost = ending.desktop_lost
         self.expire = timing.expire

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from broker import limits
 from broker.architectures import rules_of
@@ -11,11 +12,18 @@ from broker.domain.model import Desktop, DesktopState, Instant, Pool, Session, S
 from broker.domain.session_time import ends_at
 from broker.domain.settings import AfterGrace
 from broker.ports import SessionChange
+from broker.services.origin import NOWHERE, Origin
 from broker.services.parking import AWAY, Parking
 from broker.services.sessions import notes
 from broker.services.sessions.core import BROKER, Core, Step
 from broker.services.sessions.ending import Ending
 
+_STRANDED: Final = (
+    SessionState.QUEUED,
+    SessionState.DELIVERING,
+    SessionState.ACTIVE,
+    SessionState.DISCONNECTED,
+)
 Guard = Callable[[Session], bool]
 """whether the session still is what the decision is about"""
 
@@ -26,13 +34,16 @@ class Away:
         self._ending = ending
         self._parking = parking
 
-    async def lost(self, session: Session, why: str) -> Session:
-        """The session's endpoint or display went away; keep it for the architecture's time. It
-        comes back by itself when that endpoint does."""
+    async def lost(self, session: Session, why: str, display: str | None = None) -> Session:
+        """The session's endpoint or `display` went away; keep it for the architecture's time. It
+        comes back by itself when that endpoint does. A display that was not the session's own any
+        more is none to be missed."""
         place = session.endpoint_id
-        return await self.leave(
-            session.id, why, still=lambda now: now.endpoint_id == place, stays_at_place=True
-        )
+
+        def still(now: Session) -> bool:
+            return now.endpoint_id == place and display in {None, now.display}
+
+        return await self.leave(session.id, why, still=still, stays_at_place=True)
 
     async def leave(
         self,
@@ -42,6 +53,7 @@ class Away:
         still: Guard = lambda _: True,
         stays_at_place: bool = False,
         actor: str = BROKER,
+        origin: Origin = NOWHERE,
     ) -> Session:
         """Take the session from its place and keep its desktop for the pool's grace.
 
@@ -54,11 +66,42 @@ class Away:
                 return None
             return await self._step(session, why, stays_at_place=stays_at_place)
 
-        moved = await self._core.move(session_id, decide, actor=actor)
+        moved = await self._core.move(session_id, decide, actor=actor, origin=origin)
         left = moved.before.endpoint_id
         if moved.changed and left is not None and not stays_at_place:
             self._core.delivery.leave(left, moved.after)
         return moved.after
+
+    # ------------------------------------------------------------------ a retired endpoint
+
+    async def stranded(self, endpoint_ids: Sequence[str]) -> list[Session]:
+        """Sessions at these endpoints, which are retired. One that is away already, and may go on
+        elsewhere, needs nothing."""
+        if not endpoint_ids:
+            return []
+        found = await self._core.kit.store.sessions.at_endpoints(endpoint_ids, _STRANDED)
+        away = SessionState.DISCONNECTED
+        return [one for one in found if one.state is not away or not _moves(one)]
+
+    async def vacate(self, session: Session, why: str) -> None:
+        """Its endpoint is retired: a desktop of the server's is kept for the person to go on
+        elsewhere, one that is the endpoint itself ends, and nobody waits for it any more."""
+        place = session.endpoint_id
+
+        async def leave_queue(now: Session) -> Step | None:
+            if now.state is not SessionState.QUEUED or now.endpoint_id != place:
+                return None
+            return Step(event=SessionEvent.CANCELLED, why=why)
+
+        if session.state is SessionState.QUEUED:
+            if (await self._core.move(session.id, leave_queue)).changed:
+                await self._core.queues.tell(session.pool_id)
+        elif _moves(session):
+            await self.leave(session.id, why, still=lambda now: now.endpoint_id == place)
+        else:
+            ending = await self._ending.end(session, SessionEvent.LOG_OFF, why)
+            # it was told to stop, and cannot answer any more
+            await self._ending.finish(ending, SessionEvent.FINISHED, why)
 
     async def _step(self, session: Session, why: str, *, stays_at_place: bool) -> Step:
         pool, now = await self._core.pool_of(session), self._core.now
@@ -146,6 +189,10 @@ class Away:
         desktop = await self._desktop(session)
         if desktop is not None and session.state is SessionState.DELIVERING:
             self._parking.awake(desktop)
+
+
+def _moves(session: Session) -> bool:
+    return rules_of(session.architecture).moves
 
 
 def _not_past_end(until: Instant, session: Session, pool: Pool, now: Instant) -> Instant:

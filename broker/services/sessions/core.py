@@ -12,6 +12,7 @@ from broker.domain.model import Instant, Pool, Session, SessionState
 from broker.ports import Release, SessionChange
 from broker.services.delivery import Delivery
 from broker.services.kit import Kit
+from broker.services.origin import NOWHERE, Origin
 from broker.services.pools import Pools
 from broker.services.queues import Queues
 from broker.services.tally import Tally
@@ -68,7 +69,14 @@ class Core:
     async def find(self, session_id: str) -> Session | None:
         return await self.kit.store.sessions.session(session_id)
 
-    async def move(self, session_id: str, decide: Decide, *, actor: str = BROKER) -> Moved:
+    async def move(
+        self,
+        session_id: str,
+        decide: Decide,
+        *,
+        actor: str = BROKER,
+        origin: Origin = NOWHERE,
+    ) -> Moved:
         """Decide from the session as it is and carry the step out, if it still is so then; else
         look again. So no report, however late, acts on what it was not about.
 
@@ -97,6 +105,8 @@ class Core:
                     release=step.release,
                     change=step.change,
                     actor=actor,
+                    request_id=origin.request_id,
+                    source=origin.source,
                 )
             except IllegalTransitionError:
                 if session.revision == refused:
@@ -123,4 +133,5 @@ class Core:
             user_id=session.user_id,
             state=session.state,
             endpoint_id=session.endpoint_id,
+            display=session.display,
         )

@@ -18,6 +18,7 @@ from broker.domain.model import (
 from broker.ports import PageQuery, Release
 from broker.services.jobs import desktop_job
 from broker.services.kit import Kit
+from broker.services.origin import NOWHERE, Origin
 from broker.services.sessions.core import BROKER, Core, Decide, Step
 
 
@@ -32,17 +33,20 @@ class Ending:
         Where the session has moved on since it was read, it is left as it is."""
         return await self.begin(session.id, _if_still(session, event, why, self._core), actor)
 
-    async def begin(self, session_id: str, decide: Decide, actor: str = BROKER) -> Session:
+    async def begin(
+        self, session_id: str, decide: Decide, actor: str = BROKER, origin: Origin = NOWHERE
+    ) -> Session:
         """End it by the step that `decide` makes, if it makes one."""
         core = self._core
-        moved = await core.move(session_id, decide, actor=actor)
+        moved = await core.move(session_id, decide, actor=actor, origin=origin)
         session = moved.after
         if not moved.changed or session.state is not SessionState.ENDING:
             return session
         if await self._answers(session):
             await core.delivery.owe(session)
             return session
-        return await self.finish(session, SessionEvent.FINISHED, session.why, actor=actor)
+        finish = _if_still(session, SessionEvent.FINISHED, session.why, core)
+        return await self.finish_if(session.id, finish, actor, origin)
 
     async def _answers(self, session: Session) -> bool:
         """Whether there is an endpoint that can confirm."""
@@ -59,7 +63,9 @@ class Ending:
         """Move to a terminal state and give the desktop back, in one transaction."""
         return await self.finish_if(session.id, _if_still(session, event, why, self._core), actor)
 
-    async def finish_if(self, session_id: str, decide: Decide, actor: str = BROKER) -> Session:
+    async def finish_if(
+        self, session_id: str, decide: Decide, actor: str = BROKER, origin: Origin = NOWHERE
+    ) -> Session:
         """End it for good by the step that `decide` makes, if it makes one."""
 
         async def releasing(session: Session) -> Step | None:
@@ -69,7 +75,7 @@ class Ending:
             release = await self._release(session)
             return Step(event=step.event, why=step.why, release=release)
 
-        moved = await self._core.move(session_id, releasing, actor=actor)
+        moved = await self._core.move(session_id, releasing, actor=actor, origin=origin)
         if moved.changed:
             await self._released(moved.after)
         return moved.after
@@ -125,17 +131,20 @@ def _if_still(read: Session, event: SessionEvent, why: str, core: Core) -> Decid
 
 
 def release_of(desktop: Desktop, pool: Pool, kit: Kit) -> Release:
-    """What happens to this desktop when its session ends."""
-    event = rules_of(Architecture(desktop.architecture)).release_event(pool)
+    """What happens to this desktop when its session ends. A machine that is to be made fresh waits
+    for its host's turn: a class that logs off at once does not start all at once."""
+    event = rules_of(Architecture(desktop.architecture)).release_event(pool, desktop.owner_id)
     now = kit.clock.now()
     if event is DesktopEvent.RELEASED_KEEP:
         return Release(event=event, fresh=False, deadline_at=None)
-    deleting = event is DesktopEvent.RELEASED_DELETE
-    verb = JobVerb.DESTROY if deleting else JobVerb.RESET
-    deadline_s = limits.DELETE_S if deleting else limits.RESET_S
+    if event is DesktopEvent.RELEASED_DELETE:
+        return Release(
+            event=event,
+            fresh=True,
+            deadline_at=now + limits.DELETE_S * 1000,
+            job=desktop_job(kit, desktop, JobVerb.DESTROY, fresh=True),
+        )
+    waits = desktop.host_id is not None
     return Release(
-        event=event,
-        fresh=True,
-        deadline_at=now + deadline_s * 1000,
-        job=desktop_job(kit, desktop, verb, fresh=True),
+        event=event, fresh=True, deadline_at=None if waits else now + limits.RESET_S * 1000
     )

@@ -31,7 +31,7 @@ class Opening:
         self._images = images
         self._parking = parking
 
-    async def _redeem(self, secret: str, session_id: str | None) -> Session:
+    async def _redeem(self, secret: str, session_id: str | None) -> tuple[Session, str]:
         kit = self._core.kit
         ticket = await kit.store.credentials.redeem_ticket(secret_hash(secret), kit.clock.now())
         if ticket is None or (session_id is not None and ticket.session_id != session_id):
@@ -39,26 +39,31 @@ class Opening:
         session = await self._core.find(ticket.session_id)
         if session is None or session.state not in _OPEN:
             raise BadTicketError("the session that the ticket is for is over")
-        return session
+        return session, ticket.id
 
     async def redeem(self, session_id: str, secret: str, endpoint_id: str) -> Session:
         """Use a ticket for this session at this endpoint. Raises BadTicketError."""
-        session = await self._redeem(secret, session_id)
+        session, _ = await self._redeem(secret, session_id)
         if session.endpoint_id != endpoint_id:
             raise BadTicketError("the ticket is for another endpoint")
         return session
 
-    async def redeem_display(self, secret: str, session_id: str | None) -> Session:
-        """Use a ticket to open a display: of this session, or of whichever it names.
+    async def redeem_display(
+        self, secret: str, session_id: str | None, browser: str | None = None
+    ) -> tuple[Session, str]:
+        """Use a ticket to open a display: of this session, or of whichever it names; the session,
+        and the ticket's id. `browser` is the sign-in that shows it; None: an endpoint does.
 
         Raises:
-            BadTicketError: not valid, of another session, the session is over, or it has moved
-                from the place that the ticket was given to.
+            BadTicketError: not valid, of another session, the session is over, it is not at that
+                browser, or it has moved from the endpoint that the ticket was given to.
         """
-        session = await self._redeem(secret, session_id)
-        if session.endpoint_id != place_of(secret):
-            raise BadTicketError("the session has moved to another place")
-        return session
+        session, ticket_id = await self._redeem(secret, session_id)
+        endpoint_id = place_of(secret)
+        kind_fits = (endpoint_id is None) is (browser is not None)
+        if not kind_fits or (session.endpoint_id, session.browser) != (endpoint_id, browser):
+            raise BadTicketError("the ticket is for another place than this, or the session moved")
+        return session, ticket_id
 
     def check_runs(self, session: Session, desktop: Desktop) -> None:
         """See to it that the desktop is resumed if it rests.

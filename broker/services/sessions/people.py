@@ -16,6 +16,7 @@ from broker.domain.model import Identity, Notice, Session, SessionState
 from broker.domain.roles import Permission, allows
 from broker.domain.session_time import ends_at
 from broker.ports import PageQuery, SessionChange
+from broker.services.origin import NOWHERE, Origin
 from broker.services.sessions.activity import Activity
 from broker.services.sessions.away import Away
 from broker.services.sessions.core import Core, Step
@@ -107,7 +108,9 @@ class People:
         if not own and not allows(identity.role, Permission.MANAGE_SESSIONS):
             raise ForbiddenError(f"ending somebody's session needs {Permission.MANAGE_SESSIONS}")
 
-    async def log_off(self, identity: Identity, session_id: str) -> Session:
+    async def log_off(
+        self, identity: Identity, session_id: str, origin: Origin = NOWHERE
+    ) -> Session:
         """End a session, or leave the queue. A session that is over already is answered as is."""
         session = await self.get(identity, session_id)
         self._may_change(identity, session)
@@ -122,12 +125,14 @@ class People:
             deadline_at = self._core.now + limits.ENDING_S * 1000
             return Step(event=SessionEvent.LOG_OFF, why=why, deadline_at=deadline_at)
 
-        ended = await self._ending.begin(session_id, decide, identity.user_id)
+        ended = await self._ending.begin(session_id, decide, identity.user_id, origin)
         if session.state is SessionState.QUEUED and ended.state is SessionState.CANCELLED:
             await self._core.queues.tell(ended.pool_id)
         return ended
 
-    async def disconnect(self, identity: Identity, session_id: str) -> Session:
+    async def disconnect(
+        self, identity: Identity, session_id: str, origin: Origin = NOWHERE
+    ) -> Session:
         """Take the display away and keep the desktop for the pool's grace.
 
         Raises:
@@ -141,7 +146,9 @@ class People:
             raise ConflictError(text)
         if not SESSION.allows(session.state, SessionEvent.DISCONNECTED):
             raise IllegalTransitionError(f"a session that is {session.state} has no display")
-        return await self._away.leave(session_id, "disconnected on request", actor=identity.user_id)
+        return await self._away.leave(
+            session_id, "disconnected on request", actor=identity.user_id, origin=origin
+        )
 
     async def abandon(self, session: Session) -> bool:
         """Take a queued session whose client has not called for CLIENT_SILENT_S out of the queue.
@@ -180,7 +187,9 @@ class People:
         if not allows(identity.role, Permission.MANAGE_SESSIONS):
             raise ForbiddenError(f"this needs the permission {Permission.MANAGE_SESSIONS}")
 
-    async def message(self, identity: Identity, session_id: str, text: str) -> Session:
+    async def message(
+        self, identity: Identity, session_id: str, text: str, origin: Origin = NOWHERE
+    ) -> Session:
         """Tell the person something: at the endpoint, and to whoever reads the session.
 
         Raises:
@@ -202,11 +211,13 @@ class People:
                 change=SessionChange(notice=notice),
             )
 
-        moved = await self._core.move(session_id, decide, actor=identity.user_id)
+        moved = await self._core.move(session_id, decide, actor=identity.user_id, origin=origin)
         await self._core.delivery.attend(moved.after)
         return moved.after
 
-    async def extend(self, identity: Identity, session_id: str, seconds: int) -> Session:
+    async def extend(
+        self, identity: Identity, session_id: str, seconds: int, origin: Origin = NOWHERE
+    ) -> Session:
         """Let the session last longer than its pool's maximum time, by that much.
 
         Raises:
@@ -233,5 +244,5 @@ class People:
                 event=SessionEvent.NOTED, why=session.why, deadline_at=deadline_at, change=change
             )
 
-        moved = await self._core.move(session_id, decide, actor=identity.user_id)
+        moved = await self._core.move(session_id, decide, actor=identity.user_id, origin=origin)
         return moved.after

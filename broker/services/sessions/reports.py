@@ -58,28 +58,39 @@ class Reports:
     async def live(
         self, session_id: str, endpoint_id: str | None, generation: int
     ) -> Session | None:
-        """The person has the desktop."""
+        """The person has the desktop at the endpoint; None: in a browser."""
         session = await self._at(session_id, endpoint_id)
         if session is None or session.generation != generation:
             return None
+        return await self._live(session, endpoint_id, session.browser, None)
+
+    async def shown(self, session: Session, *, browser: str | None, display: str) -> Session | None:
+        """This display is open in that browser, and is the session's own from now on, unless the
+        session has moved; who asks sees by `display`."""
+        return await self._live(session, None, browser, display)
+
+    async def _live(
+        self, session: Session, endpoint_id: str | None, browser: str | None, display: str | None
+    ) -> Session | None:
         core, pool = self._core, await self._core.pool_of(session)
         rules = rules_of(session.architecture)
 
         async def decide(session: Session) -> Step | None:
-            allowed = SESSION.allows(session.state, SessionEvent.REPORTED_LIVE)
-            if session.endpoint_id != endpoint_id or not allowed:
+            if (session.endpoint_id, session.browser) != (endpoint_id, browser):
                 return None
+            if not SESSION.allows(session.state, SessionEvent.REPORTED_LIVE):
+                return _another_display(session, display)
             now = core.now
             return Step(
                 event=SessionEvent.REPORTED_LIVE,
                 why="the desktop is in front of the person",
                 deadline_at=first_look(session, pool, now),
                 lease_until=rules.lease_until(pool, now),
-                change=SessionChange(active_at=now),
+                change=SessionChange(active_at=now, display=display),
             )
 
-        moved = await core.move(session_id, decide, actor=endpoint_id or BROKER)
-        if moved.changed:
+        moved = await core.move(session.id, decide, actor=endpoint_id or BROKER)
+        if moved.changed and moved.before.state is not SessionState.ACTIVE:
             core.tally.count("live", session.architecture)
             if moved.before.live_at is None:
                 seconds = (core.now - session.requested_at) / 1000
@@ -214,6 +225,18 @@ class Reports:
 
         if lease_until is not None:
             await self._core.move(session.id, decide, actor=place or BROKER)
+
+
+def _another_display(session: Session, display: str | None) -> Step | None:
+    """It is live already; another display of the same browser shows it now."""
+    if display is None or session.state is not SessionState.ACTIVE or session.display == display:
+        return None
+    return Step(
+        event=SessionEvent.NOTED,
+        why=session.why,
+        deadline_at=session.deadline_at,
+        change=SessionChange(display=display),
+    )
 
 
 def _about(endpoint_id: str | None, generation: int, why: str) -> Decide:

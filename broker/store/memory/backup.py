@@ -42,6 +42,7 @@ from broker.store.restoring import (
     RESTORED,
     desktop_state,
     endpoint_state,
+    installation_secret,
     job_state,
     session_state,
 )
@@ -195,7 +196,8 @@ class _Restoring:
             if table == "users" and row["password_hash"] is not None:
                 self.state.passwords[record.id] = row["password_hash"]
         elif table == _INSTALLATION:
-            self.state.installation[row["name"]] = b64decode(row["value"], validate=True)
+            name, value = row["name"], b64decode(row["value"], validate=True)
+            self.state.installation[name] = installation_secret(name, value, self.entry.at)
         else:
             self._plain(_record(row, _PLAIN[table]))
 
@@ -242,6 +244,8 @@ class _Restoring:
             deadline_at=None,
             lease_until=None,
             wish=None,
+            browser=None,
+            display=None,
             ended_at=self.entry.at,
             revision=session.revision + 1,
         )

@@ -8,10 +8,12 @@ from dataclasses import replace
 
 from broker.domain.audit import AuditEntry
 from broker.domain.errors import AlreadyExistsError
-from broker.domain.lifecycle import DesktopEvent
+from broker.domain.lifecycle import HOST_RUNS, DesktopEvent
 from broker.domain.model import (
     Desktop,
     DesktopState,
+    EndpointState,
+    HostState,
     Instant,
     Job,
     Resources,
@@ -19,10 +21,20 @@ from broker.domain.model import (
     WorkLease,
 )
 from broker.ports import Page, PageQuery
+from broker.store.loads import waits_for_reset
 from broker.store.memory.audit import insert_entries
 from broker.store.memory.leases import hold_lease
 from broker.store.memory.state import State, overdue, page
-from broker.store.moves import begin_move, check_new, end_move, move_desktop, resize_desktop
+from broker.store.moves import (
+    assign_desktop,
+    begin_move,
+    begin_reset,
+    check_new,
+    closed_host,
+    end_move,
+    move_desktop,
+    resize_desktop,
+)
 from broker.store.paging import check_query, folded
 
 _FIELDS = {"pool_id", "host_id", "endpoint_id", "state", "architecture"}
@@ -64,6 +76,10 @@ class MemoryDesktops:
         state = self._state
         if lease is not None:
             hold_lease(state.leases, lease)
+            for desktop in desktops:
+                host = state.hosts.get(desktop.host_id or "")
+                if host is not None and host.state is not HostState.UP:
+                    raise closed_host(host.name)
         known = dict.fromkeys(state.desktops.keys() | {one.id for one in desktops})
         for job in jobs:
             state.check_job(job, known)
@@ -88,6 +104,7 @@ class MemoryDesktops:
         deadline_at: Instant | None = None,
         note: str | None = None,
         fresh: bool = False,
+        disown: bool = False,
         job: Job | None = None,
         entry: AuditEntry | None = None,
     ) -> Desktop:
@@ -99,12 +116,24 @@ class MemoryDesktops:
             deadline_at=deadline_at,
             note=note,
             fresh=fresh,
+            disown=disown,
         )
         if job is not None:
             self._state.add_job(replace(job, generation=moved.generation))
         self._state.put_desktop(moved)
         insert_entries(self._state.audit, [entry] if entry is not None else ())
         return moved
+
+    async def assign(
+        self, desktop_id: str, owner_id: str, generation: int, entry: AuditEntry
+    ) -> Desktop:
+        state = self._state
+        state.must_know(state.users, owner_id)
+        owned = [one for one in state.desktops.values() if one.owner_id == owner_id]
+        assigned = assign_desktop(state.desktops.get(desktop_id), owner_id, generation, owned)
+        state.put_desktop(assigned)
+        insert_entries(state.audit, [entry])
+        return assigned
 
     async def begin_move(self, desktop_id: str, to_host_id: str, generation: int, job: Job) -> None:
         state = self._state
@@ -126,6 +155,19 @@ class MemoryDesktops:
         changed = resize_desktop(self._state.desktops.get(desktop_id), generation, to)
         self._state.put_desktop(changed)
         return changed
+
+    async def begin_reset(
+        self, desktop_id: str, generation: int, deadline_at: Instant, job: Job
+    ) -> Desktop:
+        state = self._state
+        begun = begin_reset(state.desktops.get(desktop_id), generation, deadline_at)
+        state.add_job(replace(job, generation=begun.generation))
+        state.put_desktop(begun)
+        return begun
+
+    async def resets_waiting(self, full: Sequence[str], limit: int) -> tuple[Desktop, ...]:
+        waiting = filter(waits_for_reset, self._state.desktops.values())
+        return _first_changed((one for one in waiting if one.host_id not in full), limit)
 
     async def known(self, desktop_ids: Sequence[str]) -> tuple[Desktop, ...]:
         rows = self._state.desktops
@@ -166,7 +208,8 @@ class MemoryDesktops:
         if desktop.state is DesktopState.PARKED:
             session = state.sessions.get(state.held_desktops.get(desktop.id, ""))
             return session is not None and session.state is SessionState.DELIVERING
-        if desktop.state is DesktopState.SUSPENDED and desktop.owner_id is not None:
+        asleep = desktop.state in {DesktopState.SUSPENDED, DesktopState.FAILED}
+        if asleep and desktop.owner_id is not None:
             place = (desktop.owner_id, desktop.pool_id)
             session = state.sessions.get(state.held_places.get(place, ""))
             return session is not None and session.state is SessionState.QUEUED
@@ -182,6 +225,26 @@ class MemoryDesktops:
     async def by_state(self, states: Iterable[str], limit: int) -> tuple[Desktop, ...]:
         wanted, rows = set(states), self._state.desktops.values()
         return _first_changed((one for one in rows if one.state in wanted), limit)
+
+    async def failed(self, limit: int) -> tuple[Desktop, ...]:
+        state = self._state
+        failed = [one for one in state.desktops.values() if one.state is DesktopState.FAILED]
+        present = [
+            one
+            for one in failed
+            if one.endpoint_id is not None
+            and state.endpoints[one.endpoint_id].state is EndpointState.ONLINE
+        ]
+        machines = [one for one in failed if one.host_id is not None]
+        spoiled = [one for one in machines if one.owner_id is None]
+        owned = [
+            one
+            for one in machines
+            if one.owner_id is not None and state.hosts[one.host_id or ""].state in HOST_RUNS
+        ]
+        return tuple(
+            row for rows in (spoiled, owned, present) for row in _first_changed(rows, limit)
+        )
 
     async def expired(self, now: Instant, limit: int) -> tuple[Desktop, ...]:
         return overdue(self._state.desktops.values(), now, limit)

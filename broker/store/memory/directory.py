@@ -13,6 +13,7 @@ from broker.domain.model import Endpoint, Group, Host, Image, Instant, Job, Pool
 from broker.domain.placement import HostLoad
 from broker.limits import POOLS_MAX
 from broker.ports import Page, PageQuery, RosterChange
+from broker.store.capped import check_number
 from broker.store.loads import host_load
 from broker.store.memory.rules import MemoryRules
 from broker.store.memory.state import page
@@ -95,6 +96,8 @@ class MemoryDirectory(MemoryRules):
     async def save_pool(self, pool: Pool, *, new: bool) -> None:
         if new is (pool.id in self._state.pools):
             raise AlreadyExistsError if new else NotFoundError("there is no such pool")
+        if new:
+            check_number(len(self._state.pools) + 1, POOLS_MAX, "pools")
         self._put_pool(pool)
 
     def _put_pool(self, pool: Pool) -> None:
@@ -174,6 +177,7 @@ class MemoryDirectory(MemoryRules):
                 self._put_user(user)
             for pool in change.pools:
                 self._put_pool(pool)
+            check_number(len(self._state.pools), POOLS_MAX, "pools")
             for endpoint in change.endpoints:
                 self._put_endpoint(endpoint)
             self._state.add_desktops(change.desktops)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from broker.domain.errors import AlreadyExistsError
+from broker.domain.keeping import keeps_work
 from broker.domain.lifecycle import DESKTOP, ENDPOINT, EndpointEvent
 from broker.domain.model import Desktop, Endpoint, EndpointKind, EndpointState, Instant
 from broker.ports import Page, PageQuery
 from broker.store.memory.state import State, page
 from broker.store.moves import (
     IDLE_MOVES,
+    KEPT_MOVES,
     check_enrolment,
     idle_deadline,
     move_desktop,
@@ -90,8 +92,10 @@ class MemoryEndpoints:
         old = self._state.endpoints.get(endpoint_id)
         moved = move_endpoint(old, event, now, agent_version=agent_version)
         self._state.endpoints[endpoint_id] = moved
-        idle = IDLE_MOVES[event]
         for desktop in self._idle(moved):
+            pool = self._state.pools[desktop.pool_id]
+            kept = keeps_work(pool, desktop.owner_id)
+            idle = KEPT_MOVES[event] if kept else IDLE_MOVES[event]
             if DESKTOP.allows(desktop.state, idle):
                 state = DESKTOP.advance(desktop.state, idle)
                 deadline_at = idle_deadline(state, fresh_deadline_at)

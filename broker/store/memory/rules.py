@@ -5,6 +5,7 @@ from __future__ import annotations
 from broker.domain.errors import AlreadyExistsError, NotFoundError
 from broker.domain.policy.rules import EntitlementRule, Quota
 from broker.limits import RULES_MAX
+from broker.store.capped import check_number
 from broker.store.memory.state import State
 
 
@@ -21,6 +22,8 @@ class MemoryRules:
     async def save_rule(self, rule: EntitlementRule, *, new: bool) -> None:
         if new is (rule.id in self._state.rules):
             raise AlreadyExistsError if new else NotFoundError("there is no such rule")
+        if new:
+            check_number(len(self._state.rules) + 1, RULES_MAX, "rules")
         self._state.put_named("rules", self._state.rules, rule.id, rule.name, rule)
 
     async def delete_rule(self, rule_id: str) -> None:
@@ -35,6 +38,8 @@ class MemoryRules:
     async def save_quota(self, quota: Quota, *, new: bool) -> None:
         if new is (quota.id in self._state.quotas):
             raise AlreadyExistsError if new else NotFoundError("there is no such quota")
+        if new:
+            check_number(len(self._state.quotas) + 1, RULES_MAX, "quotas")
         self._state.must_know(self._state.groups, quota.group_id)
         self._state.put_named("quotas", self._state.quotas, quota.id, quota.name, quota)
 

@@ -10,6 +10,7 @@ from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP, SESSION_HOLDS_PLACE, 
 from broker.domain.model import (
     Desktop,
     DesktopState,
+    HostState,
     Instant,
     PhaseReport,
     Pool,
@@ -18,17 +19,28 @@ from broker.domain.model import (
     Traffic,
 )
 from broker.domain.policy.rules import Quota, QuotaScope
-from broker.domain.queueing import Waiting
+from broker.domain.queueing import Waiting, group_key, round_name, round_of, round_value
+from broker.domain.settings import SiteSettings
+from broker.domain.site import SITE_DOCUMENT, settings_of
 from broker.limits import CLAIM_BATCH_MAX
-from broker.ports import ClaimOutcome, ClaimRequest, Page, PageQuery, Release, SessionChange
+from broker.ports import (
+    ClaimOutcome,
+    ClaimRequest,
+    Document,
+    Page,
+    PageQuery,
+    Release,
+    SessionChange,
+)
 from broker.store import quotas as quota_rules
-from broker.store.claiming import Decision, decide, serve
+from broker.store.claiming import Decision, decide
 from broker.store.memory.audit import insert_entries
 from broker.store.memory.state import State, overdue, page
 from broker.store.moves import last_sign, move_session, note_phases, release_desktop
 from broker.store.paging import LIVE_VALUES, check_query
-from broker.store.ready import Ready
+from broker.store.ready import Ready, open_to_take
 from broker.store.reasons import moved_entry
+from broker.store.serving import owners_only, round_after, serve
 from broker.store.snapshot import Snapshot
 
 _LIVE = SESSION_HOLDS_PLACE | SESSION_HOLDS_DESKTOP
@@ -78,9 +90,16 @@ class MemorySessions:
         for pool_id in {request.pool.id for request in requests}:
             snapshot.waiting[pool_id] = list(self._waiting(pool_id))
             snapshot.ready.add(self._ready(pool_id))
+            snapshot.ready.add_owners(self._owners(pool_id))
+        snapshot.pools = {one.pool.id: state.pools[one.pool.id] for one in requests}
+        snapshot.site = self._site()
         snapshot.shared = quota_rules.shared(requests)
         snapshot.counted = self._counted(snapshot.shared.values())
         return snapshot
+
+    def _site(self) -> SiteSettings:
+        document = self._state.documents.get(SITE_DOCUMENT)
+        return settings_of(document.value) if document is not None else SiteSettings()
 
     def _counted(self, quotas: Iterable[Quota]) -> dict[str, int]:
         state = self._state
@@ -99,8 +118,19 @@ class MemorySessions:
             for desktop_id in state.pool_desktops[pool_id]
             if (desktop := state.desktops[desktop_id]).state is DesktopState.READY
             and desktop_id not in state.held_desktops
+            and open_to_take(desktop, self._host_state(desktop))
         ]
         return sorted(found, key=lambda one: one.name)
+
+    def _host_state(self, desktop: Desktop) -> HostState | None:
+        host = self._state.hosts.get(desktop.host_id or "")
+        return host.state if host is not None else None
+
+    def _owners(self, pool_id: str) -> Iterator[tuple[str, str]]:
+        for desktop_id in self._state.pool_desktops[pool_id]:
+            desktop = self._state.desktops[desktop_id]
+            if desktop.owner_id is not None and desktop.state is not DesktopState.DELETING:
+                yield pool_id, desktop.owner_id
 
     def _store(self, decision: Decision, now: Instant) -> None:
         for desktop in decision.claimed:
@@ -113,13 +143,19 @@ class MemorySessions:
             self._state.keys[used.user_id, used.key] = (used, now)
         insert_entries(self._state.audit, decision.entries)
 
+    def _round(self, pool_id: str) -> frozenset[str]:
+        document = self._state.documents.get(round_name(pool_id))
+        return round_of(document.value) if document is not None else frozenset()
+
     def _waiting(self, pool_id: str) -> Iterator[Waiting]:
+        served = self._round(pool_id)
         for session_id in self._state.queues[pool_id]:
             session = self._state.sessions[session_id]
             yield Waiting(
                 session_id=session.id,
                 group_id=session.group_id,
                 requested_at=session.requested_at,
+                start=int(group_key(session.group_id) in served),
             )
 
     async def session(self, session_id: str) -> Session | None:
@@ -144,13 +180,27 @@ class MemorySessions:
         self, pool: Pool, order: Sequence[str], deadline_at: Instant, now: Instant
     ) -> tuple[Session, ...]:
         state, ready = self._state, Ready()
+        owned = owners_only(state.pools.get(pool.id, pool), self._site(), now)
+        if owned is None:
+            return ()
         ready.add(self._ready(pool.id))
+        ready.add_owners(self._owners(pool.id))
         queued = [state.sessions[one] for one in order if one in state.queues[pool.id]]
-        served = serve(pool, queued, ready, deadline_at, now)
+        served = serve(pool, queued, ready, deadline_at, now, owned=owned)
         for one in served:
             state.put_desktop(one.desktop)
             state.put_session(one.session)
             insert_entries(state.audit, [one.entry])
+        before = self._round(pool.id)
+        turned = round_after(before, served)
+        if turned != before:
+            name = round_name(pool.id)
+            known = state.documents.get(name)
+            state.documents[name] = Document(
+                name=name,
+                revision=known.revision + 1 if known is not None else 1,
+                value=round_value(turned),
+            )
         return tuple(one.session for one in served)
 
     async def advance(  # noqa: PLR0913 - as the port has it
@@ -167,6 +217,8 @@ class MemorySessions:
         release: Release | None = None,
         change: SessionChange | None = None,
         actor: str = "broker",
+        request_id: str = "",
+        source: str = "",
     ) -> Session:
         old = self._state.sessions.get(session_id)
         moved = move_session(
@@ -191,7 +243,16 @@ class MemorySessions:
             self._release(self._state.desktops[old.desktop_id], release, now)
         self._state.put_session(moved)
         if old is not None:
-            entry = moved_entry(moved, event, now, why=why, came_from=old.state, actor=actor)
+            entry = moved_entry(
+                moved,
+                event,
+                now,
+                why=why,
+                came_from=old.state,
+                actor=actor,
+                request_id=request_id,
+                source=source,
+            )
             insert_entries(self._state.audit, [entry])
         return moved
 

@@ -11,8 +11,17 @@ from broker.domain.audit import GENESIS, AuditEntry, Outcome, SealedEntry, first
 from broker.domain.errors import AlreadyExistsError, ConflictError
 from broker.domain.model import Instant, WorkLease
 from broker.ports import Page, PageQuery
+from broker.store.sql.evidence import (
+    NAMES,
+    as_stored,
+    is_named,
+    is_text,
+    is_whole,
+    to_entry,
+    to_sealed,
+)
 from broker.store.sql.leases import hold_lease
-from broker.store.sql.rows import Row, Values
+from broker.store.sql.rows import Values
 from broker.store.sql.runner import Database
 from broker.store.sql.statements import BatchInsert, constant, first
 from broker.store.sql.trail_tables import ABOUT, UNSEALED
@@ -22,13 +31,12 @@ from broker.store.trail import (
     EntryQuery,
     detail_text,
     entry_query,
-    object_of,
     place_of,
     settled,
 )
 
-_NAMES = tuple(AuditEntry.__slots__)
-_COLUMNS = tuple(t.c[name] for name in _NAMES)
+_COLUMNS = tuple(as_stored(t.c[name]).label(name) for name in NAMES)
+_PLACE = (as_stored(t.c.number).label("number"), as_stored(t.c.seal).label("seal"))
 _ASKED = constant(Outcome.ASKED)
 
 _INSERT = BatchInsert(t, keep_known=True)
@@ -45,13 +53,17 @@ _SETTLE = (
 )
 _UNSEALED = (
     sa.select(*_COLUMNS)
-    .where(UNSEALED, sa.or_(t.c.outcome != _ASKED, t.c.at < sa.bindparam("asked_before")))
+    .where(
+        UNSEALED,
+        sa.or_(t.c.outcome != _ASKED, t.c.at < sa.bindparam("asked_before")),
+        is_text(t.c.id),
+    )
     .order_by(t.c.at, t.c.id)
     .limit(sa.bindparam("most"))
 )
 _LAST = (
-    sa.select(t.c.number, t.c.seal)
-    .where(t.c.number.is_not(None))
+    sa.select(*_PLACE)
+    .where(t.c.number.is_not(None), is_whole(t.c.number))
     .order_by(t.c.number.desc())
     .limit(1)
 )
@@ -61,7 +73,7 @@ _SEAL = (
     .values(number=sa.bindparam("place"), seal=sa.bindparam("sealed_with"))
 )
 _CHAIN = (
-    sa.select(t.c.number, t.c.seal, *_COLUMNS)
+    sa.select(*_PLACE, *_COLUMNS)
     .where(t.c.number > sa.bindparam("after"))
     .order_by(t.c.number)
     .limit(sa.bindparam("most"))
@@ -82,25 +94,13 @@ def _once(entries: Iterable[AuditEntry]) -> Iterable[AuditEntry]:
 
 
 def _from_entry(entry: AuditEntry) -> Values:
-    values: Values = {name: getattr(entry, name) for name in _NAMES}
+    values: Values = {name: getattr(entry, name) for name in NAMES}
     return values | {"outcome": entry.outcome.value, "details": detail_text(entry.details)}
-
-
-def _to_entry(row: Row) -> AuditEntry:
-    values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
-    values["outcome"] = Outcome(values["outcome"])
-    values["details"] = object_of(values["details"])
-    return AuditEntry(**values)
-
-
-def _to_sealed(row: Row) -> SealedEntry:
-    number, seal, *entry = row
-    return SealedEntry(number=number, seal=seal, entry=_to_entry(entry))
 
 
 def _last_seal(connection: sa.Connection) -> tuple[int, bytes]:
     row = first(connection.execute(_LAST))
-    return (row[0], row[1]) if row is not None else (0, GENESIS)
+    return (int(row[0]), bytes(row[1])) if row is not None else (0, GENESIS)
 
 
 def _page(query: EntryQuery) -> sa.Select[Any]:
@@ -138,7 +138,7 @@ class SqlAudit:
     ) -> bool:
         def work(connection: sa.Connection) -> bool:
             row = first(connection.execute(_ONE, {"key": entry_id}))
-            if row is None or (entry := _to_entry(row)).outcome is not Outcome.ASKED:
+            if row is None or (entry := to_entry(row)).outcome is not Outcome.ASKED:
                 return False
             values = _from_entry(settled(entry, outcome, why, details, about or {}))
             changes = {
@@ -155,7 +155,7 @@ class SqlAudit:
     async def unsealed(self, asked_before: Instant, limit: int) -> tuple[AuditEntry, ...]:
         values = {"asked_before": asked_before, "most": limit}
         rows = await self._database.read(lambda each: each.execute(_UNSEALED, values).all())
-        return tuple(map(_to_entry, rows))
+        return tuple(filter(is_named, map(to_entry, rows)))
 
     async def last_seal(self) -> tuple[int, bytes]:
         return await self._database.read(_last_seal)
@@ -181,13 +181,13 @@ class SqlAudit:
     async def chain(self, after: int, limit: int) -> tuple[SealedEntry, ...]:
         values = {"after": after, "most": limit}
         rows = await self._database.read(lambda each: each.execute(_CHAIN, values).all())
-        return tuple(map(_to_sealed, rows))
+        return tuple(map(to_sealed, rows))
 
     async def entries(self, query: PageQuery) -> Page[AuditEntry]:
         asked = entry_query(query)
         statement = _page(asked)
         rows = await self._database.read(lambda each: each.execute(statement).all())
-        items = tuple(map(_to_entry, rows[: asked.limit]))
+        items = tuple(map(to_entry, rows[: asked.limit]))
         return Page(
             items=items, next_after=place_of(items[-1]) if len(rows) > asked.limit else None
         )

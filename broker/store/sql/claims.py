@@ -10,8 +10,8 @@ refuse what slips through, after which the batch is decided again.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,27 +19,43 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from broker.domain.lifecycle import DESKTOP as DESKTOP_LIFECYCLE
 from broker.domain.lifecycle import DesktopEvent
-from broker.domain.model import Desktop, DesktopState, Instant, Pool, PoolKind, Session
-from broker.domain.queueing import Waiting
+from broker.domain.model import Desktop, DesktopState, HostState, Instant, Pool, PoolKind, Session
+from broker.domain.site import SITE_DOCUMENT, settings_of
 from broker.ports import ClaimOutcome, ClaimRequest
 from broker.store import quotas
-from broker.store.claiming import Decision, decide, queue_bound_to, serve
-from broker.store.ready import Ready
+from broker.store.claiming import Decision, decide
+from broker.store.ready import Ready, open_to_take
+from broker.store.serving import owners_only, queue_bound_to, serve
 from broker.store.snapshot import Snapshot, UsedKey, Wants, unowned_needed, wants
 from broker.store.sql import tables as t
 from broker.store.sql.audit import insert_entries
 from broker.store.sql.counting import count
 from broker.store.sql.credentials import ticket_values
 from broker.store.sql.faults import WorldMoved
+from broker.store.sql.queued import turn, waiting
 from broker.store.sql.rows import Values
+from broker.store.sql.rows.directory import to_pool_settings
 from broker.store.sql.rows.machines import DESKTOP, to_desktop
 from broker.store.sql.rows.sessions import SESSION, from_session, to_session, wish_text
 from broker.store.sql.statements import BatchInsert, any_of, constant, first
+from broker.store.sql.trail_tables import documents
+from broker.store.trail import object_of
 
 _LOCK = sa.select(
     sa.func.pg_advisory_xact_lock(
         sa.func.unnest(sa.bindparam("numbers", type_=ARRAY(sa.BigInteger)))
     )
+)
+_OPENINGS = (
+    sa.select(t.pools.c.id, t.pools.c.enabled, t.pools.c.settings)
+    .where(any_of(t.pools.c.id, "ids"))
+    .order_by(t.pools.c.id)
+    .with_for_update(read=True)
+)
+_SITE = (
+    sa.select(documents.c.value)
+    .where(documents.c.name == sa.bindparam("name"))
+    .with_for_update(read=True)
 )
 _KEYS = sa.select(
     t.idempotency_keys.c.digest,
@@ -55,9 +71,6 @@ _HOLDING_PLACE = (
     .order_by(t.sessions.c.id)
     .with_for_update(key_share=True)
 )
-_WAITING = sa.select(
-    t.sessions.c.pool_id, t.sessions.c.id, t.sessions.c.group_id, t.sessions.c.requested_at
-).where(any_of(t.sessions.c.pool_id, "pools"), t.QUEUED)
 _DESKTOPS = sa.select(*DESKTOP).where(any_of(t.desktops.c.id, "ids"))
 
 # A session that lost its desktop still holds it until it is ended; the unique index would refuse.
@@ -83,14 +96,32 @@ _READY_AT = _READY.where(
 _READY_OWN = _READY.where(
     any_of(t.desktops.c.owner_id, "users"), any_of(t.desktops.c.pool_id, "pools")
 )
+_OWNERS = (
+    sa.select(t.desktops.c.pool_id, t.desktops.c.owner_id)
+    .where(
+        any_of(t.desktops.c.owner_id, "users"),
+        any_of(t.desktops.c.pool_id, "pools"),
+        t.desktops.c.state != constant(DesktopState.DELETING),
+        t.NOT_DELETED,
+    )
+    .distinct()
+)
 _READY_FREE = (
     _READY.where(
         t.desktops.c.pool_id == sa.bindparam("pool"),
         t.desktops.c.owner_id.is_(None),
         ~any_of(t.desktops.c.id, "taken"),
+        ~any_of(sa.func.coalesce(t.desktops.c.host_id, ""), "closed"),
     )
     .order_by(t.desktops.c.name, t.desktops.c.id)
     .limit(sa.bindparam("most"))
+)
+_CLOSED_HOSTS = sa.select(t.hosts.c.id).where(t.hosts.c.state != constant(HostState.UP))
+_HOSTS = (
+    sa.select(t.hosts.c.id, t.hosts.c.state)
+    .where(any_of(t.hosts.c.id, "ids"))
+    .order_by(t.hosts.c.id)
+    .with_for_update(read=True)
 )
 _SOME_READY = (
     sa.select(t.desktops.c.id)
@@ -136,6 +167,8 @@ _GIVE = (
         why=sa.bindparam("words"),
         assigned_at=sa.bindparam("assigned"),
         wish=sa.bindparam("wished"),
+        browser=sa.bindparam("at_browser"),
+        display=sa.bindparam("shown"),
     )
 )
 _STILL_WAITING = (
@@ -144,6 +177,8 @@ _STILL_WAITING = (
     .values(
         active_at=sa.bindparam("active"),
         endpoint_id=sa.bindparam("endpoint"),
+        browser=sa.bindparam("at_browser"),
+        source=sa.bindparam("address"),
         revision=sa.bindparam("new_revision"),
     )
 )
@@ -175,6 +210,7 @@ def _snapshot(connection: sa.Connection, requests: Sequence[ClaimRequest]) -> Sn
         connection.execute(_LOCK, {"numbers": sorted(map(_number, locked))}).all()
     if snapshot.shared:
         snapshot.counted = count(snapshot.shared.values(), connection)
+    _read_openings(connection, {request.pool.id: request.pool for request in requests}, snapshot)
     _read_keys(connection, requests, snapshot)
     rows = connection.execute(_HOLDING_PLACE, {"users": users}).all()
     snapshot.add_sessions(map(to_session, rows))
@@ -186,6 +222,21 @@ def _snapshot(connection: sa.Connection, requests: Sequence[ClaimRequest]) -> Sn
             desktop = to_desktop(row)
             snapshot.desktops[desktop.id] = desktop
     return snapshot
+
+
+def _read_openings(
+    connection: sa.Connection, pools: Mapping[str, Pool], snapshot: Snapshot
+) -> None:
+    """Whether the pools and the site are open now. Who closes one waits for this transaction, so
+    that nobody gets anything once that is done."""
+    rows = connection.execute(_OPENINGS, {"ids": sorted(pools)}).all()
+    snapshot.pools = {
+        pool_id: replace(pools[pool_id], enabled=enabled, settings=to_pool_settings(text))
+        for pool_id, enabled, text in rows
+    }
+    site = first(connection.execute(_SITE, {"name": SITE_DOCUMENT}))
+    if site is not None:
+        snapshot.site = settings_of(object_of(site[0]))
 
 
 def _number(name: str) -> int:
@@ -223,17 +274,6 @@ def _read_keys(
         snapshot.add_sessions(map(to_session, connection.execute(_SESSIONS, {"ids": ids}).all()))
 
 
-def waiting(pool_ids: Iterable[str], connection: sa.Connection) -> dict[str, list[Waiting]]:
-    """Pool -> everybody queued for it."""
-    found: defaultdict[str, list[Waiting]] = defaultdict(list)
-    rows = connection.execute(_WAITING, {"pools": sorted(pool_ids)}).all()
-    for pool_id, session_id, group_id, requested_at in rows:
-        found[pool_id].append(
-            Waiting(session_id=session_id, group_id=group_id, requested_at=requested_at)
-        )
-    return found
-
-
 def _fetch_ready(connection: sa.Connection, wanted: Wants, ready: Ready) -> None:
     """Read and lock what the batch may use, and no more: others skip what is locked."""
     if wanted.at:
@@ -247,7 +287,7 @@ def _fetch_ready(connection: sa.Connection, wanted: Wants, ready: Ready) -> None
             "pools": sorted({pool_id for pool_id, _ in wanted.own}),
             "users": sorted({user_id for _, user_id in wanted.own}),
         }
-        _add(connection, _READY_OWN, parameters, ready)
+        _add_own(connection, parameters, ready)
     for pool_id, most in unowned_needed(wanted, ready).items():
         _add_free(connection, pool_id, most, ready)
 
@@ -255,13 +295,30 @@ def _fetch_ready(connection: sa.Connection, wanted: Wants, ready: Ready) -> None
 def _add(
     connection: sa.Connection, statement: sa.Select[Any], parameters: Values, ready: Ready
 ) -> None:
-    found = map(to_desktop, connection.execute(statement, parameters).all())
-    ready.add(sorted(found, key=lambda one: one.name))
+    found = list(map(to_desktop, connection.execute(statement, parameters).all()))
+    hosts = sorted({one.host_id for one in found if one.host_id is not None})
+    # who closes one of these hosts waits for this transaction: after that nobody is given anything
+    rows = connection.execute(_HOSTS, {"ids": hosts}).all() if hosts else ()
+    states = {host_id: HostState(state) for host_id, state in rows}
+    given = [one for one in found if open_to_take(one, states.get(one.host_id or ""))]
+    ready.add(sorted(given, key=lambda one: one.name))
+
+
+def _add_own(connection: sa.Connection, parameters: Values, ready: Ready) -> None:
+    """The users' own desktops, and who has one that is not ready."""
+    _add(connection, _READY_OWN, parameters, ready)
+    ready.add_owners((row[0], row[1]) for row in connection.execute(_OWNERS, parameters))
 
 
 def _add_free(connection: sa.Connection, pool_id: str, count: int, ready: Ready) -> None:
     """Up to `count` unowned desktops beside those that `ready` has."""
-    parameters: Values = {"pool": pool_id, "most": count, "taken": sorted(ready.ids)}
+    closed = list(connection.execute(_CLOSED_HOSTS).scalars())
+    parameters: Values = {
+        "pool": pool_id,
+        "most": count,
+        "taken": sorted(ready.ids),
+        "closed": closed,
+    }
     _add(connection, _READY_FREE, parameters, ready)
 
 
@@ -311,6 +368,8 @@ def _give(connection: sa.Connection, sessions: Sequence[Session]) -> None:
             "words": one.why,
             "assigned": one.assigned_at,
             "wished": wish_text(one.wish),
+            "at_browser": one.browser,
+            "shown": one.display,
         }
         for one in sessions
     ]
@@ -324,6 +383,8 @@ def _touch(connection: sa.Connection, sessions: Sequence[Session]) -> None:
             "key": one.id,
             "active": one.active_at,
             "endpoint": one.endpoint_id,
+            "at_browser": one.browser,
+            "address": one.source,
             "new_revision": one.revision,
         }
         for one in sessions
@@ -347,12 +408,17 @@ def serve_queue(
     queued = [found[one] for one in order if one in found and found[one].pool_id == pool.id]
     if not queued:
         return ()
-    ready = Ready()
+    stored, ready = Snapshot(), Ready()
+    _read_openings(connection, {pool.id: pool}, stored)
+    owned = owners_only(stored.pools.get(pool.id, pool), stored.site, now)
+    if owned is None:
+        return ()
     _fetch_for_queue(connection, pool, queued, ready)
-    served = serve(pool, queued, ready, deadline_at, now)
+    served = serve(pool, queued, ready, deadline_at, now, owned=owned)
     _assign(connection, [one.desktop for one in served], now)
     _give(connection, [one.session for one in served])
     insert_entries(connection, [one.entry for one in served])
+    turn(connection, pool, served)
     return tuple(one.session for one in served)
 
 
@@ -365,6 +431,6 @@ def _fetch_for_queue(
         _add(connection, _READY_AT, {"pools": [pool.id], "endpoints": bound}, ready)
     if free and pool.kind is PoolKind.DEDICATED:
         users = sorted({one.user_id for one in free})
-        _add(connection, _READY_OWN, {"pools": [pool.id], "users": users}, ready)
+        _add_own(connection, {"pools": [pool.id], "users": users}, ready)
     if free:
         _add_free(connection, pool.id, len(free), ready)

@@ -12,7 +12,7 @@ from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import Desktop, DesktopState, Instant, Job
 from broker.ports import Release
 from broker.store.loads import NOTHING
-from broker.store.moves import HELD_STATES, MOVABLE_STATES, RELEASES
+from broker.store.moves import ASSIGNABLE_STATES, HELD_STATES, MOVABLE_STATES, RELEASES
 from broker.store.sql import tables as t
 from broker.store.sql.rows import Values
 from broker.store.sql.rows.machines import DESKTOP, from_job, to_desktop
@@ -21,6 +21,7 @@ from broker.store.sql.schema import among
 from broker.store.sql.statements import by_state, constant, first, takes
 
 _FRESHER = sa.bindparam("fresher", type_=sa.Integer)
+_DISOWNED = sa.bindparam("disowned", type_=sa.Integer)
 
 
 def moving(event: DesktopEvent) -> dict[str, sa.ColumnElement[object]]:
@@ -53,6 +54,7 @@ def _advancing(event: DesktopEvent) -> sa.Update:
             deadline_at=sa.bindparam("deadline"),
             generation=t.desktops.c.generation + _FRESHER,
             moving_to=sa.case((_FRESHER == 0, t.desktops.c.moving_to)),
+            owner_id=sa.case((_DISOWNED == 0, t.desktops.c.owner_id)),
             note=sa.func.coalesce(sa.bindparam("words", type_=sa.Text), t.desktops.c.note),
         )
         .returning(*DESKTOP)
@@ -70,6 +72,8 @@ def _releasing(event: DesktopEvent) -> sa.Update:
     deadline = sa.bindparam("deadline", type_=sa.BigInteger)
 
     def kept(to: DesktopState) -> sa.ColumnElement[Any]:
+        if to is DesktopState.RESETTING:
+            return deadline
         passing = to in LIFECYCLE.transient
         return sa.func.coalesce(deadline, t.desktops.c.deadline_at) if passing else sa.null()
 
@@ -103,6 +107,22 @@ END_MOVE = {
     True: _ON_ITS_WAY.values(host_id=sa.bindparam("to")),
     False: _ON_ITS_WAY,
 }
+BEGIN_RESET = (
+    sa.update(t.desktops)
+    .where(*_OF_GENERATION, t.WAITS_FOR_RESET)
+    .values(deadline_at=sa.bindparam("deadline"))
+    .returning(*DESKTOP)
+)
+ASSIGN = (
+    sa.update(t.desktops)
+    .where(
+        *_OF_GENERATION,
+        among("state", ASSIGNABLE_STATES),
+        sa.or_(t.desktops.c.owner_id.is_(None), t.desktops.c.owner_id == sa.bindparam("owner")),
+    )
+    .values(owner_id=sa.bindparam("owner"))
+    .returning(*DESKTOP)
+)
 RESIZE = (
     sa.update(t.desktops)
     .where(*_OF_GENERATION)
@@ -129,6 +149,7 @@ def parameters(
     deadline_at: Instant | None,
     generation: int | None = None,
     note: str | None = None,
+    disown: bool = False,
 ) -> Values:
     return {
         "key": desktop_id,
@@ -136,6 +157,7 @@ def parameters(
         "wanted": generation,
         "deadline": deadline_at,
         "fresher": int(fresh),
+        "disowned": int(disown),
         "words": note,
     }
 

@@ -13,18 +13,28 @@ from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import (
     Desktop,
     DesktopState,
+    HostState,
     Instant,
     Job,
     Resources,
-    SessionState,
     WorkLease,
 )
 from broker.ports import Page, PageQuery
 from broker.store.loads import NOTHING
-from broker.store.moves import begin_move, check_new, end_move, move_desktop, resize_desktop
+from broker.store.moves import (
+    assign_desktop,
+    begin_move,
+    begin_reset,
+    check_new,
+    closed_host,
+    end_move,
+    move_desktop,
+    resize_desktop,
+)
 from broker.store.sql import desktop_moves as moves
 from broker.store.sql import tables as t
 from broker.store.sql.audit import insert_entries
+from broker.store.sql.desktop_lists import AWAITED, FAILED
 from broker.store.sql.leases import hold_lease
 from broker.store.sql.pages import Listing, equals
 from broker.store.sql.rows import Row, Values
@@ -32,7 +42,7 @@ from broker.store.sql.rows.machines import DESKTOP, from_desktop, from_job, to_d
 from broker.store.sql.rows.resources import from_resources
 from broker.store.sql.runner import Database
 from broker.store.sql.schema import among
-from broker.store.sql.statements import any_of, constant, first
+from broker.store.sql.statements import any_of, first
 
 _FILTERS = equals(
     t.desktops.c.pool_id,
@@ -57,9 +67,21 @@ COUNTS = (
 )
 """pool, its architecture, state, how many desktops"""
 _OWNED_COUNTS = COUNTS.where(t.desktops.c.owner_id.is_not(None))
+_CLOSED = (
+    sa.select(t.hosts.c.name, t.hosts.c.state)
+    .where(any_of(t.hosts.c.id, "ids"))
+    .order_by(t.hosts.c.id)
+    .with_for_update(read=True)
+)
 _BY_STATE = (
     sa.select(*DESKTOP)
     .where(t.desktops.c.state == sa.bindparam("wanted"))
+    .order_by(t.desktops.c.changed_at, t.desktops.c.id)
+    .limit(sa.bindparam("most"))
+)
+_RESETS_WAITING = (
+    sa.select(*DESKTOP)
+    .where(t.WAITS_FOR_RESET, ~any_of(t.desktops.c.host_id, "full"))
     .order_by(t.desktops.c.changed_at, t.desktops.c.id)
     .limit(sa.bindparam("most"))
 )
@@ -69,6 +91,8 @@ _EXPIRED = (
     .order_by(t.desktops.c.deadline_at, t.desktops.c.id)
     .limit(sa.bindparam("most"))
 )
+_OWNED = sa.select(*DESKTOP).where(t.desktops.c.owner_id == sa.bindparam("key"))
+_LOCK_OWNER = sa.select(t.users.c.id).where(t.users.c.id == sa.bindparam("key")).with_for_update()
 _KNOWN = sa.select(*DESKTOP).where(any_of(t.desktops.c.id, "ids")).order_by(t.desktops.c.id)
 
 
@@ -95,37 +119,6 @@ _OF_POOL = (
 )
 _UNLIKE = sa.or_(
     *(t.desktops.c[name] != sa.bindparam(f"not_{name}") for name in from_resources(NOTHING))
-)
-_HELD_BY_DELIVERED = sa.exists(
-    sa.select(sa.literal_column("1"))
-    .select_from(t.sessions)
-    .where(
-        t.sessions.c.desktop_id == t.desktops.c.id,
-        t.HOLDS_DESKTOP,
-        t.sessions.c.state == constant(SessionState.DELIVERING),
-    )
-    .correlate(t.desktops)
-)
-_OWNER_QUEUES = sa.exists(
-    sa.select(sa.literal_column("1"))
-    .select_from(t.sessions)
-    .where(
-        t.sessions.c.user_id == t.desktops.c.owner_id,
-        t.sessions.c.pool_id == t.desktops.c.pool_id,
-        t.HOLDS_PLACE,
-        t.sessions.c.state == constant(SessionState.QUEUED),
-    )
-    .correlate(t.desktops)
-)
-_AWAITED = tuple(
-    sa.select(*DESKTOP)
-    .where(t.desktops.c.state == constant(state), waited_for)
-    .order_by(t.desktops.c.changed_at, t.desktops.c.id)
-    .limit(sa.bindparam("most"))
-    for state, waited_for in (
-        (DesktopState.PARKED, _HELD_BY_DELIVERED),
-        (DesktopState.SUSPENDED, _OWNER_QUEUES),
-    )
 )
 
 
@@ -166,6 +159,7 @@ class SqlDesktops:
         def work(connection: sa.Connection) -> None:
             if lease is not None:
                 hold_lease(connection, lease)
+                _check_open(connection, {one.host_id for one in desktops if one.host_id})
             if desktops:
                 connection.execute(sa.insert(t.desktops), [from_desktop(one) for one in desktops])
             if jobs:
@@ -189,6 +183,7 @@ class SqlDesktops:
         deadline_at: Instant | None = None,
         note: str | None = None,
         fresh: bool = False,
+        disown: bool = False,
         job: Job | None = None,
         entry: AuditEntry | None = None,
     ) -> Desktop:
@@ -199,6 +194,7 @@ class SqlDesktops:
             deadline_at=deadline_at,
             generation=generation,
             note=note,
+            disown=disown,
         )
 
         def work(connection: sa.Connection) -> Desktop | None:
@@ -220,6 +216,26 @@ class SqlDesktops:
             move_desktop(await self.desktop(desktop_id), event, now, generation=generation)
             raise IllegalTransitionError("the desktop changed at the same moment")
         return moved
+
+    async def assign(
+        self, desktop_id: str, owner_id: str, generation: int, entry: AuditEntry
+    ) -> Desktop:
+        parameters = {"key": desktop_id, "wanted": generation, "owner": owner_id}
+
+        def work(connection: sa.Connection) -> Desktop:
+            # two of one person's at once wait for each other
+            connection.execute(_LOCK_OWNER, {"key": owner_id}).all()
+            owned = map(to_desktop, connection.execute(_OWNED, {"key": owner_id}).all())
+            row = first(connection.execute(_ONE, {"key": desktop_id}))
+            found = to_desktop(row) if row is not None else None
+            assign_desktop(found, owner_id, generation, owned)
+            row = first(connection.execute(moves.ASSIGN, parameters))
+            if row is None:
+                raise IllegalTransitionError("the desktop changed at the same moment")
+            insert_entries(connection, [entry])
+            return to_desktop(row)
+
+        return await self._database.transaction(work)
 
     async def begin_move(self, desktop_id: str, to_host_id: str, generation: int, job: Job) -> None:
         parameters = {"key": desktop_id, "wanted": generation, "to": to_host_id}
@@ -260,6 +276,32 @@ class SqlDesktops:
         if changed is None:
             await self._refuse(desktop_id, lambda one: resize_desktop(one, generation, to))
         return to_desktop(changed)
+
+    async def begin_reset(
+        self, desktop_id: str, generation: int, deadline_at: Instant, job: Job
+    ) -> Desktop:
+        parameters = {"key": desktop_id, "wanted": generation, "deadline": deadline_at}
+
+        def work(connection: sa.Connection) -> Desktop | None:
+            row = first(connection.execute(moves.BEGIN_RESET, parameters))
+            if row is None:
+                return None
+            desktop = to_desktop(row)
+            moves.add_job(connection, job, desktop)
+            return desktop
+
+        begun = await self._database.transaction(work)
+        if begun is None:
+            await self._refuse(desktop_id, lambda one: begin_reset(one, generation, deadline_at))
+        return begun
+
+    async def resets_waiting(self, full: Sequence[str], limit: int) -> tuple[Desktop, ...]:
+        parameters: Values = {"full": list(full), "most": limit}
+
+        def work(connection: sa.Connection) -> Sequence[Row]:
+            return connection.execute(_RESETS_WAITING, parameters).all()
+
+        return tuple(map(to_desktop, await self._database.read(work)))
 
     async def _refuse(self, desktop_id: str, rule: Callable[[Desktop | None], Desktop]) -> NoReturn:
         """Say why nothing was changed: the same rules raise it."""
@@ -319,7 +361,7 @@ class SqlDesktops:
         def work(connection: sa.Connection) -> list[Desktop]:
             return [
                 to_desktop(row)
-                for statement in _AWAITED
+                for statement in AWAITED
                 for row in connection.execute(statement, {"most": limit}).all()
             ]
 
@@ -348,6 +390,16 @@ class SqlDesktops:
         run = self._database.view if len(wanted) > 1 else self._database.read
         return _first_changed(await run(work), limit)
 
+    async def failed(self, limit: int) -> tuple[Desktop, ...]:
+        def work(connection: sa.Connection) -> list[Desktop]:
+            return [
+                to_desktop(row)
+                for statement in FAILED
+                for row in connection.execute(statement, {"most": limit}).all()
+            ]
+
+        return tuple(await self._database.view(work))
+
     async def expired(self, now: Instant, limit: int) -> tuple[Desktop, ...]:
         def work(connection: sa.Connection) -> Sequence[Row]:
             return connection.execute(_EXPIRED, {"now": now, "most": limit}).all()
@@ -358,3 +410,10 @@ class SqlDesktops:
 def _first_changed(desktops: Iterable[Desktop], limit: int) -> tuple[Desktop, ...]:
     """The longest unchanged ones."""
     return tuple(sorted(desktops, key=lambda one: (one.changed_at, one.id))[:limit])
+
+
+def _check_open(connection: sa.Connection, host_ids: set[str]) -> None:
+    """Who closes one of these hosts waits for this transaction. Raises IllegalTransitionError."""
+    for name, state in connection.execute(_CLOSED, {"ids": sorted(host_ids)}).all():
+        if state != HostState.UP.value:
+            raise closed_host(name)

@@ -16,7 +16,7 @@ from broker.limits import POOLS_MAX
 from broker.ports import Page, PageQuery, RosterChange
 from broker.store.moves import check_new_host, move_host
 from broker.store.paging import check_names
-from broker.store.sql import hosts, roster
+from broker.store.sql import capped, hosts, roster
 from broker.store.sql import tables as t
 from broker.store.sql.pages import Listing, equals
 from broker.store.sql.rows.directory import (
@@ -189,7 +189,9 @@ class SqlDirectory(SqlRules):
     async def save_pool(self, pool: Pool, *, new: bool) -> None:
         def work(connection: sa.Connection) -> None:
             if new:
+                capped.lock(connection, t.pools)
                 connection.execute(sa.insert(t.pools), from_pool(pool))
+                capped.check(connection, t.pools, POOLS_MAX)
             elif not roster.replace(connection, t.pools, [from_pool(pool)]):
                 raise NotFoundError("there is no such pool")
             roster.relate(connection, roster.ENTITLEMENTS, {pool.id: pool.group_ids})

@@ -13,7 +13,14 @@ from broker.domain.errors import IllegalTransitionError
 from broker.domain.lifecycle import DESKTOP as DESKTOP_LIFECYCLE
 from broker.domain.lifecycle import ENDPOINT as LIFECYCLE
 from broker.domain.lifecycle import DesktopEvent, EndpointEvent
-from broker.domain.model import Endpoint, EndpointKind, EndpointState, Instant
+from broker.domain.model import (
+    Endpoint,
+    EndpointKind,
+    EndpointState,
+    Instant,
+    LogOff,
+    PoolKind,
+)
 from broker.ports import Page, PageQuery
 from broker.store.moves import IDLE_MOVES, check_enrolment, move_endpoint
 from broker.store.sql import tables as t
@@ -120,6 +127,17 @@ def _moving_idle(event: DesktopEvent) -> sa.Update:
     )
 
 
+_KEPT = t.desktops.c.owner_id.is_not(None) & sa.exists(
+    sa.select(sa.literal_column("1"))
+    .select_from(t.pools)
+    .where(
+        t.pools.c.id == t.desktops.c.pool_id,
+        t.pools.c.kind == constant(PoolKind.DEDICATED),
+        t.pools.c.log_off == constant(LogOff.KEEP),
+    )
+    .correlate(t.desktops)
+)
+_BACK_KEPT = _moving_idle(DesktopEvent.ENDPOINT_BACK_KEPT).where(_KEPT)
 _ADVANCING = {event: _advancing(event) for event in EndpointEvent}
 _MOVING_IDLE = {event: _moving_idle(event) for event in set(IDLE_MOVES.values())}
 
@@ -197,6 +215,9 @@ class SqlEndpoints:
             row = first(connection.execute(_ADVANCING[event], parameters))
             if row is None:
                 return None
+            if event is EndpointEvent.CONNECTED:
+                # first: they are ready then, which the next statement leaves alone
+                connection.execute(_BACK_KEPT, idle)
             connection.execute(_MOVING_IDLE[IDLE_MOVES[event]], idle)
             return _with_pools(connection, [row])[0]
 

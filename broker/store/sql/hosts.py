@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from broker.domain.lifecycle import HOST as LIFECYCLE
 from broker.domain.lifecycle import HostEvent
-from broker.domain.model import Host, Job, Resources
+from broker.domain.model import DesktopState, Host, Job, Resources
 from broker.domain.placement import HostLoad
-from broker.store.loads import ASLEEP, NOTHING, STARTING, added, load_of
+from broker.store.loads import ASLEEP, NOTHING, STARTING, Tally, added, load_of
 from broker.store.sql import tables as t
 from broker.store.sql.rows import Row, Values
 from broker.store.sql.rows.directory import HOST, to_host
@@ -29,7 +30,7 @@ def _awake(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
 
 
 def _taken(host: sa.Column[Any], where: sa.TextClause) -> sa.Select[Any]:
-    """Host, pool, what its desktops take, how many they are, start, and migrate."""
+    """Host, pool, what its desktops take, how many they are, start, migrate, run, are ready."""
     row = t.desktops.c
     return (
         sa.select(
@@ -43,6 +44,8 @@ def _taken(host: sa.Column[Any], where: sa.TextClause) -> sa.Select[Any]:
             sa.func.count(),
             sa.func.sum(sa.case((among("state", STARTING), 1), else_=0)),
             sa.func.count(row.moving_to),
+            sa.func.sum(sa.case((among("state", ASLEEP), 0), else_=1)),
+            sa.func.sum(sa.case((among("state", [DesktopState.READY]), 1), else_=0)),
         )
         .where(where)
         .group_by(host, row.pool_id)
@@ -51,6 +54,25 @@ def _taken(host: sa.Column[Any], where: sa.TextClause) -> sa.Select[Any]:
 
 _ON_HOSTS = _taken(t.desktops.c.host_id, t.ON_HOSTS)
 _COMING = _taken(t.desktops.c.moving_to, t.MOVING)
+_OWNED_READY = (
+    sa.select(t.desktops.c.host_id, t.desktops.c.pool_id, sa.func.count())
+    .where(
+        t.desktops.c.owner_id.is_not(None),
+        among("state", [DesktopState.READY]),
+        t.desktops.c.host_id.is_not(None),
+    )
+    .group_by(t.desktops.c.host_id, t.desktops.c.pool_id)
+)
+_DELETING = (
+    sa.select(t.desktops.c.host_id, t.desktops.c.pool_id, sa.func.count())
+    .where(t.desktops.c.state == constant(DesktopState.DELETING), t.desktops.c.host_id.is_not(None))
+    .group_by(t.desktops.c.host_id, t.desktops.c.pool_id)
+)
+_WAIT_FOR_RESET = (
+    sa.select(t.desktops.c.host_id, sa.func.count())
+    .where(t.WAITS_FOR_RESET)
+    .group_by(t.desktops.c.host_id)
+)
 
 
 def _advancing(event: HostEvent) -> sa.Update:
@@ -93,24 +115,31 @@ def loads(connection: sa.Connection) -> tuple[HostLoad, ...]:
     """See DirectoryStore.host_loads."""
     by_pool: defaultdict[str, dict[str, Resources]] = defaultdict(dict)
     numbers: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    starting: Counter[str] = Counter()
-    moving: Counter[str] = Counter()
+    spares: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
     on_hosts = connection.execute(_ON_HOSTS).all()
     for row in (*on_hosts, *connection.execute(_COMING).all()):
         host_id, pool_id, count = row[0], row[1], row[7]
         by_pool[host_id][pool_id] = added(by_pool[host_id].get(pool_id, NOTHING), _resources(row))
         numbers[host_id][pool_id] = numbers[host_id].get(pool_id, 0) + int(count)
-        moving[host_id] += int(row[9])
+        tallies[host_id].moving += int(row[9])
+        tallies[host_id].running += int(row[10])
     for row in on_hosts:
-        starting[row[0]] += int(row[8])
+        tallies[row[0]].starting += int(row[8])
+        spares[row[0]][row[1]] += int(row[11])
+    for host_id, pool_id, count in connection.execute(_OWNED_READY).all():
+        spares[host_id][pool_id] -= count
+    for host_id, count in connection.execute(_WAIT_FOR_RESET).all():
+        tallies[host_id].resets_waiting = count
+        tallies[host_id].starting -= count
+    deleting: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for host_id, pool_id, count in connection.execute(_DELETING).all():
+        deleting[host_id][pool_id] = int(count)
     hosts: Iterable[Host] = map(to_host, connection.execute(_HOSTS).all())
     return tuple(
-        load_of(
-            host,
-            by_pool[host.id],
-            numbers[host.id],
-            starting=starting[host.id],
-            moving=moving[host.id],
+        replace(
+            load_of(host, by_pool[host.id], numbers[host.id], spares[host.id], tallies[host.id]),
+            deleting_by_pool=deleting[host.id],
         )
         for host in hosts
     )

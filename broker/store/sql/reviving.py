@@ -30,6 +30,7 @@ class Reviving:
             t.desktops: self._desktop,
             t.jobs: self._job,
             t.endpoints: self._endpoint,
+            t.installation_secrets: self._secret,
             trail.work_leases: self._lease,
         }
         return changes.get(table)
@@ -46,6 +47,8 @@ class Reviving:
             "ended_at": self.now,
             "revision": row["revision"] + 1,
             "wish": None,
+            "browser": None,
+            "display": None,
         }
         return row | _moved(SESSION, state, target) | ended
 
@@ -75,6 +78,10 @@ class Reviving:
         state = EndpointState(row["state"])
         target = restoring.endpoint_state(state)
         return row if target is state else row | _moved(ENDPOINT, state, target)
+
+    def _secret(self, row: Values) -> Values:
+        value = restoring.installation_secret(row["name"], row["value"], self.now)
+        return row | {"value": value}
 
     def _lease(self, row: Values) -> Values:
         return row | {"holder": "", "until": 0, "fence": row["fence"] + self.step}

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from broker.limits import POOLS_MAX
 from broker.ports import RosterChange
 from broker.store.moves import check_new, check_new_endpoint
+from broker.store.sql import capped
 from broker.store.sql import tables as t
 from broker.store.sql.rows import Values
 from broker.store.sql.rows.directory import from_group, from_host, from_image, from_pool, from_user
@@ -52,7 +54,10 @@ def apply(change: RosterChange, connection: sa.Connection) -> None:
     _put(connection, t.hosts, change.hosts, from_host, keep=HOSTS_OWN)
     _put(connection, t.users, change.users, from_user)
     relate(connection, MEMBERSHIPS, {one.id: one.group_ids for one in change.users})
-    _put(connection, t.pools, change.pools, from_pool)
+    if change.pools:
+        capped.lock(connection, t.pools)
+        _put(connection, t.pools, change.pools, from_pool)
+        capped.check(connection, t.pools, POOLS_MAX)
     relate(connection, ENTITLEMENTS, {one.id: one.group_ids for one in change.pools})
     known = _known(connection, t.endpoints, [one.id for one in change.endpoints])
     for endpoint in change.endpoints:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from broker.domain.errors import NotFoundError
 from broker.domain.policy.rules import Effect, EntitlementRule, Quota, QuotaScope
 from broker.limits import RULES_MAX
+from broker.store.sql import capped
 from broker.store.sql import trail_tables as t
 from broker.store.sql.roster import replace
 from broker.store.sql.rows import Row, Values
@@ -99,11 +100,13 @@ class SqlRules:
     async def _save(self, table: sa.Table, values: Values, *, new: bool) -> None:
         def work(connection: sa.Connection) -> None:
             if new:
+                capped.lock(connection, table)
                 connection.execute(sa.insert(table), values)
+                capped.check(connection, table, RULES_MAX)
             elif not replace(connection, table, [values]):
                 raise NotFoundError("there is no such rule or quota")
 
-        await self._database.statement(work)
+        await self._database.transaction(work)
 
     async def _delete(self, table: sa.Table, row_id: str) -> None:
         statement = sa.delete(table).where(table.c.id == row_id)

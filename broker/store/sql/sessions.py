@@ -28,6 +28,7 @@ from broker.store.sql.audit import insert_entries
 from broker.store.sql.counting import count
 from broker.store.sql.desktop_moves import give_back
 from broker.store.sql.pages import Listing, equals
+from broker.store.sql.queued import waiting
 from broker.store.sql.rows import Row, Values
 from broker.store.sql.rows.sessions import (
     SESSION,
@@ -92,7 +93,7 @@ _NOTE = (
     .values(
         phases=sa.bindparam("new_phases"),
         control_bytes=sa.bindparam("control"),
-        display_bytes=sa.bindparam("display"),
+        display_bytes=sa.bindparam("display_size"),
         image_bytes=sa.bindparam("image"),
         revision=sa.bindparam("new_revision"),
     )
@@ -102,7 +103,7 @@ _CARRY = (
     .where(t.sessions.c.id == sa.bindparam("key"))
     .values(
         control_bytes=t.sessions.c.control_bytes + sa.bindparam("control"),
-        display_bytes=t.sessions.c.display_bytes + sa.bindparam("display"),
+        display_bytes=t.sessions.c.display_bytes + sa.bindparam("display_size"),
         image_bytes=t.sessions.c.image_bytes + sa.bindparam("image"),
     )
 )
@@ -140,6 +141,10 @@ def _advancing(event: SessionEvent) -> sa.Update:
             endpoint_id=sa.case(
                 (moves == 0, row.endpoint_id), else_=sa.bindparam("moves_to", type_=sa.Text)
             ),
+            browser=sa.case(
+                (moves == 0, row.browser), else_=sa.bindparam("moves_to_browser", type_=sa.Text)
+            ),
+            display=sa.case((moves == 0, kept(row.display, "displayed"))),
             deadline_at=sa.bindparam("deadline"),
             revision=row.revision + 1,
             why=sa.bindparam("words"),
@@ -188,7 +193,7 @@ class SqlSessions:
         return await self._database.read(work)
 
     async def waiting(self, pool_id: str) -> tuple[Waiting, ...]:
-        found = await self._database.read(partial(claims.waiting, [pool_id]))
+        found = await self._database.read(partial(waiting, [pool_id]))
         return tuple(found.get(pool_id, ()))
 
     async def serve_queue(
@@ -213,6 +218,8 @@ class SqlSessions:
         release: Release | None = None,
         change: SessionChange | None = None,
         actor: str = "broker",
+        request_id: str = "",
+        source: str = "",
     ) -> Session:
         check_session_event(event)
         parameters: Values = {
@@ -225,7 +232,8 @@ class SqlSessions:
             "lease": lease_until,
             **_changes(change or SessionChange()),
         }
-        work = partial(_advance, event, parameters, release, actor)
+        who: Values = {"actor": actor, "request_id": request_id, "source": source}
+        work = partial(_advance, event, parameters, release, who)
         moved = await self._database.transaction(work)
         if moved is None:
             # say why: the same rules raise it
@@ -287,6 +295,8 @@ def _changes(change: SessionChange) -> Values:
         "unwished": int(change.clear_wish),
         "moves": int(change.move),
         "moves_to": change.move_to,
+        "moves_to_browser": change.move_to_browser,
+        "displayed": change.display,
     }
 
 
@@ -294,7 +304,7 @@ def _advance(
     event: SessionEvent,
     parameters: Values,
     release: Release | None,
-    actor: str,
+    who: Values,
     connection: sa.Connection,
 ) -> Session | None:
     row = first(connection.execute(_ADVANCING[event], parameters))
@@ -308,9 +318,7 @@ def _advance(
         and session.state not in SESSION_HOLDS_DESKTOP
     ):
         give_back(connection, session.desktop_id, release, now)
-    entry = moved_entry(
-        session, event, now, why=parameters["words"], came_from=came_from, actor=actor
-    )
+    entry = moved_entry(session, event, now, why=parameters["words"], came_from=came_from, **who)
     insert_entries(connection, [entry])
     return session
 
@@ -325,7 +333,7 @@ def _note(
         parameters: Values = {
             "key": session_id,
             "control": traffic.control,
-            "display": traffic.display,
+            "display_size": traffic.display,
             "image": traffic.image,
         }
         connection.execute(_CARRY, parameters)
@@ -340,7 +348,7 @@ def _note(
             "key": session_id,
             "new_phases": phases_text(noted.phases),
             "control": noted.traffic.control,
-            "display": noted.traffic.display,
+            "display_size": noted.traffic.display,
             "image": noted.traffic.image,
             "new_revision": noted.revision,
         },

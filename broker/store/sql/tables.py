@@ -207,6 +207,8 @@ ON_HOSTS = sa.text("host_id IS NOT NULL AND state <> 'deleted' AND state <> 'fai
 """desktops that take something from a host"""
 MOVING = sa.text("moving_to IS NOT NULL AND state <> 'deleted' AND state <> 'failed'")
 """desktops that migrate and take something where they go, too"""
+WAITS_FOR_RESET = sa.text("state = 'resetting' AND deadline_at IS NULL AND host_id IS NOT NULL")
+"""machines that are to be made fresh and whose host's turn for it has not come"""
 NOT_DELETED = sa.text("state <> 'deleted'")
 
 _LOAD = ("state", "pool_id", "cpus", "memory_mib", "disk_mib", "disk_iops", "network_mbit")
@@ -327,6 +329,9 @@ sessions = sa.Table(
     sa.Column("ends_at", INSTANT),
     sa.Column("wish", WORD),
     sa.Column("notice", WORD),
+    sa.Column("browser", NAME),
+    sa.Column("display", NAME),
+    sa.Column("source", WORD),
     one_of("architecture", Architecture, "a_session_has_a_known_architecture"),
     sa.CheckConstraint(
         f"desktop_id IS NOT NULL OR state NOT IN {listed(SESSION_HOLDS_DESKTOP)}",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from broker.web.api.audit import AuditApi
 from broker.web.api.auth import AuthApi
+from broker.web.api.breakers import BreakersApi
 from broker.web.api.campaigns import CampaignsApi
+from broker.web.api.desktops import DesktopsApi
 from broker.web.api.endpoints import EndpointsApi
 from broker.web.api.events import EventsApi
 from broker.web.api.imports import ImportsApi
@@ -29,6 +31,7 @@ def api_routes(web_: Web) -> tuple[Route, ...]:
         UsersApi(web_),
         PoolsApi(web_),
         MachinesApi(web_),
+        DesktopsApi(web_),
         SessionsApi(web_),
         SessionRequests(web_),
         EndpointsApi(web_),
@@ -37,6 +40,7 @@ def api_routes(web_: Web) -> tuple[Route, ...]:
         OverviewApi(web_),
         EventsApi(web_),
         WhyApi(web_),
+        BreakersApi(web_),
         SiteApi(web_),
         PreviewApi(web_),
         PoliciesApi(web_),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Final, Literal
 
@@ -72,12 +73,37 @@ class NewHost(Body, frozen=True, kw_only=True):
 
 
 class HostChanges(Body, frozen=True, kw_only=True):
-    """What is left out stays as it is. `down`: an administrator says that it does not answer."""
+    """What is left out stays as it is. `down`: an administrator says that the host is lost; the
+    sessions on it end, and what ran there is made anew elsewhere."""
 
     state: HostWish | UnsetType = UNSET
+    cpus: Cpus | UnsetType = UNSET
+    memory_mib: MemoryMib | UnsetType = UNSET
+    disk_mib: DiskMib | UnsetType = UNSET
+    disk_iops: Iops | UnsetType = UNSET
+    network_mbit: NetworkMbit | UnsetType = UNSET
     overcommit_cpu: Overcommit | UnsetType = UNSET
     start_limit: StartLimit | UnsetType = UNSET
     settings: HostSettingsBody | UnsetType = UNSET
+
+
+def _capacity(body: HostChanges, now: Resources) -> Resources:
+    """What the host has once these changes are made."""
+    wanted = {name: given(getattr(body, name)) for name in _CAPACITY}
+    return replace(now, **{name: value for name, value in wanted.items() if value is not None})
+
+
+_CAPACITY: Final = ("cpus", "memory_mib", "disk_mib", "disk_iops", "network_mbit")
+
+
+class Power(Body, frozen=True, kw_only=True):
+    on: bool
+
+
+class Retirement(Body, frozen=True, kw_only=True):
+    """`give_up`: also the desktops in which their owners' work lies."""
+
+    give_up: bool = False
 
 
 class MachinesApi:
@@ -145,26 +171,45 @@ class MachinesApi:
         body: HostChanges = call.body
         host = await self._web.services.directory.change_host(
             call.part("id"),
+            capacity=partial(_capacity, body),
             overcommit_cpu=given(body.overcommit_cpu),
             start_limit=given(body.start_limit),
             settings=partial(host_settings, body.settings),
         )
         await self._move_host(call, host, given(body.state))
-        ref = host.id
+        return call.answer(await self._shown(host.id))
+
+    async def power(self, call: Call) -> web.StreamResponse:
+        body: Power = call.body
+        host = await self._web.services.host_power.ask(
+            call.part("id"), on=body.on, actor=call.who.user_id, origin=call.origin
+        )
+        return call.answer(await self._shown(host.id), 202)
+
+    async def retire(self, call: Call) -> web.StreamResponse:
+        body: Retirement = call.body
+        host = await self._web.services.host_retirement.retire(
+            call.part("id"), give_up=body.give_up, actor=call.who.user_id, origin=call.origin
+        )
+        return call.answer(await self._shown(host.id))
+
+    async def _shown(self, ref: str) -> HostShape:
         loads = await self._web.services.kit.store.directory.host_loads()
         load = next((one for one in loads if ref in {one.host.id, one.host.name}), None)
         if load is None:
             raise NotFoundError
-        return call.answer(render.host(load))
+        return render.host(load)
 
     async def _move_host(self, call: Call, host: Host, wish: HostWish | None) -> None:
         if wish is None or wish == host.state:
             return
-        site, actor = self._web.services.site, call.who.user_id
+        site, actor, origin = self._web.services.site, call.who.user_id, call.origin
         if wish == "down":
-            await site.set_host_lost(host.id, lost=True, actor=actor)
+            why = "an administrator says that it is lost"
+            await site.set_host_lost(host.id, lost=True, actor=actor, why=why, origin=origin)
+            self._web.services.reconciler.wake()
         else:
-            await site.set_host_state(host.id, _SERVICE[wish], actor=actor)
+            await site.set_host_state(host.id, _SERVICE[wish], actor=actor, origin=origin)
 
     # ------------------------------------------------------------------ images, jobs
 
@@ -252,6 +297,38 @@ class MachinesApi:
                 request=HostChanges,
                 answers={200: HostShape},
                 errors=(errors.NotFoundError, errors.IllegalTransitionError),
+            ),
+            Route(
+                method="POST",
+                path="/api/v1/hosts/{id}/retire",
+                audit=Audited(action="host.retire", about="host_id", by_service=True),
+                handler=self.retire,
+                need=Permission.MANAGE_HOSTS,
+                summary="Take a host out for good: it gives up its machines",
+                request=Retirement,
+                answers={200: HostShape},
+                errors=(
+                    errors.NotFoundError,
+                    errors.ConflictError,
+                    errors.HostHoldsWorkError,
+                    errors.IllegalTransitionError,
+                ),
+            ),
+            Route(
+                method="POST",
+                path="/api/v1/hosts/{id}/power",
+                audit=Audited(action="host.power", about="host_id"),
+                handler=self.power,
+                need=Permission.MANAGE_HOSTS,
+                summary="Switch a host on or off: it is on its way then",
+                request=Power,
+                answers={202: HostShape},
+                errors=(
+                    errors.NotFoundError,
+                    errors.ConflictError,
+                    errors.IllegalTransitionError,
+                    errors.UnsupportedError,
+                ),
             ),
         )
 

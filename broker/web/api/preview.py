@@ -102,6 +102,7 @@ class PreviewApi:
             address=call.address,
             at=call.query.get("at"),
             own=True,
+            browser=call.who.token_id,
         )
         return call.answer(_shown(preview, own=True))
 

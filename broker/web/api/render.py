@@ -29,6 +29,7 @@ from broker.web.api.shapes import (
     PoolShape,
     Ref,
     ResourcesShape,
+    UserRef,
     UserShape,
 )
 from broker.web.context import Web
@@ -45,6 +46,10 @@ def resources(value: Resources) -> ResourcesShape:
         disk_iops=value.disk_iops,
         network_mbit=value.network_mbit,
     )
+
+
+def _user(user_id: str | None, names: Mapping[str, str]) -> UserRef | None:
+    return UserRef(id=user_id, username=names.get(user_id, GONE)) if user_id is not None else None
 
 
 def _ref(thing_id: str | None, names: Mapping[str, str]) -> Ref | None:
@@ -127,7 +132,11 @@ async def host_names(web_: Web) -> Mapping[str, str]:
 
 
 async def desktops(web_: Web, some: Sequence[Desktop]) -> list[DesktopShape]:
-    names = dict(await web_.names.learn(endpoints=[one.endpoint_id for one in some]))
+    names = dict(
+        await web_.names.learn(
+            endpoints=[one.endpoint_id for one in some], users=[one.owner_id for one in some]
+        )
+    )
     names.update(await pool_names(web_))
     if any(one.host_id is not None for one in some):
         names.update(await host_names(web_))
@@ -139,6 +148,7 @@ async def desktops(web_: Web, some: Sequence[Desktop]) -> list[DesktopShape]:
             architecture=one.architecture,
             host=_ref(one.host_id, names),
             endpoint=_ref(one.endpoint_id, names),
+            owner=_user(one.owner_id, names),
             state=one.state,
             target=one.target,
             deadline_at=stamp_or_none(one.deadline_at),

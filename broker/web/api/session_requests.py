@@ -48,19 +48,23 @@ class SessionRequests:
 
     async def message(self, call: Call) -> web.StreamResponse:
         body: Message = call.body
-        session = await self._web.services.sessions.message(call.who, call.part("id"), body.text)
+        session = await self._web.services.sessions.message(
+            call.who, call.part("id"), body.text, call.origin
+        )
         return call.answer((await render.sessions(self._web, [session]))[0])
 
     async def extend(self, call: Call) -> web.StreamResponse:
         body: Extension = call.body
         sessions = self._web.services.sessions
-        session = await sessions.extend(call.who, call.part("id"), body.seconds)
+        session = await sessions.extend(call.who, call.part("id"), body.seconds, call.origin)
         return call.answer((await render.sessions(self._web, [session]))[0])
 
     async def consent(self, call: Call) -> web.StreamResponse:
         body: ConsentAnswer = call.body
         sessions = self._web.services.sessions
-        session = await sessions.consent(call.who, call.part("id"), body.wish, granted=body.granted)
+        session = await sessions.consent(
+            call.who, call.part("id"), body.wish, granted=body.granted, origin=call.origin
+        )
         return call.answer((await render.sessions(self._web, [session]))[0])
 
     def routes(self) -> tuple[Route, ...]:
@@ -93,9 +97,10 @@ class SessionRequests:
                 audit=Audited(action="session.consent", about="session_id", by_service=True),
                 handler=self.consent,
                 need=Permission.OWN_SESSIONS,
-                summary="Answer whether my session may move to where somebody asks for it",
+                summary="Answer whether my session may move to where somebody asks for it; only "
+                "in the browser where it is open (its sign-in)",
                 request=ConsentAnswer,
                 answers={200: SessionShape},
-                errors=(errors.NotFoundError, errors.ConflictError),
+                errors=(errors.NotFoundError, errors.ForbiddenError, errors.ConflictError),
             ),
         )

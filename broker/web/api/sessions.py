@@ -42,7 +42,9 @@ _CONNECT = Audited(
 
 
 class NewSession(Body, frozen=True, kw_only=True):
-    """`pool` and `endpoint` are names or ids. VDI works without an endpoint, from a browser."""
+    """`pool` and `endpoint` are names or ids. VDI works without an endpoint, from a browser, which
+    is known by its sign-in and gets a ticket; an endpoint gets its own with its order. Where the
+    desktop runs on the endpoint (IDV, VOI), one must be named."""
 
     pool: Name
     endpoint: Name | None = None
@@ -102,11 +104,13 @@ class SessionsApi:
         return call.answer((await render.sessions(self._web, [found]))[0])
 
     async def log_off(self, call: Call) -> web.StreamResponse:
-        session = await self._web.services.sessions.log_off(call.who, call.part("id"))
+        session = await self._web.services.sessions.log_off(call.who, call.part("id"), call.origin)
         return call.answer((await render.sessions(self._web, [session]))[0], 202)
 
     async def disconnect(self, call: Call) -> web.StreamResponse:
-        session = await self._web.services.sessions.disconnect(call.who, call.part("id"))
+        session = await self._web.services.sessions.disconnect(
+            call.who, call.part("id"), call.origin
+        )
         return call.answer((await render.sessions(self._web, [session]))[0])
 
     def routes(self) -> tuple[Route, ...]:

@@ -103,7 +103,9 @@ class PoolShape(_Shape, frozen=True, kw_only=True):
 
 
 class DesktopShape(_Shape, frozen=True, kw_only=True):
-    """A desktop. `target` and `deadline_at` are set while it is on its way somewhere."""
+    """A desktop. `owner`: whose it is for good, in a dedicated pool.
+
+    `target` and `deadline_at` are set while it is on its way somewhere."""
 
     id: str
     name: str
@@ -111,6 +113,7 @@ class DesktopShape(_Shape, frozen=True, kw_only=True):
     architecture: str
     host: Ref | None
     endpoint: Ref | None
+    owner: UserRef | None
     state: str
     target: str | None
     deadline_at: str | None

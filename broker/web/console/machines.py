@@ -17,6 +17,7 @@ from broker.domain.model import (
     Job,
     JobState,
     JobVerb,
+    PoolKind,
 )
 from broker.domain.roles import Permission
 from broker.limits import ENROLMENT_S
@@ -31,6 +32,7 @@ from broker.web.console.lists import (
     pool_options,
 )
 from broker.web.console.render import Pages
+from broker.web.names import GONE
 from broker.web.routes import Route, Surface
 
 _DESKTOP_FILTERS: Final = (
@@ -59,10 +61,14 @@ _JOB_FILTERS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesktopRow:
+    """`owner`: a username, or "". `dedicated`: its pool gives desktops for good."""
+
     desktop: Desktop
     pool: str
     host: str
     endpoint: str
+    owner: str
+    dedicated: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,19 +103,26 @@ class MachinePages:
         filters = Filters.of(call, _DESKTOP_FILTERS)
         page = await call.web.services.kit.store.desktops.desktops(filters.query())
         pools, hosts = await pool_titles(call), await host_names(call)
-        names = await call.web.names.learn(endpoints=[one.endpoint_id for one in page.items])
+        names = await call.web.names.learn(
+            endpoints=[one.endpoint_id for one in page.items],
+            users=[one.owner_id for one in page.items],
+        )
+        every = await call.web.services.pools.all()
+        dedicated = {pool.id for pool in every if pool.kind is PoolKind.DEDICATED}
         rows = [
             DesktopRow(
                 desktop=one,
                 pool=pools.get(one.pool_id, "?"),
                 host=hosts.get(one.host_id or "", ""),
                 endpoint=names.get(one.endpoint_id or "", ""),
+                owner=names.get(one.owner_id, GONE) if one.owner_id is not None else "",
+                dedicated=one.pool_id in dedicated,
             )
             for one in page.items
         ]
         context = {
             **filters.context(page, rows),
-            "pools": pool_options(await call.web.services.pools.all()),
+            "pools": pool_options(every),
             "states": options(DesktopState),
             "architectures": ARCHITECTURES,
         }

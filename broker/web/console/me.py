@@ -75,6 +75,11 @@ def opens_here(session: Session) -> bool:
     return session.endpoint_id is None and not rules_of(session.architecture).needs_endpoint
 
 
+def is_here(call: Call, session: Session) -> bool:
+    """Whether it is in the browser that asks: where it is opened without asking anybody."""
+    return session.endpoint_id is None and session.browser in {None, call.who.token_id}
+
+
 class MyPages:
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
@@ -142,6 +147,7 @@ class MyPages:
             "endpoint": card.endpoint,
             "live": session.state not in SESSION.terminal,
             "opens": opens_here(session) and session.state not in SESSION.terminal,
+            "here": is_here(call, session),
         }
         return self._pages.answer(
             call,
@@ -153,13 +159,18 @@ class MyPages:
         )
 
     async def _wish(self, call: Call, session: Session) -> Mapping[str, str] | None:
-        """Where somebody asks for the session, while he waits for an answer."""
+        """Where somebody asks for the session, while he waits for an answer. `asks`: who is to
+        answer: the person here, or the one where it is open, whom this browser had asked."""
         wish = session.wish
         if wish is None or wish.until <= call.web.services.kit.clock.now():
             return None
-        names = await call.web.names.learn(endpoints=[wish.endpoint_id])
-        where = names.get(wish.endpoint_id, "?") if wish.endpoint_id else "another browser"
-        return {"id": wish.id, "where": where}
+        names = await call.web.names.learn(endpoints=[wish.endpoint_id, session.endpoint_id])
+        place = session.endpoint_id if wish.browser == call.who.token_id else wish.endpoint_id
+        where = names.get(place, "?") if place else "another browser"
+        if is_here(call, session):
+            return {"id": wish.id, "where": where, "asks": "here"}
+        mine = wish.browser == call.who.token_id
+        return {"id": wish.id, "where": where, "asks": "there"} if mine else None
 
     async def seats(self, call: Call) -> web.StreamResponse:
         """Endpoints of a pool that the person may use, by part of a name."""

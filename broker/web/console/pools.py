@@ -44,10 +44,12 @@ class PoolRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRow:
-    """`cpu_limit`, `memory_limit_mib`: what may be given out, overcommit included."""
+    """`cpu_limit`, `memory_limit_mib`: what may be given out, overcommit included. `switchable`:
+    its engine can switch it on and off."""
 
     load: HostLoad
     cpu_limit: float
+    switchable: bool
     memory_limit_mib: float
 
 
@@ -201,6 +203,7 @@ class PoolPages:
         rows = [
             HostRow(
                 load=load,
+                switchable=call.web.services.host_power.can(load.host),
                 cpu_limit=load.host.capacity.cpus * load.host.overcommit_cpu,
                 memory_limit_mib=(
                     load.host.capacity.memory_mib * load.host.settings.overcommit_memory

@@ -47,6 +47,7 @@ TONES: Final[Mapping[str, Mapping[str, str]]] = {
         "off": "off",
         "powering_on": "busy",
         "powering_off": "busy",
+        "retired": "off",
     },
     "job": {
         "queued": "wait",
@@ -102,6 +103,7 @@ MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
         "off": "switched off until it is needed",
         "powering_on": "it is switched on",
         "powering_off": "it is switched off",
+        "retired": "taken out; it has given up its machines",
     },
     "job": {
         "queued": "waits for its turn",

@@ -26,7 +26,7 @@ from broker.store.sql.schema import NOTHING
 
 _encode = msgspec.json.Encoder().encode
 # what an older broker did not store yet has its default
-_decode_pool_settings = msgspec.json.Decoder(PoolSettings).decode
+to_pool_settings = msgspec.json.Decoder(PoolSettings).decode
 _decode_host_settings = msgspec.json.Decoder(HostSettings).decode
 
 USER = (
@@ -165,7 +165,7 @@ def to_pool(row: Row, group_ids: tuple[str, ...]) -> Pool:
         enabled=enabled,
         group_ids=group_ids,
         created_at=created_at,
-        settings=_decode_pool_settings(settings),
+        settings=to_pool_settings(settings),
     )
 
 

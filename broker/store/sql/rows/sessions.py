@@ -69,6 +69,9 @@ SESSION = (
     t.sessions.c.ends_at,
     t.sessions.c.wish,
     t.sessions.c.notice,
+    t.sessions.c.browser,
+    t.sessions.c.display,
+    t.sessions.c.source,
 )
 
 
@@ -76,7 +79,7 @@ def to_session(row: Row) -> Session:
     session_id, user_id, pool_id, architecture, desktop_id, endpoint_id, group_id, *rest = row
     state, deadline_at, generation, revision, why, requested_at, assigned_at, *rest = rest
     live_at, ended_at, lease_until, phases, control, display, image, *rest = rest
-    active_at, ends_at, wish, notice = rest
+    active_at, ends_at, wish, notice, browser, shown, source = rest
     return Session(
         id=session_id,
         user_id=user_id,
@@ -101,6 +104,9 @@ def to_session(row: Row) -> Session:
         ends_at=ends_at,
         wish=_decode_wish(wish) if wish is not None else None,
         notice=_decode_notice(notice) if notice is not None else None,
+        browser=browser,
+        display=shown,
+        source=source,
     )
 
 
@@ -133,4 +139,7 @@ def from_session(session: Session) -> Values:
         "ends_at": session.ends_at,
         "wish": wish_text(session.wish),
         "notice": notice_text(session.notice),
+        "browser": session.browser,
+        "display": session.display,
+        "source": session.source,
     }

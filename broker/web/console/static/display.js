@@ -16,6 +16,7 @@ const NAMED_KEYS = { Backspace: 8, Enter: 13 };
 const ENDS = {
   "display.taken_over": "opened somewhere else",
   "display.killed": "the session has ended",
+  "display.signed_out": "you signed out",
   "display.desktop_closed": "the desktop closed the display",
   "display.client_stalled": "this browser took no picture for too long",
   "display.time_limit": "open for as long as one display may be",
@@ -36,6 +37,8 @@ let socket = null;
 let opening = false;
 let wanted = true; // until it closed for a reason that opening again would not mend
 let refused = false; // the broker said why, before it closed
+let first = true; // whoever opens the page wants the desktop here, wherever it is
+let asking = 0; // the session's revision since when the person where it is open is asked
 let tries = 0;
 let waking = false; // the desktop was suspended and comes back
 let wakes = 0;
@@ -146,6 +149,8 @@ canvas.addEventListener("keydown", (event) => {
 
 // ------------------------------------------------------------------------------- socket
 
+const refresh = () => document.getElementById("status")?.dispatchEvent(new Event("refresh"));
+
 const ticketFor = async () => {
   const answer = await fetch("/api/v1/sessions", {
     method: "POST",
@@ -157,6 +162,12 @@ const ticketFor = async () => {
   if (body.session.id !== box.dataset.session) {
     location.assign(`/me/sessions/${encodeURIComponent(body.session.id)}`);
     throw new Error("there is a newer session");
+  }
+  if (!body.ticket && body.session.wish) {
+    asking = body.session.revision;
+    const left = Date.parse(body.session.wish.until) - Date.now();
+    setTimeout(refresh, Math.max(PAUSE_MS, left + PAUSE_MS)); // no answer in time is a no
+    throw new Error("waiting for an answer from where it is open");
   }
   if (!body.ticket) throw new Error("the desktop is not ready yet");
   return body.ticket;
@@ -227,10 +238,23 @@ const open = async () => {
   }
 };
 
-// The session's state decides: what is delivered or active opens by itself, once.
+// The session's state and place decide: what is delivered or active in this browser opens by
+// itself, once. What is open elsewhere comes here when somebody opens this page or asks for it.
 const look = () => {
-  const state = document.getElementById("status")?.dataset.state;
-  if (wanted && (state === "delivering" || state === "active")) open();
+  const { state, here, asks, revision } = document.getElementById("status")?.dataset ?? {};
+  const live = state === "delivering" || state === "active";
+  if (asking && live && Number(revision) >= asking && asks === undefined) {
+    asking = 0;
+    wanted = here === "yes";
+    if (!wanted) say("it stays where it is open");
+  }
+  if (live && wanted && (first || here === "yes")) open();
+  else if (live && !socket && !opening && here === "no" && box.hidden) {
+    box.hidden = false;
+    again.hidden = false;
+    say("open in another browser");
+  }
+  if (state) first = false;
   if (state === "queued") wanted = true;
   if (["ending", "ended", "failed", "cancelled"].includes(state)) {
     wanted = false;

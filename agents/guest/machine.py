@@ -1,0 +1,51 @@
+"""What the agent needs of the system that it runs on: one class to write for each platform."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from agents.guest.messages import Ask, Identify
+
+
+class Observation(NamedTuple):
+    """How the machine is. `ready`: somebody can work in it. `user`: who is logged on, empty for
+    nobody. `idle_s`: since the last input, None if unknown."""
+
+    ready: bool
+    user: str = ""
+    idle_s: float | None = None
+    addresses: tuple[str, ...] = ()
+    detail: str = ""
+
+
+class Outcome(NamedTuple):
+    """What came of a request; `detail` says why not."""
+
+    ok: bool
+    detail: str = ""
+
+
+class Machine(ABC):
+    """The platform. Nothing of it raises: what went wrong is told in words."""
+
+    @abstractmethod
+    def boot_id(self) -> str:
+        """The same until the system starts again; a resume from saved memory keeps it."""
+
+    @abstractmethod
+    def system(self) -> str:
+        """Name and version of the system, for people."""
+
+    @abstractmethod
+    def observe(self) -> Observation:
+        """How it is now; takes milliseconds."""
+
+    @abstractmethod
+    def adopt(self, identity: Identify, *, changed: bool) -> str:
+        """Become this desktop: clock and entropy at each call; when `changed`, name and network
+        too. Does not wait for the network. Returns what failed, empty if nothing did."""
+
+    @abstractmethod
+    def perform(self, ask: Ask) -> Outcome:
+        """Do what was asked. Called on a thread of its own; takes seconds."""

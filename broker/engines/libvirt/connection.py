@@ -1,0 +1,221 @@
+"""One host's libvirt daemon: calls on threads of its own, a connection that comes back.
+
+libvirt's calls block, some of them for minutes, and cannot be interrupted. Each host has its own
+few threads, so one that hangs holds up nobody else; a call that nobody waits for any more runs on
+to its end, and whoever has the same machine's next turn waits for it (turns.py).
+
+Each thread has a connection of its own. Of two calls that wait on one connection when it breaks,
+libvirt 9.0's client lets one hang for ever or crashes; and what is closed is freed at once under
+whoever is still in a call. The connection that hears events and guests has a thread, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import libvirt
+
+from broker.domain.errors import EngineError
+from broker.engines.libvirt.errors import telling
+from broker.engines.libvirt.events import run_events
+from broker.engines.libvirt.knobs import Accel, Place
+from broker.engines.libvirt.xml import parse
+from broker.limits import (
+    LIBVIRT_CALLS_MAX,
+    LIBVIRT_KEEPALIVE_COUNT,
+    LIBVIRT_KEEPALIVE_S,
+    LIBVIRT_PAUSE_S_MAX,
+    LIBVIRT_THREADS,
+)
+from broker.ports import Chance, Clock
+
+_T = TypeVar("_T")
+_log = logging.getLogger("trivium.libvirt")
+
+Happened = Callable[[str], object]
+"""called on the asyncio loop with a machine's UUID when it started or stopped"""
+
+
+def connect(host: str, place: Place) -> Any:
+    """A new connection, for one thread. Raises EngineError."""
+    run_events()
+    with telling(host, "be reached"):
+        connection = libvirt.open(place.uri)
+        if place.kind.name != "test":
+            connection.setKeepAlive(LIBVIRT_KEEPALIVE_S, LIBVIRT_KEEPALIVE_COUNT)
+        return connection
+
+
+class HostConnection:
+    """`lost` is set while nothing is heard from the host. One loop uses it."""
+
+    def __init__(
+        self, *, name: str, place: Place, clock: Clock, chance: Chance, happened: Happened
+    ) -> None:
+        self.name = name
+        self.place = place
+        self.lost = asyncio.Event()
+        self.lost.set()
+        self._clock = clock
+        self._chance = chance
+        self._happened = happened
+        self._hearing: Any = None
+        self._hearing_thread = ThreadPoolExecutor(1, thread_name_prefix=f"libvirt ear {name}")
+        self._threads = ThreadPoolExecutor(LIBVIRT_THREADS, thread_name_prefix=f"libvirt {name}")
+        self._own = threading.local()
+        self._calls = 0
+        self._opening = asyncio.Lock()
+        self._failures = 0
+        self._not_before = clock.monotonic()
+        self._closed = False
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt to reach it failed."""
+        return self._failures > 0
+
+    async def open(self) -> None:
+        """Hear the host, if it is not heard. After a failure the next try waits, longer each time
+        and by chance, so that a host that comes back is not stormed."""
+        async with self._opening:
+            if self._hearing is not None:
+                return
+            await self._clock.sleep(max(0.0, self._not_before - self._clock.monotonic()))
+            loop = asyncio.get_running_loop()
+            try:
+                self._hearing = await self._run(self._hearing_thread, lambda: self._listen(loop))
+            except EngineError:
+                self._failures += 1
+                most_s = min(LIBVIRT_PAUSE_S_MAX, 2.0 ** min(self._failures, 10))
+                pause_s = self._chance.uniform(0, most_s)
+                self._not_before = self._clock.monotonic() + pause_s
+                raise
+            self._failures = 0
+            self.lost.clear()
+
+    async def call(self, work: Callable[[Any], _T]) -> _T:
+        """`work` with a connection that nobody else uses meanwhile."""
+        await self.open()
+        return await self._run(self._threads, lambda: self._with_own(work))
+
+    async def hear(self, work: Callable[[Any], _T]) -> _T:
+        """`work`, a short one, with the connection that hears events and guests."""
+        await self.open()
+        hearing = self._hearing
+        return await self._run(self._hearing_thread, lambda: work(hearing))
+
+    async def speak(self, work: Callable[[], _T]) -> _T:
+        """`work`, a short one, with something of the connection that hears."""
+        return await self._run(self._hearing_thread, work)
+
+    async def close(self) -> None:
+        """Hang up; calls under way end by themselves."""
+        self._closed = True
+        self._drop(self._hearing)
+        for threads in (self._hearing_thread, self._threads):
+            threads.shutdown(wait=False)
+
+    async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        """It runs to its end whoever stops waiting."""
+        if self._closed:
+            raise EngineError(f"{self.name} is not spoken to any more")
+        if self._calls >= LIBVIRT_CALLS_MAX:
+            raise EngineError(f"{self.name} has too many calls to answer")
+        self._calls += 1
+        future = asyncio.get_running_loop().run_in_executor(threads, work)
+        future.add_done_callback(self._ended)
+        return await asyncio.shield(future)
+
+    def _ended(self, future: asyncio.Future[Any]) -> None:
+        self._calls -= 1
+        if not future.cancelled():
+            future.exception()
+
+    # ------------------------------------------------------------------ on a thread
+
+    def _with_own(self, work: Callable[[Any], _T]) -> _T:
+        """`work` with this thread's connection; one that broke is not used again."""
+        connection = getattr(self._own, "connection", None)
+        if connection is None or not _is_alive(connection):
+            connection = self._own.connection = connect(self.name, self.place)
+        try:
+            return work(connection)
+        except EngineError:
+            if not _is_alive(connection):
+                self._own.connection = None
+            raise
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> Any:
+        connection = connect(self.name, self.place)
+        with telling(self.name, "be listened to"):
+            if self.place.kind.name != "test":
+                connection.registerCloseCallback(self._hung_up, loop)
+            connection.domainEventRegisterAny(
+                None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._heard, loop
+            )
+        self._check(connection)
+        return connection
+
+    def _check(self, connection: Any) -> None:
+        """Raises EngineError for a host that lacks what its profile wants."""
+        if self.place.kind.name != "qemu":
+            return
+        with telling(self.name, "say what it can do"):
+            described = parse(connection.getCapabilities())
+        offered = {
+            one.get("type")
+            for guest in described.iterfind("guest")
+            if guest.findtext("os_type") == "hvm"
+            for one in guest.iterfind("arch[@name='x86_64']/domain")
+        }
+        wanted = "kvm" if self.place.accel is Accel.KVM else "qemu"
+        if wanted not in offered:
+            raise EngineError(f"{self.name} does not offer machines of type {wanted}")
+
+    # ------------------------------------------------------- on libvirt's event thread
+
+    def _heard(
+        self, _connection: Any, domain: Any, _event: int, _detail: int,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
+        uuid = domain.UUIDString()
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(self._happened, uuid)
+
+    def _hung_up(self, connection: Any, _reason: int, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._drop, connection)
+
+    # ------------------------------------------------------------------------ parts
+
+    def _drop(self, connection: Any) -> None:
+        if connection is None or connection is not self._hearing:
+            return
+        if not self._closed:
+            _log.warning("%s hung up", self.name)
+        self._hearing = None
+        self.lost.set()
+        with contextlib.suppress(RuntimeError):  # the thread has ended
+            self._hearing_thread.submit(_hang_up, connection)
+
+
+def _is_alive(connection: Any) -> bool:
+    try:
+        return bool(connection.isAlive())
+    except libvirt.libvirtError:
+        return False
+
+
+def _hang_up(connection: Any) -> None:
+    """Hear nothing more from it; it is closed when nothing uses it any more."""
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.unregisterCloseCallback()
+    for event_id in tuple(getattr(connection, "domainEventCallbackID", ())):
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.domainEventDeregisterAny(event_id)

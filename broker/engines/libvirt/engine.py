@@ -1,0 +1,306 @@
+"""The libvirt engine: the Engine port over real hypervisors, one daemon for each host.
+
+What there is, is what the hosts say: machines carry the broker's tags (tags.py), so a broker that
+starts anew finds everything again. Only who waits for which report, and which operations were
+carried out lately, is kept here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+from broker.domain.errors import EngineError, UnsupportedError
+from broker.domain.features import Feature
+from broker.domain.model import Desktop, DesktopState, Host, Resources
+from broker.engines.libvirt.display import VncConsole
+from broker.engines.libvirt.guests import Guests, Reports
+from broker.engines.libvirt.hosts import HostLink, Hosts
+from broker.engines.libvirt.instant import GoldenDesktops
+from broker.engines.libvirt.knobs import KINDS
+from broker.engines.libvirt.machines import Found, fence
+from broker.engines.libvirt.turns import Turn, Turns
+from broker.engines.libvirt.verbs import Verbs
+from broker.limits import CONSOLES_PER_MACHINE_MAX, DISPLAY_OPEN_S, LIBVIRT_ADOPT_S
+from broker.ports import Chance, Clock, Console, Ids, Machine, MachineReport, Operation
+
+_log = logging.getLogger("trivium.libvirt")
+
+_COMING_STATES = frozenset(
+    {
+        DesktopState.STARTING,
+        DesktopState.RESETTING,
+        DesktopState.RESUMING,
+        DesktopState.UNPARKING,
+    }
+)
+
+_Work = Callable[[Turn, HostLink, Found | None], Awaitable[None]]
+
+
+class LibvirtEngine:
+    """See the module. `installation_id` marks its machines; it touches no others."""
+
+    name = "libvirt"
+
+    def __init__(self, *, clock: Clock, chance: Chance, ids: Ids, installation_id: str) -> None:
+        self._installation_id = installation_id
+        self._reports = Reports()
+        self._guests = Guests(clock=clock, chance=chance, ids=ids, reports=self._reports)
+        self._hosts = Hosts(
+            clock=clock, chance=chance, happened=self._happened, survey=self._survey
+        )
+        self._turns = Turns(installation_id)
+        self._consoles: defaultdict[str, dict[VncConsole, None]] = defaultdict(dict)
+        goldens = GoldenDesktops(clock=clock, ids=ids)
+        self._verbs = Verbs(self._hosts, self._guests, goldens, self.close_displays)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._running: set[asyncio.Task[None]] = set()
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        return tuple(sorted(KINDS))
+
+    @property
+    def guests(self) -> Guests:
+        """What the machines' agents say, beyond being ready."""
+        return self._guests
+
+    def features(self, host: Host) -> frozenset[Feature]:
+        """See the port; none for a profile that nobody understands."""
+        try:
+            return self._hosts.know(host).features
+        except EngineError:
+            return frozenset()
+
+    async def open(self) -> None:
+        """Connections are made in the background: a host that is away keeps nobody waiting."""
+        self._tasks = asyncio.TaskGroup()
+        await self._tasks.__aenter__()
+        self._turns.tasks = self._tasks
+        self._guests.begin(self._tasks)
+        self._hosts.begin(self._tasks)
+
+    async def close(self) -> None:
+        """End `reports` and every display, and hang up. Machines run on."""
+        self._reports.close()
+        for desktop_id in tuple(self._consoles):
+            self.close_displays(desktop_id)
+        tasks, self._tasks, self._turns.tasks = self._tasks, None, None
+        self._guests.end()
+        self._hosts.end()
+        for task in tuple(self._running):
+            task.cancel()
+        if tasks is not None:
+            await tasks.__aexit__(None, None, None)
+        await self._hosts.close()
+
+    # ------------------------------------------------------------------------- verbs
+
+    async def create(self, operation: Operation) -> None:
+        """See the port. A machine of this generation that runs, or is suspended, is success; one
+        that is off is started as it is."""
+        await self._once(operation, self._verbs.create(operation), reports=True)
+
+    async def reset(self, operation: Operation) -> None:
+        """See the port. A machine that is at this generation already is success."""
+        await self._once(operation, self._verbs.reset(operation), reports=True)
+
+    async def destroy(self, operation: Operation) -> None:
+        await self._once(operation, self._verbs.destroy(operation))
+
+    async def suspend(self, operation: Operation) -> None:
+        """See the port: libvirt's managed save."""
+        self._need(operation.host, Feature.SUSPEND)
+        await self._once(operation, self._verbs.suspend(operation), exists=True)
+
+    async def resume(self, operation: Operation) -> None:
+        """See the port."""
+        await self._once(operation, self._verbs.resume(operation), reports=True, exists=True)
+
+    async def migrate(self, operation: Operation, to: Host) -> None:
+        """See the port. Both hosts are of one kind, and their disks are the same files."""
+        self._need(operation.host, Feature.MIGRATE)
+        await self._once(operation, self._verbs.migrate(operation, to), exists=True)
+
+    async def resize(self, operation: Operation, to: Resources) -> None:
+        """See the port. More than the machine was started with is refused."""
+        self._need(operation.host, Feature.RESIZE)
+        await self._once(operation, self._verbs.resize(operation, to), exists=True)
+
+    async def power(self, operation_id: str, host: Host, *, on: bool, deadline_s: float) -> None:
+        """See the port: libvirt does not switch hosts on and off."""
+        del operation_id, on, deadline_s
+        self._need(host, Feature.HOST_POWER)
+
+    async def discard(self, machine: Machine) -> None:
+        """See the port. Its disk stays where another host has a machine of that generation."""
+        async with self._turns.next(machine.desktop_id, None) as turn:
+            await self._verbs.discard(turn, machine)
+
+    def _need(self, host: Host, feature: Feature) -> None:
+        if feature not in self._hosts.know(host).features:
+            raise UnsupportedError(f"{host.name} has no {feature}")
+
+    async def _once(
+        self, operation: Operation, work: _Work, *, reports: bool = False, exists: bool = False
+    ) -> None:
+        """The desktop's next turn; an operation that was done is not done again, but whoever
+        waits for its report gets another. `exists`: the machine is there, somewhere."""
+        desktop = operation.desktop
+        link = self._hosts.know(operation.host)
+        async with self._turns.next(desktop.id, operation.deadline_s) as turn:
+            link, found = await self._verbs.find(turn, link, desktop.id)
+            fence(found, desktop.generation, desktop.name)
+            if self._turns.is_finished(operation.id):
+                if reports and found is not None and found.active:
+                    self._verbs.expect(link, found, operation.id)
+                return
+            if exists and found is None:
+                raise EngineError(f"there is no machine of {desktop.name}")
+            await work(turn, link, found)
+            self._turns.remember(operation.id)
+
+    # ------------------------------------------------------------- after a restart
+
+    async def adopt(self, desktop: Desktop, host: Host) -> None:
+        """See the port. One on a host that does not answer is found when the host is."""
+        link = self._hosts.know(host)
+        if link.connection.failing:
+            return
+        try:
+            async with self._turns.next(desktop.id, LIBVIRT_ADOPT_S) as turn:
+                found = await turn.do(link, lambda machines: machines.find(desktop.id))
+                if found is None or not found.active:
+                    return
+                guest = self._verbs.listen(link, found, force=True)
+                if desktop.state in _COMING_STATES and guest.generation == desktop.generation:
+                    self._guests.expect(guest, "")
+        except EngineError as error:
+            _log.warning("%s was not taken up: %s", desktop.name, error)
+
+    async def machines(self) -> tuple[Machine, ...]:
+        """All of them by desktop id, those on hosts that are away excepted."""
+        links = [link for link in self._hosts if not link.is_away]
+        listed: list[Machine] = []
+        answers = await asyncio.gather(*(self._listed(link) for link in links))
+        for link, found in zip(links, answers, strict=True):
+            listed += [_machine(link, one) for one in found]
+        return tuple(sorted(_at_their_places(listed), key=lambda one: one.desktop_id))
+
+    async def _listed(self, link: HostLink) -> list[Found]:
+        def work(connection: object) -> list[Found]:
+            return link.machines(connection, self._installation_id).all()
+
+        return await link.connection.call(work)
+
+    async def _survey(self, link: HostLink) -> None:
+        """A host was reached: listen to its machines, and tell of those that went meanwhile."""
+        found = {one.tags.desktop_id: one for one in await self._listed(link)}
+        for guest in self._guests.at(link.host.id):
+            there = found.get(guest.desktop_id)
+            if guest.host is not link.connection:  # the host has another address by now
+                self._guests.forget(guest.desktop_id)
+            elif there is None or not there.active:
+                await self._look_at(link, guest.uuid)
+        for one in found.values():
+            if one.active and self._guests.get(one.tags.desktop_id) is None:
+                await self._look_at(link, one.uuid)
+
+    # ----------------------------------------------------------------- what happens
+
+    def _happened(self, link: HostLink, uuid: str) -> None:
+        """A machine started or stopped: look at it once whoever works on it is done."""
+        if self._tasks is not None:
+            task = self._tasks.create_task(self._look_at(link, uuid), name=f"look at {uuid}")
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _look_at(self, link: HostLink, uuid: str) -> None:
+        """Tell of a machine that stopped by itself; listen to one that somebody else started."""
+        guest = self._guests.by_uuid(uuid)
+        try:
+            if guest is not None:
+                desktop_id = guest.desktop_id
+            else:
+                found = await link.connection.call(
+                    lambda one: link.machines(one, self._installation_id).at(uuid)
+                )
+                if found is None:
+                    return
+                desktop_id = found.tags.desktop_id
+            async with self._turns.next(desktop_id, None) as turn:
+                guest = self._guests.get(desktop_id)
+                if guest is not None and guest.host is not link.connection:
+                    return
+                now = await turn.do(link, lambda machines: machines.find(desktop_id))
+                if now is not None and now.active:
+                    if guest is None:
+                        self._verbs.listen(link, now, force=False)
+                elif guest is not None:
+                    self.close_displays(desktop_id)
+                    self._guests.stopped(guest, "the machine stopped")
+        except EngineError as error:
+            _log.warning("%s did not say what became of a machine: %s", link.host.name, error)
+
+    # --------------------------------------------------------------------- displays
+
+    async def console(self, desktop: Desktop, session_id: str = "") -> Console:
+        """See the port: the machine's VNC server, as a raw connection. The oldest display goes
+        when a machine has too many. Raises UnsupportedError for a daemon on another machine,
+        which cannot hand a connection over."""
+        guest = self._guests.get(desktop.id)
+        link = self._hosts.get(guest.host_id if guest is not None else desktop.host_id or "")
+        if link is None:
+            raise EngineError(f"{desktop.name} does not run")
+        if not link.place.kind.displays or not link.place.is_local:
+            raise UnsupportedError(f"{link.host.name} cannot hand over a display")
+        async with self._turns.next(desktop.id, DISPLAY_OPEN_S) as turn:
+            found = await turn.do(link, lambda machines: machines.find(desktop.id))
+            if found is None or not found.running:
+                raise EngineError(f"{desktop.name} does not run")
+            if found.tags.generation != desktop.generation:
+                raise EngineError(f"{desktop.name} has been made fresh since")
+            there = found
+            if session_id:
+                tags = there.tags.used_by(session_id)
+                await turn.do(link, lambda machines: machines.tag(there, tags))
+            fd = await turn.do(link, lambda machines: machines.display(there))
+            open_ones = self._consoles[desktop.id]
+            while len(open_ones) >= CONSOLES_PER_MACHINE_MAX:
+                next(iter(open_ones)).end()
+            console = await VncConsole.over(fd, lambda one: open_ones.pop(one, None))
+            open_ones[console] = None
+            return console
+
+    def close_displays(self, desktop_id: str) -> None:
+        for console in tuple(self._consoles.pop(desktop_id, ())):
+            console.end()
+
+    def reports(self) -> AsyncIterator[MachineReport]:
+        """Reports as they come, until `close`."""
+        return self._reports.stream()
+
+
+def _machine(link: HostLink, found: Found) -> Machine:
+    return Machine(
+        desktop_id=found.tags.desktop_id,
+        generation=found.tags.generation,
+        running=found.running,
+        host_id=link.host.id,
+        suspended=found.saved and not found.active,
+        users=found.tags.users,
+    )
+
+
+def _at_their_places(listed: Iterable[Machine]) -> list[Machine]:
+    """Without the other end of a move under way: there, too, libvirt lists the machine."""
+    machines = list(listed)
+    up = {(one.desktop_id, one.generation) for one in machines if one.running}
+    return [
+        one
+        for one in machines
+        if one.running or one.suspended or (one.desktop_id, one.generation) not in up
+    ]

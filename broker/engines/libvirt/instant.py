@@ -1,0 +1,243 @@
+"""Instant clones: desktops resumed from the memory of a golden one that was booted once.
+
+For each image and size there is one golden desktop on a host: booted on an overlay of the golden
+image, saved as soon as its agent says that it is ready, and never run again. A clone has an overlay
+on that frozen disk, and begins with that memory. It is told who it is, the time, and fresh
+entropy, as the agent's first thing. Blocking, but for `GoldenDesktops`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+import libvirt
+
+from broker.domain.errors import EngineError
+from broker.engines.libvirt import xml
+from broker.engines.libvirt.channel import GuestChannel
+from broker.engines.libvirt.errors import is_absent, telling
+from broker.engines.libvirt.hosts import HostLink
+from broker.engines.libvirt.machines import Machines
+from broker.engines.libvirt.saved import HEADER_BYTES, SavedHead
+from broker.engines.libvirt.storage import Volumes
+from broker.engines.libvirt.tags import Tags, image_volume, machine_uuid
+from broker.engines.libvirt.turns import Turn
+from broker.guest_wire import FromGuest, Hello, Identify, State
+from broker.ports import Clock, Ids, Operation
+
+GOLDEN: Final = "golden"
+"""who a golden desktop is told it is"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """`name`: of its disk (.qcow2), its memory (.save) and, while it boots, its machine."""
+
+    name: str
+    uuid: UUID
+
+    @classmethod
+    def of(cls, machines: Machines, operation: Operation) -> Golden:
+        """The one whose clone the operation wants."""
+        place, size = machines.place, operation.desktop.resources
+        like = f"{place.machine}/{place.cpu}/{place.accel}/{place.append}/{size}"
+        mark = hashlib.sha256(like.encode()).hexdigest()[:12]
+        name = f"{image_volume(operation.image, '')}-golden-{mark}"
+        return cls(name=name, uuid=machine_uuid(machines.installation_id, name))
+
+    @property
+    def disk(self) -> str:
+        return f"{self.name}.qcow2"
+
+    @property
+    def memory(self) -> str:
+        return f"{self.name}.save"
+
+
+class InstantClones:
+    """Golden desktops and their clones, on one connection."""
+
+    def __init__(self, machines: Machines) -> None:
+        self._machines = machines
+        self._connection = machines.connection
+        self._host = machines.host
+        self._volumes = Volumes(machines.connection, machines.host, machines.place)
+
+    def is_saved(self, golden: Golden) -> bool:
+        """Whether its disk and its whole memory are there."""
+        if self._volumes.find(golden.disk) is None:
+            return False
+        try:
+            self._connection.saveImageGetXMLDesc(self._volumes.path(golden.memory), 0)
+        except libvirt.libvirtError:
+            return False
+        return True
+
+    def boot(self, golden: Golden, operation: Operation) -> str:
+        """Start it anew, whatever an interrupted attempt left; answers its UUID."""
+        self.remove(golden)
+        disk = self._volumes.overlay(operation.image, golden.disk)
+        spec = self._machines.spec(operation, disk)
+        nobody = Tags(installation_id="", desktop_id=GOLDEN, generation=0, name=golden.name)
+        place = replace(spec.place, network="")
+        spec = replace(spec, name=f"trivium-{golden.name}", uuid=golden.uuid, place=place,
+                       tags=nobody)  # fmt: skip
+        with telling(self._host, f"boot the golden desktop {golden.name}"):
+            self._connection.createXML(xml.domain(spec), 0)
+        return str(golden.uuid)
+
+    def save(self, golden: Golden) -> None:
+        with telling(self._host, f"save the golden desktop {golden.name}"):
+            domain = self._connection.lookupByUUIDString(str(golden.uuid))
+            path = self._volumes.path(golden.memory)
+            domain.saveFlags(path, None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
+        self._volumes.refresh()
+
+    def remove(self, golden: Golden) -> None:
+        with telling(self._host, f"remove the golden desktop {golden.name}"):
+            try:
+                self._connection.lookupByUUIDString(str(golden.uuid)).destroy()
+            except libvirt.libvirtError as error:
+                if not is_absent(error):
+                    raise
+        self._volumes.refresh()
+        for name in (golden.memory, golden.disk):
+            self._volumes.delete(name)
+
+    def disk(self, golden: Golden, operation: Operation) -> xml.Disk:
+        return self._volumes.make(
+            operation.image, operation.desktop.id, operation.desktop.generation, golden.disk
+        )
+
+    def wake(self, golden: Golden, domain: Any) -> None:
+        """Resume that machine, defined and off, from the golden memory.
+
+        Another broker may write its own clone's description in between: then that one is
+        resumed, as it would have been, and this one fails and is asked for again."""
+        with telling(self._host, "wake an instant clone"):
+            memory = self._volumes.find(golden.memory)
+            described = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            head = SavedHead.read(self._download(memory, 0, HEADER_BYTES))
+            body = self._download(memory, HEADER_BYTES, head.room)
+            text = _as(head.description(body), xml.parse(described))
+            self._upload(memory, head.with_description(body, text))
+            path = self._volumes.path(golden.memory)
+            self._connection.restoreFlags(path, None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
+            if not domain.isActive():
+                raise EngineError(f"{self._host} woke another clone first")
+            # the golden desktop has no network card, so that no two clones have the same
+            for card in xml.parse(described).iterfind("devices/interface"):
+                for address in card.findall("address"):
+                    card.remove(address)
+                domain.attachDeviceFlags(xml.text_of(card), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def _download(self, volume: Any, offset: int, length: int) -> bytes:
+        stream = self._connection.newStream(0)
+        volume.download(stream, offset, length, 0)
+        data = b""
+        while len(data) < length and (more := stream.recv(length - len(data))):
+            data += more
+        stream.finish()
+        return data
+
+    def _upload(self, volume: Any, data: bytes) -> None:
+        stream = self._connection.newStream(0)
+        volume.upload(stream, 0, len(data), 0)
+        sent = 0
+        while sent < len(data):
+            sent += stream.send(data[sent : sent + 65536])
+        stream.finish()
+
+
+def _as(saved: str, clone: Any) -> str:
+    """The saved machine's description with the clone's name, UUID, tags and disk."""
+    root = xml.parse(saved)
+    for tag in ("name", "uuid", "title", "metadata"):
+        old, new = root.find(tag), clone.find(tag)
+        if old is not None:
+            root.remove(old)
+        if new is not None:
+            root.insert(0, new)
+    old, new = root.find("devices/disk/source"), clone.find("devices/disk/source")
+    if old is None or new is None:
+        raise EngineError("the golden desktop has no disk")
+    old.attrib.clear()
+    old.attrib.update(new.attrib)
+    for child in tuple(old):
+        old.remove(child)
+    disk = root.find("devices/disk")
+    for chain in disk.findall("backingStore") if disk is not None else ():
+        disk.remove(chain)  # type: ignore[union-attr]  # there is one to look in
+    return xml.text_of(root)
+
+
+class GoldenDesktops:
+    """Has a golden desktop's memory on a host, before a clone is made of it."""
+
+    def __init__(self, *, clock: Clock, ids: Ids) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def lock(self, link: HostLink, operation: Operation) -> asyncio.Lock:
+        """One at a time boots a golden desktop, or writes into its memory's file."""
+        key = f"{link.host.id} {operation.image.id} {operation.desktop.resources}"
+        found = self._locks.get(key)
+        if found is None:
+            found = self._locks[key] = asyncio.Lock()
+        return found
+
+    async def ensure(self, turn: Turn, link: HostLink, operation: Operation) -> None:
+        """Boot and save it, unless that was done. The caller holds the lock."""
+
+        def look(machines: Machines) -> str:
+            golden, clones = Golden.of(machines, operation), InstantClones(machines)
+            return "" if clones.is_saved(golden) else clones.boot(golden, operation)
+
+        uuid = await turn.do(link, look)
+        if uuid:
+            await self._settled(link, uuid)
+            await turn.do(
+                link, lambda machines: InstantClones(machines).save(Golden.of(machines, operation))
+            )
+
+    async def _settled(self, link: HostLink, uuid: str) -> None:
+        """Until its agent says that it is ready."""
+        ready, ended = asyncio.Event(), asyncio.Event()
+        identify = Identify(
+            desktop_id=GOLDEN,
+            generation=1,
+            name=GOLDEN,
+            time_ms=self._clock.now(),
+            seed=hashlib.sha256(self._ids.secret().encode()).hexdigest(),
+        )
+        hello = asyncio.Event()
+
+        def said(message: FromGuest) -> None:
+            if isinstance(message, State) and message.desktop_id == GOLDEN and message.ready:
+                ready.set()
+            elif isinstance(message, Hello) and message.desktop_id != GOLDEN:
+                hello.set()
+
+        channel = GuestChannel(link.connection, said, ended.set)
+        try:
+            await channel.open(uuid, force=True)
+            await channel.send(identify)
+            while not ready.is_set():
+                if ended.is_set():
+                    raise EngineError("the golden desktop stopped")
+                if hello.is_set():
+                    hello.clear()
+                    await channel.send(identify)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1.0):
+                        await ready.wait()
+        finally:
+            with contextlib.suppress(EngineError):
+                await channel.close()

@@ -1,0 +1,292 @@
+"""Machines of one host through libvirt. Blocking: everything here runs on a host's thread.
+
+Each step leaves what a repetition, by this process or another, can go on from: the disk before
+the machine, the machine's tag with the machine, the old disk after the new one is in use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import libvirt
+
+from broker.domain.errors import EngineError, StaleGenerationError
+from broker.domain.model import Resources
+from broker.engines.libvirt import xml
+from broker.engines.libvirt.connection import connect
+from broker.engines.libvirt.errors import is_absent, telling
+from broker.engines.libvirt.knobs import Place
+from broker.engines.libvirt.storage import Volumes
+from broker.engines.libvirt.tags import (
+    NAMESPACE,
+    PREFIX,
+    Tags,
+    machine_name,
+    machine_uuid,
+    read_tags,
+)
+from broker.ports import Operation
+
+_log = logging.getLogger("trivium.libvirt")
+
+Check = Callable[[], None]
+"""raises EngineError when nobody waits for the work any more"""
+
+_ELEMENT: Final = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+_UNDEFINE: Final = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+_RUNNING: Final = frozenset({libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED})
+_KIB_PER_MIB: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """How a machine comes to its disk, and from being defined to running."""
+
+    disk: Callable[[], xml.Disk]
+    wake: Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A machine as it is at this moment. `active`: it has a process, whether or not that runs."""
+
+    uuid: str
+    tags: Tags
+    memory_mib: int
+    active: bool
+    running: bool
+    saved: bool
+
+
+class Machines:
+    """This installation's machines on one host."""
+
+    def __init__(self, connection: Any, host: str, place: Place, installation_id: str) -> None:
+        self.connection = connection
+        self.host = host
+        self.place = place
+        self.installation_id = installation_id
+
+    # ----------------------------------------------------------------------- looking
+
+    def all(self) -> list[Found]:
+        with telling(self.host, "list its machines"):
+            domains = self.connection.listAllDomains(0)
+        seen = (self._seen(domain) for domain in domains)
+        return [found for found in seen if found is not None]
+
+    def find(self, desktop_id: str) -> Found | None:
+        return self.at(str(machine_uuid(self.installation_id, desktop_id)))
+
+    def at(self, uuid: str) -> Found | None:
+        try:
+            domain = self.connection.lookupByUUIDString(uuid)
+        except libvirt.libvirtError as error:
+            if is_absent(error):
+                return None
+            with telling(self.host, "look for a machine"):
+                raise
+        return self._seen(domain)
+
+    def _domain(self, found: Found) -> Any:
+        """The machine on this thread's own connection."""
+        return self.connection.lookupByUUIDString(found.uuid)
+
+    def _seen(self, domain: Any) -> Found | None:
+        """None for a machine that is not this installation's, or has gone meanwhile."""
+        try:
+            tags = read_tags(xml.parse(domain.metadata(_ELEMENT, NAMESPACE, 0)))
+            if tags is None or tags.installation_id != self.installation_id:
+                return None
+            state = domain.state()[0]
+            return Found(
+                uuid=domain.UUIDString(),
+                tags=tags,
+                memory_mib=domain.maxMemory() // _KIB_PER_MIB,
+                active=bool(domain.isActive()),
+                running=state in _RUNNING,
+                saved=bool(domain.hasManagedSaveImage()),
+            )
+        except libvirt.libvirtError as error:
+            if is_absent(error):
+                return None
+            with telling(self.host, "describe a machine"):
+                raise
+
+    # ------------------------------------------------------------------ made, fresh, gone
+
+    def spec(self, operation: Operation, disk: xml.Disk) -> xml.MachineSpec:
+        desktop = operation.desktop
+        return xml.MachineSpec(
+            name=machine_name(desktop.id),
+            uuid=machine_uuid(self.installation_id, desktop.id),
+            place=self.place,
+            tags=Tags(
+                installation_id=self.installation_id,
+                desktop_id=desktop.id,
+                generation=desktop.generation,
+                name=desktop.name,
+            ).after(operation.id),
+            resources=desktop.resources,
+            guarantee=operation.guarantee,
+            weights=operation.weights,
+            disk=disk,
+        )
+
+    def make(self, operation: Operation, check: Check, how: Begin | None = None) -> Found:
+        """A fresh machine of the operation's generation, in place of an earlier one, running.
+        `how`: its disk and its start, where they are not the usual ones."""
+        desktop = operation.desktop
+        volumes = Volumes(self.connection, self.host, self.place)
+        check()
+        self._take_off(desktop.id)
+        check()
+        if how is None:
+            disk = volumes.make(operation.image, desktop.id, desktop.generation)
+        else:
+            disk = how.disk()
+        spec = self.spec(operation, disk)
+        check()
+        with telling(self.host, f"make {desktop.name}"):
+            domain = self.connection.defineXML(xml.domain(spec))
+            if how is None:
+                domain.create()
+            else:
+                how.wake(domain)
+        try:
+            volumes.remove(desktop.id, below=desktop.generation)
+        except EngineError:
+            _log.warning("%s keeps an old disk of %s for now", self.host, desktop.id)
+        return Found(
+            uuid=str(spec.uuid), tags=spec.tags, memory_mib=desktop.resources.memory_mib,
+            active=True, running=True, saved=False,
+        )  # fmt: skip
+
+    def start(self, found: Found, operation: Operation) -> None:
+        """Start a machine that is off; one that was saved goes on where it was."""
+        if found.active:
+            return
+        with telling(self.host, f"start {operation.desktop.name}"):
+            self._domain(found).create()
+        self.tag(found, found.tags.after(operation.id))
+
+    def restart(self, found: Found, operation: Operation) -> None:
+        """Switch it off, as one pulls the plug, and start it."""
+        with telling(self.host, f"restart {operation.desktop.name}"):
+            _switch_off(self._domain(found))
+            self._domain(found).create()
+        self.tag(found, found.tags.after(operation.id))
+
+    def remove(self, desktop_id: str, generation: int) -> None:
+        """The machine, and its disks up to that generation; nothing there is success."""
+        self._take_off(desktop_id)
+        volumes = Volumes(self.connection, self.host, self.place)
+        volumes.remove(desktop_id, below=generation + 1)
+
+    def _take_off(self, desktop_id: str) -> None:
+        found = self.find(desktop_id)
+        if found is None:
+            return
+        with telling(self.host, f"remove {found.tags.name}"):
+            try:
+                if found.active:
+                    _switch_off(self._domain(found))
+                self._domain(found).undefineFlags(_UNDEFINE)
+            except libvirt.libvirtError as error:
+                if not is_absent(error):
+                    raise
+
+    # ------------------------------------------------------------------------- verbs
+
+    def suspend(self, found: Found, operation: Operation) -> None:
+        with telling(self.host, f"suspend {operation.desktop.name}"):
+            self._domain(found).managedSave(0)
+        self.tag(found, found.tags.after(operation.id))
+
+    def migrate(self, found: Found, place: Place, operation: Operation) -> None:
+        """`place`: the other host's profile."""
+        flags = (
+            libvirt.VIR_MIGRATE_LIVE
+            | libvirt.VIR_MIGRATE_PERSIST_DEST
+            | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+            | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
+            # both profiles say that the disks are the same files, which libvirt cannot see
+            | libvirt.VIR_MIGRATE_UNSAFE
+        )
+        parameters = {libvirt.VIR_MIGRATE_PARAM_URI: place.moves} if place.moves else {}
+        self.tag(found, found.tags.after(operation.id))
+        there = connect(self.host, place)
+        with telling(self.host, f"move {operation.desktop.name} away"):
+            self._domain(found).migrate3(there, parameters, flags)
+
+    def resize(self, found: Found, operation: Operation, to: Resources) -> None:
+        """CPUs by the scheduler's quota (by their number where there is no scheduler), memory by
+        the balloon. More than the machine was started with comes with its next start."""
+        name = operation.desktop.name
+        live = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        with telling(self.host, f"resize {name}"):
+            domain = self._domain(found)
+            most_kib, most_cpus = domain.maxMemory(), domain.maxVcpus()
+            kib = to.memory_mib * _KIB_PER_MIB
+            if kib > most_kib or to.cpus > most_cpus:
+                raise EngineError(f"{name} was started with less, and cannot grow while it runs")
+            if self.place.kind.name == "test":
+                domain.setVcpusFlags(max(1, round(to.cpus)), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                domain.setMemoryFlags(kib, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            else:
+                quota = {
+                    "global_period": xml.CPU_PERIOD_US,
+                    "global_quota": xml.cpu_quota_us(to.cpus),
+                }
+                # the binding asks for what is set first, and that takes one of them at a time
+                for flag in (libvirt.VIR_DOMAIN_AFFECT_LIVE, libvirt.VIR_DOMAIN_AFFECT_CONFIG):
+                    domain.setSchedulerParametersFlags(quota, flag)
+                domain.setMemoryFlags(kib, live)
+        self.tag(found, found.tags.after(operation.id))
+
+    def abort(self, found: Found) -> None:
+        """Stop the save or the move that the machine is in; it runs on."""
+        with contextlib.suppress(libvirt.libvirtError):
+            self._domain(found).abortJob()
+
+    def tag(self, found: Found, tags: Tags) -> None:
+        """Write these tags on the machine, as it runs and for its next start."""
+        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        with telling(self.host, f"tag {tags.name}"):
+            domain = self._domain(found)
+            if domain.isActive():
+                flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+            text = xml.text_of(tags.element(bare=True))
+            domain.setMetadata(_ELEMENT, text, PREFIX, NAMESPACE, flags)
+
+    def display(self, found: Found) -> int:
+        """A connected socket to the machine's VNC server, for a daemon on the broker's machine."""
+        with telling(self.host, f"show {found.tags.name}"):
+            flags = libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH
+            return int(self._domain(found).openGraphicsFD(0, flags))
+
+    def expect(self) -> int:
+        """Before a machine comes from elsewhere: its disk is in the pool, which looks for it.
+        Answers the MiB that are promised to this installation's machines that are on."""
+        Volumes(self.connection, self.host, self.place).refresh()
+        return sum(one.memory_mib for one in self.all() if one.active)
+
+
+def _switch_off(domain: Any) -> None:
+    """One that went off by itself in between is off, too."""
+    try:
+        domain.destroy()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
+
+
+def fence(found: Found | None, generation: int, name: str) -> None:
+    """Raises StaleGenerationError where the machine is of a later generation."""
+    if found is not None and found.tags.generation > generation:
+        text = f"{name} is at generation {found.tags.generation} by now"
+        raise StaleGenerationError(f"{text}, not {generation}")

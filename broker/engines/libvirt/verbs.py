@@ -1,0 +1,272 @@
+"""What each verb does, once its turn has come.
+
+The caller (engine.py) has the desktop's turn, has found the machine, held the operation's
+generation against it, and knows that the operation was not carried out yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from broker.domain.errors import EngineError, UnsupportedError
+from broker.domain.features import Feature
+from broker.domain.model import Host, Resources
+from broker.engines.libvirt.guests import Guest, Guests
+from broker.engines.libvirt.hosts import HostLink, Hosts
+from broker.engines.libvirt.instant import Golden, GoldenDesktops, InstantClones
+from broker.engines.libvirt.knobs import Clone
+from broker.engines.libvirt.machines import Begin, Found, Machines, fence
+from broker.engines.libvirt.turns import Turn
+from broker.ports import Machine, Operation
+
+Work = Callable[[Turn, HostLink, Found | None], Awaitable[None]]
+"""a verb, given its turn, where the machine is (or should be), and the machine"""
+
+
+class Verbs:
+    def __init__(
+        self,
+        hosts: Hosts,
+        guests: Guests,
+        goldens: GoldenDesktops,
+        close_displays: Callable[[str], object],
+    ) -> None:
+        self._goldens = goldens
+        self._hosts = hosts
+        self._guests = guests
+        self._close_displays = close_displays
+
+    # ------------------------------------------------------------------------ finding
+
+    async def find(
+        self, turn: Turn, link: HostLink, desktop_id: str
+    ) -> tuple[HostLink, Found | None]:
+        """The machine where the store believes it, where it was heard last, or at any host that
+        answers; where it is nowhere, the first of these."""
+        guest = self._guests.get(desktop_id)
+        heard = self._hosts.get(guest.host_id) if guest is not None else None
+        for one in dict.fromkeys((heard or link, link)):
+            found = await turn.do(one, lambda machines: machines.find(desktop_id))
+            if found is not None:
+                return one, found
+        return await self._elsewhere(turn, link, desktop_id) or (link, None)
+
+    async def _elsewhere(
+        self, turn: Turn, link: HostLink, desktop_id: str
+    ) -> tuple[HostLink, Found] | None:
+        """At another host, of those that answer soon."""
+        others = [
+            one
+            for one in self._hosts
+            if one is not link and not one.is_away and not one.connection.lost.is_set()
+        ]
+        looks = (turn.glance(one, lambda machines: machines.find(desktop_id)) for one in others)
+        for one, found in zip(others, await asyncio.gather(*looks), strict=True):
+            if found is not None:
+                return one, found
+        return None
+
+    def listen(self, link: HostLink, found: Found, *, force: bool, ready: bool = False) -> Guest:
+        guest = Guest(
+            desktop_id=found.tags.desktop_id,
+            name=found.tags.name,
+            uuid=found.uuid,
+            generation=found.tags.generation,
+            host=link.connection,
+            host_id=link.host.id,
+            ready=ready,
+        )
+        return self._guests.listen(guest, force=force)
+
+    def expect(self, link: HostLink, found: Found, operation_id: str) -> None:
+        """That operation's report follows."""
+        self._guests.expect(self.listen(link, found, force=True), operation_id)
+
+    # ----------------------------------------------------------- made, fresh, gone
+
+    def create(self, operation: Operation) -> Work:
+        async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
+            if found is None or found.tags.generation != operation.desktop.generation:
+                await self._make(turn, operation, link, found)
+                return
+            there = found
+            if not there.active and not there.saved:
+                await turn.do(link, lambda machines: machines.start(there, operation))
+            if not there.saved or there.active:
+                self.expect(link, there, operation.id)
+
+        return work
+
+    def reset(self, operation: Operation) -> Work:
+        async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
+            same = found is not None and found.tags.generation == operation.desktop.generation
+            if found is None or not same or not (found.active or found.saved):
+                await self._make(turn, operation, link, found)
+            elif found.active:
+                self.expect(link, found, operation.id)
+
+        return work
+
+    async def _make(
+        self, turn: Turn, operation: Operation, place: HostLink, found: Found | None
+    ) -> None:
+        """Fresh, where the store believes it: one that is elsewhere, by a move that nobody waited
+        for, comes home."""
+        desktop, home = operation.desktop, self._hosts.know(operation.host)
+        self._leave(desktop.id)
+        if found is not None and place is not home:
+            gone = found.tags.generation
+            await turn.do(place, lambda machines: machines.remove(desktop.id, gone))
+        made = await self._made(turn, home, operation)
+        self.expect(home, made, operation.id)
+
+    async def _made(self, turn: Turn, home: HostLink, operation: Operation) -> Found:
+        if home.place.clone is not Clone.INSTANT:
+            return await turn.do(home, lambda machines: machines.make(operation, turn.check))
+
+        def make(machines: Machines) -> Found:
+            golden, clones = Golden.of(machines, operation), InstantClones(machines)
+            begin = Begin(
+                disk=lambda: clones.disk(golden, operation),
+                wake=lambda domain: clones.wake(golden, domain),
+            )
+            return machines.make(operation, turn.check, begin)
+
+        async with self._goldens.lock(home, operation):
+            await self._goldens.ensure(turn, home, operation)
+            return await turn.do(home, make)
+
+    def destroy(self, operation: Operation) -> Work:
+        async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
+            desktop = operation.desktop
+            generation = found.tags.generation if found is not None else desktop.generation
+            self._leave(desktop.id)
+            await turn.do(link, lambda machines: machines.remove(desktop.id, generation))
+
+        return work
+
+    async def discard(self, turn: Turn, machine: Machine) -> None:
+        link = self._hosts.get(machine.host_id)
+        if link is None:
+            raise EngineError("the machine's host is not known")
+        found = await turn.do(link, lambda machines: machines.find(machine.desktop_id))
+        if found is None:
+            return
+        fence(found, machine.generation, found.tags.name)
+        guest = self._guests.get(machine.desktop_id)
+        if guest is None or guest.host is link.connection:
+            self._leave(machine.desktop_id)
+        generation = found.tags.generation
+        if await self._is_elsewhere(turn, link, machine.desktop_id, generation):
+            generation -= 1
+        await turn.do(link, lambda machines: machines.remove(machine.desktop_id, generation))
+
+    async def _is_elsewhere(
+        self, turn: Turn, link: HostLink, desktop_id: str, generation: int
+    ) -> bool:
+        for one in self._hosts:
+            if one is link or one.is_away:
+                continue
+            found = await turn.do(one, lambda machines: machines.find(desktop_id))
+            if found is not None and found.tags.generation == generation:
+                return True
+        return False
+
+    def _leave(self, desktop_id: str) -> None:
+        """What follows is not a machine that stopped by itself."""
+        self._guests.forget(desktop_id)
+        self._close_displays(desktop_id)
+
+    # -------------------------------------------------------------------- suspended
+
+    def suspend(self, operation: Operation) -> Work:
+        async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
+            there = _there(found)
+            if not there.active:
+                if there.saved:
+                    return
+                raise EngineError(f"{operation.desktop.name} does not run")
+            if operation.id in there.tags.operations:
+                return
+            await turn.do(
+                link,
+                lambda machines: machines.suspend(there, operation),
+                undo=lambda machines: machines.abort(there),
+            )
+            self._leave(operation.desktop.id)
+
+        return work
+
+    def resume(self, operation: Operation) -> Work:
+        async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
+            there = _there(found)
+            if operation.restart and there.active and operation.id not in there.tags.operations:
+                self._leave(operation.desktop.id)
+                await turn.do(link, lambda machines: machines.restart(there, operation))
+            elif not there.active:
+                if operation.id in there.tags.operations:
+                    return
+                await turn.do(link, lambda machines: machines.start(there, operation))
+            self.expect(link, there, operation.id)
+
+        return work
+
+    # --------------------------------------------------------------- moved, resized
+
+    def migrate(self, operation: Operation, to: Host) -> Work:
+        async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
+            there, name = _there(found), operation.desktop.name
+            if link.host.id == to.id:
+                return
+            if not there.running:
+                raise EngineError(f"{name} does not run")
+            if link.host.hardware != to.hardware:
+                raise UnsupportedError(f"{link.host.name} and {to.name} are not of one kind")
+            memory_mib = there.memory_mib
+            _check_room(to, memory_mib)
+            other = self._hosts.know(to)
+            if Feature.MIGRATE not in other.features:
+                raise UnsupportedError(f"{to.name} takes no machines that move")
+            held = await turn.do(other, lambda machines: machines.expect())
+            _check_room(to, held + memory_mib)
+            await turn.do(
+                link,
+                lambda machines: machines.migrate(there, other.place, operation),
+                undo=lambda machines: machines.abort(there),
+            )
+            self._moved(other, there)
+
+        return work
+
+    def _moved(self, other: HostLink, found: Found) -> None:
+        """Listen to it where it is now; who waited for it waits on."""
+        before = self._guests.forget(found.tags.desktop_id)
+        guest = self.listen(other, found, force=True, ready=before is not None and before.ready)
+        for operation_id in before.waiting if before is not None else ():
+            self._guests.expect(guest, operation_id)
+
+    def resize(self, operation: Operation, to: Resources) -> Work:
+        async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
+            there = _there(found)
+            if not there.running:
+                raise EngineError(f"{operation.desktop.name} does not run")
+            try:
+                await turn.do(link, lambda machines: machines.resize(there, operation, to))
+            except UnsupportedError:
+                link.lacks.add(Feature.RESIZE)
+                raise
+
+        return work
+
+
+def _there(found: Found | None) -> Found:
+    if found is None:
+        raise EngineError("there is no such machine")
+    return found
+
+
+def _check_room(to: Host, memory_mib: int) -> None:
+    limit = to.capacity.memory_mib * to.settings.overcommit_memory
+    if memory_mib > limit:
+        raise EngineError(f"{to.name} lacks {round(memory_mib - limit)} MiB of memory")

@@ -1,0 +1,99 @@
+"""What administrators do with one desktop."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from broker.domain import errors
+from broker.domain.model import Desktop
+from broker.domain.roles import Permission
+from broker.web.api import render
+from broker.web.api.inputs import Body, Name
+from broker.web.api.shapes import DesktopShape
+from broker.web.audited import Audited
+from broker.web.call import Call
+from broker.web.context import Web
+from broker.web.routes import Handler, Route
+
+_REFUSED = (
+    errors.NotFoundError,
+    errors.ConflictError,
+    errors.DesktopInUseError,
+    errors.IllegalTransitionError,
+)
+
+
+class Assignment(Body, frozen=True, kw_only=True):
+    """`user`: an id or a username."""
+
+    user: Name
+
+
+class DesktopsApi:
+    def __init__(self, web_: Web) -> None:
+        self._web = web_
+
+    async def unassign(self, call: Call) -> web.StreamResponse:
+        care = self._web.services.desktop_care
+        desktop = await care.unassign(call.part("id"), actor=call.who.user_id, origin=call.origin)
+        return await self._answer(call, desktop)
+
+    async def assign(self, call: Call) -> web.StreamResponse:
+        body: Assignment = call.body
+        desktop = await self._web.services.desktop_care.assign(
+            call.part("id"), body.user, actor=call.who.user_id, origin=call.origin
+        )
+        return await self._answer(call, desktop)
+
+    async def reset(self, call: Call) -> web.StreamResponse:
+        care = self._web.services.desktop_care
+        desktop = await care.reset(call.part("id"), actor=call.who.user_id, origin=call.origin)
+        return await self._answer(call, desktop)
+
+    async def delete(self, call: Call) -> web.StreamResponse:
+        care = self._web.services.desktop_care
+        desktop = await care.delete(call.part("id"), actor=call.who.user_id, origin=call.origin)
+        return await self._answer(call, desktop, 202)
+
+    async def _answer(self, call: Call, desktop: Desktop, status: int = 200) -> web.StreamResponse:
+        return call.answer((await render.desktops(self._web, [desktop]))[0], status)
+
+    def routes(self) -> tuple[Route, ...]:
+        return (
+            _post("unassign", self.unassign, "Take a desktop from its owner and make it fresh"),
+            Route(
+                method="POST",
+                path="/api/v1/desktops/{id}/assign",
+                audit=Audited(action="desktop.assign", about="desktop_id", by_service=True),
+                handler=self.assign,
+                need=Permission.MANAGE_POOLS,
+                summary="Give a free desktop of a dedicated pool to somebody for good",
+                request=Assignment,
+                answers={200: DesktopShape},
+                errors=_REFUSED,
+            ),
+            _post("reset", self.reset, "Make a desktop fresh; whose it is stays"),
+            Route(
+                method="DELETE",
+                path="/api/v1/desktops/{id}",
+                audit=Audited(action="desktop.delete", about="desktop_id", by_service=True),
+                handler=self.delete,
+                need=Permission.MANAGE_POOLS,
+                summary="Remove a desktop with what lies in it: it is on its way out then",
+                answers={202: DesktopShape},
+                errors=_REFUSED,
+            ),
+        )
+
+
+def _post(verb: str, handler: Handler, summary: str) -> Route:
+    return Route(
+        method="POST",
+        path=f"/api/v1/desktops/{{id}}/{verb}",
+        audit=Audited(action=f"desktop.{verb}", about="desktop_id", by_service=True),
+        handler=handler,
+        need=Permission.MANAGE_POOLS,
+        summary=summary,
+        answers={200: DesktopShape},
+        errors=_REFUSED,
+    )

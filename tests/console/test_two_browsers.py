@@ -1,0 +1,72 @@
+"""One person with one session at two browsers: the first is asked, and nobody else answers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from playwright.sync_api import expect
+
+from broker.domain.settings import PoolSettings, TakeOver
+from tests.console.test_live import until_ready
+from tests.console.test_my_desktops import open_display
+from tests.support.browsing import Visitor, Visitors
+from tests.support.live_broker import LiveBroker
+
+
+def asks_first(school: LiveBroker) -> None:
+    async def change() -> None:
+        services = school.services
+        pool = await services.pools.find("library")
+        settings = PoolSettings(take_over=TakeOver.ASK, consent_s=300)
+        changed = replace(pool, settings=settings)
+        await services.kit.store.directory.save_pool(changed, new=False)
+        services.pools.forget()
+
+    school.ask(change())
+
+
+def two_browsers(school: LiveBroker, visitor: Visitors) -> tuple[Visitor, Visitor]:
+    """The session is open in the first, and asked for in the second."""
+    until_ready(school)
+    asks_first(school)
+    one = visitor("li")
+    one.page.get_by_role("region", name="Library").get_by_role("button", name="Connect").click()
+    open_display(one.page)
+    two = visitor("li")
+    two.open("/me")
+    two.page.get_by_role("link", name="Open").click()
+    expect(two.page.locator("#screen-words")).to_have_text(
+        "waiting for an answer from where it is open"
+    )
+    expect(two.page.locator("#status")).to_contain_text("Asked whether you may go on here")
+    expect(two.page.get_by_role("button", name="Allow")).to_have_count(0)
+    expect(one.page.locator("#status")).to_contain_text(
+        "go on with this session at another browser"
+    )
+    expect(one.page.locator("#screen")).to_have_attribute("data-open", "yes")
+    return one, two
+
+
+def test_the_first_browser_lets_the_session_go_and_it_opens_in_the_second(
+    school: LiveBroker, visitor: Visitors
+) -> None:
+    one, two = two_browsers(school, visitor)
+    one.page.get_by_role("button", name="Allow").click()
+    open_display(two.page)
+    expect(one.page.locator("#screen-words")).to_have_text("opened somewhere else")
+    one.page.wait_for_timeout(2_000)
+    expect(two.page.locator("#screen")).to_have_attribute("data-open", "yes")
+
+
+def test_the_first_browser_keeps_the_session_and_opens_it_again_without_being_asked(
+    school: LiveBroker, visitor: Visitors
+) -> None:
+    one, two = two_browsers(school, visitor)
+    one.page.get_by_role("button", name="Refuse").click()
+    expect(two.page.locator("#screen-words")).to_have_text("it stays where it is open")
+    expect(two.page.get_by_role("button", name="Open again")).to_be_visible()
+    expect(one.page.locator("#screen")).to_have_attribute("data-open", "yes")
+    one.page.reload()
+    open_display(one.page)
+    expect(one.page.locator("#status")).not_to_contain_text(re.compile("Somebody asks"))

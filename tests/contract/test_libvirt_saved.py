@@ -1,0 +1,67 @@
+"""libvirt's file of a saved machine is given to another machine, or left alone."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from broker.domain.errors import EngineError
+from broker.engines.libvirt.saved import HEADER_BYTES, SavedHead
+
+ROOM = 400
+COOKIE = b"<cookie/>\0"
+
+
+def saved(text: bytes = b"<domain/>", cookie: bytes = b"", **changes: object) -> bytes:
+    """A file's head as libvirt writes it."""
+    fields: dict[str, object] = {
+        "magic": b"LibvirtQemudSave", "version": 2, "room": ROOM, "ran": 1, "compressed": 3,
+        "cookie_at": len(text) + 1 if cookie else 0,
+    }  # fmt: skip
+    header = struct.pack("<16s5I56x", *(fields | changes).values())
+    return header + (text + b"\0" + cookie).ljust(ROOM, b"\0")
+
+
+def test_another_description_takes_the_place_of_the_first_and_nothing_else_changes() -> None:
+    before = saved(cookie=COOKIE)
+    head = SavedHead.read(before[:HEADER_BYTES])
+    after = head.with_description(before[HEADER_BYTES:], "<domain><name>other</name></domain>")
+    again = SavedHead.read(after[:HEADER_BYTES])
+    assert len(after) == len(before)
+    assert again.description(after[HEADER_BYTES:]) == "<domain><name>other</name></domain>"
+    assert after[HEADER_BYTES + again.cookie_at :].startswith(COOKIE)
+    assert (again.room, again.was_running, again.compressed) == (ROOM, 1, 3)
+
+
+def test_a_file_without_a_cookie_gets_none() -> None:
+    before = saved()
+    head = SavedHead.read(before[:HEADER_BYTES])
+    after = head.with_description(before[HEADER_BYTES:], "<other/>")
+    assert SavedHead.read(after[:HEADER_BYTES]).cookie_at == 0
+    assert after[HEADER_BYTES:] == b"<other/>".ljust(ROOM, b"\0")
+
+
+def test_a_description_that_would_run_into_the_memory_is_refused() -> None:
+    before = saved(cookie=COOKIE)
+    head = SavedHead.read(before[:HEADER_BYTES])
+    fits = "x" * (ROOM - len(COOKIE) - 1)
+    assert len(head.with_description(before[HEADER_BYTES:], fits)) == len(before)
+    with pytest.raises(EngineError):
+        head.with_description(before[HEADER_BYTES:], fits + "x")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        saved()[: HEADER_BYTES - 1],
+        saved(magic=b"LibvirtQemudPart")[:HEADER_BYTES],
+        saved(version=3)[:HEADER_BYTES],
+        saved(room=1 << 31)[:HEADER_BYTES],
+        saved(cookie_at=ROOM + 1)[:HEADER_BYTES],
+    ],
+)
+def test_what_is_not_a_whole_file_of_a_known_form_is_refused(data: bytes) -> None:
+    with pytest.raises(EngineError):
+        SavedHead.read(data)

@@ -1,0 +1,57 @@
+"""The tool that scores the domain's tests by mutation: what counts, and which tests it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools import mutants
+
+KILLED, TIMEOUT = 1, -24
+UNNOTICED = (0, 5, 33, None)
+
+
+@pytest.mark.parametrize("code", UNNOTICED)
+def test_a_mutant_that_survived_or_that_no_test_ran_counts_against_the_score(
+    code: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [("domain.names", "one", KILLED), ("domain.names", "two", code)]
+    assert not mutants.report(found)
+    assert "domain.names" in (shown := capsys.readouterr().out)
+    assert "1/2" in shown
+    assert "50.0%" in shown
+
+
+def test_a_mutant_that_failed_a_test_or_made_it_last_too_long_is_noticed() -> None:
+    assert mutants.report([("a", "one", KILLED), ("a", "two", TIMEOUT)])
+
+
+def test_the_whole_score_decides_and_not_a_modules(capsys: pytest.CaptureFixture[str]) -> None:
+    weak = [("weak", str(n), 0) for n in range(15)]
+    strong = [("strong", str(n), KILLED) for n in range(85)]
+    assert mutants.report([*weak, *strong])
+    assert not mutants.report([*weak, *strong[1:]])
+    assert "85/100" in capsys.readouterr().out
+
+
+def test_nothing_mutated_is_no_success() -> None:
+    assert not mutants.report([])
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("from broker.domain.names import clean", True),
+        ("from broker import limits\nfrom tests.support.builders import NOW", True),
+        ("from broker.domain import names\nfrom broker.store import open_store", False),
+        ("from broker.domain import names\nfrom tests.support.world import World", False),
+        ("import json", False),
+    ],
+)
+def test_tests_that_need_the_domain_and_nothing_else_are_taken(
+    text: str, taken: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "test_x.py"
+    path.write_text(text, encoding="utf-8")
+    assert mutants.is_of_the_domain(path) is taken

@@ -1,0 +1,1 @@
+"""The test guest: a small Debian machine with a screen, made from packages. See `build`."""
