@@ -100,7 +100,13 @@ def test_every_declared_entry_point_loads_from_an_installed_wheel(installed: Pat
     assert {"trivium", "trivium-agent", "simulated"} <= targets.keys()
     for target in targets.values():
         module, function = target.split(":")
-        run_installed(installed, f"import {module}; {module}.{function}")
+        # an engine whose extra is not installed says so
+        run_installed(
+            installed,
+            "from broker.domain.errors import ConfigError\n"
+            f"try:\n    import {module}; {module}.{function}\n"
+            "except ConfigError as error:\n    assert 'install trivium[' in str(error)",
+        )
 
 
 def test_an_installed_console_has_its_templates_and_libraries(installed: Path) -> None:
