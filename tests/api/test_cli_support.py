@@ -23,6 +23,7 @@ DESKTOP: dict[str, Any] = {
     "architecture": "vdi",
     "host": {"id": "hst_1", "name": "server-1"},
     "endpoint": None,
+    "owner": None,
     "state": "starting",
     "target": "ready",
     "deadline_at": "2026-11-21T08:05:00.000Z",

@@ -51,7 +51,7 @@ async def test_the_overview_counts_what_there_is(store: Store) -> None:
     await store.sessions.advance(failed.id, SessionEvent.FAILED, NOW, why="")
     await claimed_session(store, make_request(1))
     await claimed_session(store, make_request(2))
-    await claimed_session(store, make_request(3, IDV))
+    await claimed_session(store, make_request(3, IDV, endpoint_id="ept_1"))
     await store.endpoints.presence("ept_2", EndpointEvent.RETIRED, NOW)
     assert await store.overview() == Overview(
         desktops={("vdi", "assigned"): 2, ("idv", "assigned"): 1},

@@ -75,6 +75,8 @@ class Looking:
     async def everything(self, memory: Memory, stuck: int = 0) -> View:
         """`due`, and what the planner needs to make, suspend, move, resize and power."""
         store = self._kit.store
+        # before the loads: what has grown by then is counted twice, never left out
+        resizing = await self._resizing(await self._pools.all())
         loads = await store.directory.host_loads()
         hosts = self._known(loads)
         due = await self._due(hosts, stuck)
@@ -87,7 +89,7 @@ class Looking:
             features=self._features(hosts),
             breakers=await self._breakers.all(),
             awaited=await self._awaited(due),
-            resizing=await self._resizing(due.pools),
+            resizing=resizing,
             memory=memory,
         )
         if any(load.resets_waiting for load in loads):
