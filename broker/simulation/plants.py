@@ -328,8 +328,21 @@ class AnybodySpeaks(Plant):
             del endpoint_id
             return await process.services.kit.store.sessions.session(session_id)
 
+        def believing(move: Any) -> Any:
+            async def call(session_id: str, decide: Any, **more: Any) -> Any:
+                actor = more.get("actor", "")
+
+                def anyway(session: Session) -> Any:
+                    return decide(replace(session, endpoint_id=actor))
+
+                said = anyway if actor.startswith("ept_") else decide
+                return await move(session_id, said, **more)
+
+            return call
+
         reports = process.services.sessions.live.__self__  # type: ignore[attr-defined]
         put(reports, "_at", lambda _: at)
+        put(reports._core, "move", believing)
 
 
 class OutageKills(Plant):

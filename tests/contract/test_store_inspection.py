@@ -9,13 +9,13 @@ from broker.store.sql.inspection import inspect_database
 from tests.support.postgres import PostgresServer
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_a_migrated_database_is_known_and_up_to_date(
-    kind: str, request: pytest.FixtureRequest
+    dialect: str, request: pytest.FixtureRequest
 ) -> None:
-    url: str = request.getfixturevalue("sqlite_url" if kind == "sqlite" else "postgres_url")
+    url: str = request.getfixturevalue("sqlite_url" if dialect == "sqlite" else "postgres_url")
     found = inspect_database(url, deep=True)
-    assert (found.backend, found.known, found.up_to_date, found.faults) == (kind, True, True, ())
+    assert (found.backend, found.known, found.up_to_date, found.faults) == (dialect, True, True, ())
 
 
 def test_an_empty_database_has_no_version(postgres: PostgresServer) -> None:

@@ -182,11 +182,11 @@ def _clauses(text: str) -> list[str]:
     return sorted(line.strip().rstrip(",") for line in text.splitlines() if line.strip())
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_a_migrated_schema_is_the_one_that_the_code_describes(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+    request: pytest.FixtureRequest, tmp_path: Path, dialect: str
 ) -> None:
-    if kind == "sqlite":
+    if dialect == "sqlite":
         migrated, fresh = f"sqlite:///{tmp_path}/migrated.db", f"sqlite:///{tmp_path}/fresh.db"
     else:
         postgres: PostgresServer = request.getfixturevalue("postgres")
@@ -257,11 +257,11 @@ def _open_in_process(url: str) -> None:
     asyncio.run(_open_and_close(url))
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_processes_that_start_at_once_migrate_once(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+    request: pytest.FixtureRequest, tmp_path: Path, dialect: str
 ) -> None:
-    if kind == "sqlite":
+    if dialect == "sqlite":
         url = f"sqlite:///{tmp_path}/new.db"
     else:
         postgres: PostgresServer = request.getfixturevalue("postgres")

@@ -134,6 +134,10 @@ def release_of(desktop: Desktop, pool: Pool, kit: Kit) -> Release:
     """What happens to this desktop when its session ends. A machine that is to be made fresh waits
     for its host's turn: a class that logs off at once does not start all at once."""
     event = rules_of(Architecture(desktop.architecture)).release_event(pool, desktop.owner_id)
+    asleep = desktop.state is DesktopState.PARKED and desktop.owner_id is None
+    if asleep and event is DesktopEvent.RELEASED_RESET:
+        # made fresh it would run, on a host whose room others may have by now
+        event = DesktopEvent.RELEASED_DELETE
     now = kit.clock.now()
     if event is DesktopEvent.RELEASED_KEEP:
         return Release(event=event, fresh=False, deadline_at=None)
