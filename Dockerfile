@@ -26,6 +26,9 @@ COPY --from=vendor \
     /src/node_modules/uplot/dist/uPlot.iife.min.js \
     /src/node_modules/uplot/dist/uPlot.min.css \
     broker/web/console/static/vendor/
+COPY --from=vendor /src/node_modules/@novnc/novnc/LICENSE.txt broker/web/console/static/vendor/novnc/
+COPY --from=vendor /src/node_modules/@novnc/novnc/core broker/web/console/static/vendor/novnc/core
+COPY --from=vendor /src/node_modules/@novnc/novnc/vendor broker/web/console/static/vendor/novnc/vendor
 RUN /venv/bin/python -m hatchling build -t wheel -d /dist
 
 # ------------------------------------------- one environment for each image, with what it needs
@@ -50,6 +53,10 @@ RUN /venv/bin/pip install --no-cache-dir --no-deps /dist/*.whl
 
 # ------------------------------------------------------------------------- what all images share
 FROM python:3.11-slim AS base
+# qemu-img, with which a broker examines uploaded images
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends qemu-utils \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 trivium \
     && useradd --uid 10001 --gid trivium --no-create-home --shell /usr/sbin/nologin trivium \
     && install --directory --owner trivium --group trivium --mode 0750 /data

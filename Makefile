@@ -18,17 +18,18 @@ PACKAGES := broker agents loadtests tests tools examples
 UV := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup run test test-real check static bench mutants docs lock vendor browser libvirt guest dev clean
+.PHONY: help setup run test test-real test-openstack check static bench mutants docs lock vendor browser qemu-img libvirt guest dev clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.run $(VENDOR)/.stamp ## install what `make run` needs, into .venv
 
-run: setup ## start a school's broker, endpoints and a campaign; then serve (ONCE=1: end after the report)
-	@$(BIN)/trivium demo $(if $(filter 1,$(ONCE)),--once)
+run: setup $(if $(filter 1,$(REAL)),libvirt guest) ## start a school's broker, endpoints and a campaign; then serve (ONCE=1: end after the report; REAL=1: with real desktops, installs QEMU)
+	@real=$$(tools/real.sh $(BIN)); \
+	$(BIN)/trivium demo $(if $(filter 1,$(ONCE)),--once) $${real:+--real "$$real"}
 
-test: dev browser ## do all the set-up, then run every check and every test
+test: dev browser qemu-img ## do all the set-up, then run every check and every test
 	@failed=0; \
 	$(MAKE) --no-print-directory static || failed=1; \
 	$(BIN)/pytest -n 2 --dist loadgroup || failed=1; \
@@ -37,7 +38,13 @@ test: dev browser ## do all the set-up, then run every check and every test
 test-real: dev libvirt guest ## the engine contract and the guest agent over real QEMU (half an hour)
 	@$(BIN)/pytest --real -n 1 --dist loadgroup tests/real tests/contract/test_engine.py \
 		tests/contract/test_engine_features.py tests/contract/test_engine_fencing.py \
-		tests/contract/test_libvirt_profiles.py tests/contract/test_libvirt_saved.py
+		tests/contract/test_libvirt_profiles.py tests/contract/test_libvirt_saved.py \
+		tests/contract/test_libvirt_tuning.py tests/contract/test_libvirt_condition.py tests/contract/test_libvirt_addresses.py
+
+test-openstack: dev $(VENV)/.openstack ## the engine contract over a real OpenStack with pretended hypervisors
+	@$(BIN)/pytest --engine openstack --timeout 900 tests/contract/test_engine.py \
+		tests/contract/test_engine_features.py tests/contract/test_engine_fencing.py \
+		tests/contract/test_openstack_*.py
 
 check: dev ## lint, types, import directions and unit tests, in under a minute
 	@$(MAKE) --no-print-directory static
@@ -52,8 +59,8 @@ static: dev ## lint, format, types, import directions, generated pages
 	$(BIN)/python tools/reference.py --check || failed=1; \
 	exit $$failed
 
-bench: dev ## measure the broker against its floors, as ratios in one run
-	@$(BIN)/python -m tests.bench
+bench: dev $(VENV)/.bench ## measure the broker against its floors, as ratios in one run (REAL=1: real machines, too)
+	@$(BIN)/python -m tests.bench $(if $(filter 1,$(REAL)),--real)
 
 mutants: dev ## change the domain's code thousands of times and see that its tests notice (a quarter of an hour)
 	@$(BIN)/python -m tools.mutants
@@ -70,6 +77,9 @@ lock: dev ## pin the dependencies anew after a change in pyproject.toml or packa
 	@$(UV) pyproject.toml -c requirements/dev.lock --extra broker --extra load --group build \
 		-o requirements/run.lock
 	@$(UV) pyproject.toml -c requirements/dev.lock --extra libvirt -o requirements/libvirt.lock
+	@$(UV) pyproject.toml -c requirements/dev.lock --extra openstack -o requirements/openstack.lock
+	@$(UV) --group openstack-lab -o requirements/openstack-lab.lock
+	@$(UV) pyproject.toml -c requirements/dev.lock --extra bench -o requirements/bench.lock
 	@$(UV) --group node -o requirements/node.lock
 	@tools/npm.sh install --package-lock-only $(if $(UPGRADE),--prefer-online)
 
@@ -77,6 +87,9 @@ vendor: $(VENDOR)/.stamp ## bring the console's front-end libraries
 
 browser: ## have Chromium and a Chinese font, for the console's tests
 	@tools/browser.sh
+
+qemu-img: ## have qemu-img, for the tests of uploaded images
+	@tools/qemu_img.sh
 
 libvirt: $(VENV)/.libvirt ## have libvirt, QEMU and a guest's kernel, for the tests of real machines
 
@@ -107,11 +120,24 @@ $(VENV)/.dev: requirements/dev.lock | $(VENV)/.run $(VENDOR)/.stamp
 	@$(PIP) install -qq --require-hashes -r requirements/dev.lock
 	@touch $@
 
+$(VENV)/.bench: requirements/bench.lock | $(VENV)/.dev
+	@echo "Installing the locked websockify …"
+	@$(PIP) install -qq --require-hashes -r requirements/bench.lock
+	@touch $@
+
 # Built against the system's libvirt, so that comes first; hence a lock of its own.
 $(VENV)/.libvirt: requirements/libvirt.lock tools/libvirt.sh | $(VENV)/.dev
 	@tools/libvirt.sh $(VENV)/guest-kernel
 	@echo "Building the locked libvirt binding …"
 	@$(PIP) install -qq --require-hashes -r requirements/libvirt.lock
+	@touch $@
+
+# A cloud's services bring other versions of much, so they have an environment of their own.
+$(VENV)/.openstack: requirements/openstack.lock requirements/openstack-lab.lock \
+		tools/openstack/install.sh | $(VENV)/.dev
+	@echo "Installing the locked OpenStack …"
+	@$(PIP) install -qq --require-hashes -r requirements/openstack.lock
+	@tools/openstack/install.sh
 	@touch $@
 
 # Where npm is missing this installs it into the same .venv, so it waits for .run.
@@ -121,4 +147,6 @@ $(VENDOR)/.stamp: package.json package-lock.json .npmrc tools/npm.sh | $(VENV)/.
 	@mkdir -p $(VENDOR)
 	@cp node_modules/htmx.org/dist/htmx.min.js node_modules/htmx-ext-sse/dist/sse.min.js \
 		node_modules/uplot/dist/uPlot.iife.min.js node_modules/uplot/dist/uPlot.min.css $(VENDOR)/
+	@rm -rf $(VENDOR)/novnc && mkdir $(VENDOR)/novnc
+	@cp -r $(addprefix node_modules/@novnc/novnc/,core vendor LICENSE.txt) $(VENDOR)/novnc/
 	@touch $@

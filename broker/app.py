@@ -18,12 +18,14 @@ from broker.config import Address, Config
 from broker.engines.registry import EngineContext, EngineSet, usable_engines
 from broker.events.memory import MemoryEvents
 from broker.events.nats import NatsEvents
+from broker.gateway.channels import ChannelGateway
 from broker.gateway.desk import Desk, end_displays
-from broker.gateway.display import DisplayGateway
+from broker.gateway.relays import Relays
 from broker.gateway.ssh import SshGateway
 from broker.gateway.staff import Staff
 from broker.identity.ed25519 import Ed25519Signatures
 from broker.identity.local import LocalPasswords
+from broker.imaging.files import ImageFiles
 from broker.imaging.simulated import SimulatedImages
 from broker.ports import Chance, Clock, Events, Ids, PasswordHasher, Store
 from broker.services.assembly import assemble
@@ -72,7 +74,8 @@ class Broker:
     events: Events
     engines: EngineSet
     link: AgentLink
-    displays: DisplayGateway
+    displays: ChannelGateway
+    relays: Relays
     web: WebServer
 
 
@@ -113,6 +116,7 @@ def _engines(config: Config, installation_id: str, seams: Seams) -> EngineSet:
         installation_id=installation_id,
         speed=config.speed,
         shared=not config.database_url.startswith("sqlite"),
+        data=config.data,
     )
     return EngineSet.named(usable_engines(), context)
 
@@ -149,6 +153,8 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             installation_id=installation_id,
         )
         link = AgentLink()
+        image_files = ImageFiles(config.images, seams.ids)
+        image_files.clear()
         services = assemble(
             kit,
             link=link,
@@ -157,10 +163,11 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             signatures=Ed25519Signatures(),
             images=Images(SimulatedImages(bytes_scale=config.bytes_scale), image_key),
             anchors=AnchorFile(config.anchor_file),
+            image_store=image_files,
         )
         link.attach(services)
-        desk = Desk(kit, services.sessions, engines.__getitem__)
-        displays = DisplayGateway(desk=desk, clock=seams.clock)
+        desk = Desk(kit, services.sessions, engines.__getitem__, services.measures)
+        displays = ChannelGateway(desk=desk, clock=seams.clock)
         console = build_console()
         server = build_web(
             services=services,
@@ -179,6 +186,7 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             engines=engines,
             link=link,
             displays=displays,
+            relays=Relays(config, services, displays),
             web=server,
         )
 
@@ -226,6 +234,8 @@ def background_work(broker: Broker) -> dict[str, Coroutine[Any, Any, None]]:
         "overview": services.overviews.run(),
         "link": broker.link.run(),
         "displays": broker.displays.run(),
+        "measures": services.measures.run(),
+        "viewers": broker.relays.run(),
         "display ends": end_displays(services.kit, broker.displays),
         "reconciler": services.reconciler.run(tuple(broker.engines.values())),
     }
@@ -252,6 +262,8 @@ async def _serve_doors(
             await ssh.open()
             doors.push_async_callback(ssh.close)
             ssh_address = Address(config.ssh_listen.host, ssh.port)
+        await broker.relays.open()
+        doors.push_async_callback(broker.relays.close)
         token = await services.accounts.local_token()
         write_private(config.local_token_file, token + "\n")
         doors.callback(config.local_token_file.unlink, missing_ok=True)
@@ -270,5 +282,6 @@ async def _serve_doors(
         )
         await stop.wait()
         broker.web.drain()
-        broker.displays.kill_all("the broker stops")
+        broker.relays.shut()
+        await broker.displays.drain(config.drain_s)
         await broker.link.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 from broker.domain.errors import ConfigError
 
 _PORT_MAX = 65_535
+IMAGES_FOLDER = "images"
+"""in the data folder: uploaded golden images, NAME-vVERSION.qcow2"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,42 @@ SETTINGS: tuple[Setting, ...] = (
         says="address and port of the support gateway; empty: off",
     ),
     Setting(
+        name="vnc_listen",
+        env="TRIVIUM_VNC_LISTEN",
+        default="",
+        says="address and port for VNC viewers outside the browser; empty: off",
+    ),
+    Setting(
+        name="rdp_listen",
+        env="TRIVIUM_RDP_LISTEN",
+        default="",
+        says="address and port for RDP viewers; empty: off",
+    ),
+    Setting(
+        name="spice_listen",
+        env="TRIVIUM_SPICE_LISTEN",
+        default="",
+        says="address and port of the proxy for SPICE viewers; empty: off",
+    ),
+    Setting(
+        name="viewer_host",
+        env="TRIVIUM_VIEWER_HOST",
+        default="",
+        says="name or address of this broker in connection files; empty: that of public_url",
+    ),
+    Setting(
+        name="viewer_cert",
+        env="TRIVIUM_VIEWER_CERT",
+        default="",
+        says="file with the certificate and its chain (PEM) for viewers; empty: no encryption",
+    ),
+    Setting(
+        name="viewer_key",
+        env="TRIVIUM_VIEWER_KEY",
+        default="",
+        says="file with the certificate's key (PEM)",
+    ),
+    Setting(
         name="speed",
         env="TRIVIUM_SPEED",
         default="1",
@@ -127,6 +166,12 @@ class Config:
     origins: tuple[str, ...]
     nats_url: str
     ssh_listen: Address | None
+    vnc_listen: Address | None
+    rdp_listen: Address | None
+    spice_listen: Address | None
+    viewer_host: str
+    viewer_cert: Path | None
+    viewer_key: Path | None
     speed: float
     bytes_scale: int
     seed: int
@@ -138,6 +183,11 @@ class Config:
     @property
     def reports(self) -> Path:
         return self.data / "reports"
+
+    @property
+    def images(self) -> Path:
+        """Golden images that were uploaded to this broker."""
+        return self.data / IMAGES_FOLDER
 
     @property
     def anchor_file(self) -> Path:
@@ -162,6 +212,17 @@ def parse_address(text: str, name: str) -> Address:
     if port > _PORT_MAX:
         raise ConfigError(f"{name}: port {port} is above {_PORT_MAX}")
     return Address(host=host.strip("[]") or "0.0.0.0", port=port)  # noqa: S104 - asked for by ":port"
+
+
+def _maybe_address(texts: Mapping[str, str], name: str) -> Address | None:
+    return parse_address(texts[name], name) if texts[name] else None
+
+
+def _host(text: str) -> str:
+    """A host name or an address, as it is written into files that other programs read."""
+    if not re.fullmatch(r"[A-Za-z0-9.:_-]{0,253}", text):
+        raise ConfigError(f"viewer_host: {text!r} is not the name or the address of a host")
+    return text
 
 
 def _number(text: str, name: str, low: float, high: float) -> float:
@@ -234,7 +295,12 @@ def load(env: Mapping[str, str], flags: Mapping[str, str | None] | None = None) 
     public = texts["public_url"] or f"http://{Address(reach, listen.port)}"
     if texts["log_format"] not in {"text", "json"}:
         raise ConfigError(f"log_format: {texts['log_format']!r} is neither text nor json")
-    ssh = texts["ssh_listen"]
+    cert, key = (
+        Path(texts[name]).absolute() if texts[name] else None
+        for name in ("viewer_cert", "viewer_key")
+    )
+    if (cert is None) is not (key is None):
+        raise ConfigError("viewer_cert, viewer_key: one is nothing without the other")
     return Config(
         listen=listen,
         data=data,
@@ -242,7 +308,13 @@ def load(env: Mapping[str, str], flags: Mapping[str, str | None] | None = None) 
         public_url=_url(public, "public_url"),
         origins=tuple(_url(one, "origins") for one in texts["origins"].split()),
         nats_url=texts["nats_url"],
-        ssh_listen=parse_address(ssh, "ssh_listen") if ssh else None,
+        ssh_listen=_maybe_address(texts, "ssh_listen"),
+        vnc_listen=_maybe_address(texts, "vnc_listen"),
+        rdp_listen=_maybe_address(texts, "rdp_listen"),
+        spice_listen=_maybe_address(texts, "spice_listen"),
+        viewer_host=_host(texts["viewer_host"]) or urlsplit(public).hostname or "",
+        viewer_cert=cert,
+        viewer_key=key,
         speed=_number(texts["speed"], "speed", 1, 1000),
         bytes_scale=int(_number(texts["bytes_scale"], "bytes_scale", 1, 100_000)),
         seed=int(_number(texts["seed"], "seed", 0, 2**53)),

@@ -111,6 +111,31 @@ FRAME_BYTES_MAX: Final = 256 * 1024
 """one display frame"""
 DISPLAY_INPUT_BYTES_MAX: Final = 4096
 """one input message of a display"""
+VIEWER_PASS_S: Final = 120
+"""life of a connection file: from its download to the viewer's knock"""
+VIEWER_PASSES_MAX: Final = 500
+"""VNC passwords that wait to be used in one process; past it: server.busy"""
+RELAYS_MAX: Final = 2000
+"""viewers' connections at one of the relays' ports"""
+RELAYS_PER_SOURCE_MAX: Final = 500
+"""of them, from one source: a room of viewers behind one address"""
+RELAY_NEW_PER_SOURCE_MAX: Final = 40
+"""new connections of one source within RELAY_NEW_WINDOW_S; one viewer opens up to a dozen"""
+RELAY_NEW_WINDOW_S: Final = 1.0
+RELAY_SOURCES_MAX: Final = 10_000
+"""sources whose rate is remembered"""
+RELAY_HANDSHAKE_S: Final = 15.0
+"""from a viewer's knock to its password, and from there to the desktop's first answer"""
+RELAY_BUFFER_BYTES: Final = 64 * 1024
+"""kept for a viewer that takes slowly, beside the frame in hand"""
+SPICE_CHANNELS_MAX: Final = 16
+"""connections that one SPICE viewer may have beside its first"""
+PROXY_HEADER_BYTES_MAX: Final = 4096
+"""what a SPICE viewer says to its proxy"""
+RDP_REQUEST_BYTES_MAX: Final = 259
+"""an RDP viewer's first packet: four bytes of TPKT, and what X.224's one byte of length allows"""
+RELAY_SILENT_S: Final = 60
+"""without a sign of life of a viewer's machine before its connection counts as broken"""
 IMAGES_REMEMBERED: Final = 256
 """images whose hash state the simulated source keeps"""
 SEGMENT_BYTES: Final = 1024 * 1024
@@ -128,6 +153,8 @@ EVENT_STREAMS_MAX: Final = 500
 EVENT_STREAMS_PER_USER_MAX: Final = 20
 """of them, by one person: windows and tabs"""
 NAME_CHARS_MAX: Final = 120
+PROFILE_CHARS_MAX: Final = 1000
+"""of a host's profile: a kind, and its knobs with addresses among them"""
 DISPLAYS_MAX: Final = 5000
 """displays open at once in one process; past it: server.busy"""
 DISPLAY_S_MAX: Final = 12 * 3600.0
@@ -136,10 +163,22 @@ DISPLAY_OPEN_S: Final = 20.0
 """for redeeming the ticket, and again for the engine to open the console"""
 DISPLAY_SEND_S: Final = 30.0
 """for a client to take one frame before it counts as gone"""
-DISPLAY_CLOSE_S: Final = 5.0
-"""for either end to close"""
+DISPLAY_CLOSE_S: Final = 1.5
+"""for either end of a display to close before it is cut"""
+DISPLAY_DRAIN_LOOK_S: Final = 0.2
+"""between two looks of a stopping broker whether displays are open"""
 DISPLAY_REPORT_S: Final = 10.0
 """between two reports of display traffic"""
+DISPLAY_PING_S: Final = 5.0
+"""between the answer to one ping of a display's client and the next ping"""
+DISPLAY_PING_ANSWER_S: Final = 10.0
+"""for a display's client to answer a ping before its round trip counts as unknown"""
+DISPLAY_MEASURE_S: Final = 30.0
+"""age past which a measure of a display says nothing any more"""
+DISPLAY_MEASURES_MAX: Final = 20_000
+"""displays, of every process, whose last measure one process keeps"""
+DISPLAY_MEASURES_PER_HINT: Final = 100
+"""measures that one hint carries to the other processes"""
 ENGINE_OPERATIONS_REMEMBERED: Final = 10_000
 """finished operation ids that an engine object knows again"""
 ENGINE_REPORTS_MAX: Final = 10_000
@@ -160,14 +199,80 @@ LIBVIRT_XML_BYTES_MAX: Final = 4 * 1024 * 1024
 """one description by a host"""
 LIBVIRT_GLANCE_S: Final = 3.0
 """for a host to say whether it has a machine that should be at another"""
+GOLDEN_BOOT_S: Final = 900.0
+"""for a golden desktop to boot, over several attempts; past it, it is booted anew"""
 LIBVIRT_ADOPT_S: Final = 10.0
 """for a host to say, after a restart of the broker, how one of its machines is"""
+OPENSTACK_THREADS: Final = 8
+"""threads that call one cloud, each with a connection of its own"""
+OPENSTACK_CALLS_MAX: Final = 256
+"""calls of one cloud under way or waiting for a thread; past it: engine.failed"""
+OPENSTACK_HTTP_S: Final = 20
+"""without a byte from a cloud before a request counts as failed"""
+OPENSTACK_POLL_S: Final = 0.5
+"""between two looks at a cloud's servers while somebody waits for one"""
+OPENSTACK_SURVEY_S: Final = 15.0
+"""between two looks at a cloud's servers when nobody waits"""
+OPENSTACK_PAUSE_S_MAX: Final = 30.0
+"""between two attempts to look at a cloud that does not answer"""
+OPENSTACK_DISCARD_S: Final = 60.0
+"""for a server that nobody should have to be gone"""
+OPENSTACK_GLANCE_S: Final = 3.0
+"""for another cloud to say whether it has a desktop's server"""
+OPENSTACK_PAGE: Final = 200
+"""servers a page"""
+OPENSTACK_SERVERS_MAX: Final = 20_000
+"""servers of one installation in one cloud"""
+PROBE_STEP_S: Final = 20.0
+"""one step of looking at a host before it is added"""
+PROBE_S: Final = 100.0
+"""all steps of looking at one host"""
+PROBES_MAX: Final = 4
+"""hosts that one process looks at at once, before they are added"""
+PROBE_ROOM_BYTES_MIN: Final = 1 << 30
+"""free in a storage pool before a host counts as having room"""
+HOST_CLOCK_OFF_S_MAX: Final = 5.0
+"""between a host's clock and the broker's, before an administrator is told"""
+DRIFT_S: Final = 60.0
+"""between two looks at whether machines are what they should be"""
+DRIFT_BATCH_MAX: Final = 50
+"""machines compared in one such look; the next goes on behind them"""
+DRIFT_ONE_S: Final = 10.0
+"""for one machine to be compared"""
+DRIFTS_KEPT: Final = 100
+"""desktops whose differences are kept to be shown; the others are counted"""
+DIFFERENCES_KEPT: Final = 8
+"""of one desktop's, kept to be shown"""
 GUEST_IDENTIFY_S: Final = 10.0
 """for a guest to say who it is, before it is told again"""
 GUEST_READ_PAUSE_S: Final = 0.02
 """between two reads from one guest, which may talk without end"""
 GUEST_CHUNK_BYTES: Final = 16 * 1024
 """read from a guest at once"""
+IMAGE_BYTES_MAX: Final = 64 * 1024**3
+"""an uploaded image's file"""
+IMAGE_VIRTUAL_BYTES_MAX: Final = 2 * 1024**4
+"""the disk that an uploaded image describes"""
+IMAGE_RATIO_MAX: Final = 1000
+"""bytes of an uploaded image's disk for each byte of its file; past it, it is a size bomb"""
+IMAGE_FREE_BYTES_MIN: Final = 1024**3
+"""what an upload leaves free on the disk of the data directory"""
+IMAGE_UPLOADS_MAX: Final = 2
+"""uploads of images at once in one process; past it: server.busy"""
+IMAGE_UPLOAD_S: Final = 4 * 3600.0
+"""for one upload of an image"""
+UPLOAD_STALLED_S: Final = 30.0
+"""without a byte of an upload before its client counts as gone"""
+UPLOAD_CHUNK_BYTES: Final = 1024 * 1024
+"""of an upload, written at once"""
+QEMU_IMG_S: Final = 20.0
+"""for qemu-img to describe a file, and half of that of processor time"""
+QEMU_IMG_MEMORY_BYTES: Final = 1024**3
+"""of address space for qemu-img"""
+QEMU_IMG_ANSWER_BYTES_MAX: Final = 1024 * 1024
+"""one description by qemu-img"""
+QEMU_IMG_CONVERT_S: Final = 3600.0
+"""for qemu-img to turn an image into qcow2"""
 HINT_BYTES_MAX: Final = 16 * 1024
 """one hint on its way to another process"""
 HINTS_OUT_MAX: Final = 10_000
@@ -270,8 +375,10 @@ RESUME_RETRY_S: Final = 2.0
 """pause told to a client whose desktop is being resumed"""
 PARK_AGAIN_S: Final = 10
 """before a desktop that is being resumed while its person is away again is suspended anew"""
-DISPLAYS_CHECK_S: Final = 60.0
+DISPLAYS_CHECK_S: Final = 3.0
 """between two checks that the displays open here are still the sessions' own"""
+DISPLAYS_CHECKED_TOGETHER: Final = 500
+"""of them, asked of the store in one call"""
 LEASE_S: Final = 15
 """a broker's lease of shared work; renewed at a third of it"""
 LEASE_SKEW_S: Final = 5

@@ -272,11 +272,13 @@ class DisplayOpen(msgspec.Struct, frozen=True, kw_only=True, tag="display_open")
 
 
 class DisplayReady(msgspec.Struct, frozen=True, kw_only=True, tag="display_ready"):
-    """The broker's answer, as text; binary frames follow."""
+    """The broker's answer, as text; binary frames follow. `protocol`: what flows (the engine
+    port's Console says which there are). Size in pixels; 0 where only the client learns it."""
 
     session_id: str
     width: int
     height: int
+    protocol: str = "simulated"
 
 
 class DisplayRefused(msgspec.Struct, frozen=True, kw_only=True, tag="display_refused"):

@@ -34,18 +34,37 @@ HEAVY = (
 REAL = ("real", "contract/test_libvirt_")
 """folders and files that need what `make test-real` installs; run with --real only"""
 
+OPENSTACK = "contract/test_openstack_"
+"""files that need what `make test-openstack` installs; run with --engine openstack only"""
+
 _HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--real", action="store_true", help="tests over real hypervisors, too")
+    parser.addoption(
+        "--engine",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="hold this engine, which may be another distribution's, to the contract; no other",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """openstacksdk warns of what it itself calls."""
+    if "openstack" in config.getoption("--engine"):
+        config.addinivalue_line("filterwarnings", "ignore::PendingDeprecationWarning")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Those that need a hypervisor are asked for; `make test-real` does."""
-    if config.getoption("--real") or not collection_path.is_relative_to(_HERE):
+    if not collection_path.is_relative_to(_HERE):
         return None
-    return collection_path.relative_to(_HERE).as_posix().startswith(REAL) or None
+    path = collection_path.relative_to(_HERE).as_posix()
+    if path.startswith(OPENSTACK):
+        return "openstack" not in config.getoption("--engine") or None
+    return (path.startswith(REAL) and not config.getoption("--real")) or None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,7 +6,8 @@ set -euo pipefail
 folder=$1
 missing=()
 for package in qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients libvirt-dev gcc \
-    pkg-config busybox-static kmod cpio iproute2; do
+    pkg-config busybox-static kmod cpio iproute2 libvirt-daemon-driver-lxc libxml2-utils \
+    e2fsprogs xrdp freerdp2-x11 xvfb virt-viewer tigervnc-viewer tigervnc-standalone-server xterm; do
     if ! dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed; then
         missing+=("$package")
     fi

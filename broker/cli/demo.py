@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import click
@@ -13,6 +14,7 @@ from broker.cli.demo_run import Demo, DemoWishes
 from broker.cli.examples import example
 from broker.cli.output import Output, json_option
 from broker.cli.ports import refuse_if_taken
+from broker.cli.real_host import at, check
 from broker.cli.settings import setting_options
 from broker.cli.signals import run_until_interrupted
 from broker.config import SETTINGS, load
@@ -38,11 +40,24 @@ DEFAULTS: Final[Mapping[str, str]] = {"speed": "8", "bytes_scale": "256"}
     type=click.FloatRange(min=10),
     help="Seconds that the campaign takes.",
 )
+@click.option(
+    "--real",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="IMAGE",
+    help="Add a pool of real machines, from this golden image (qcow2). Needs libvirt, QEMU, root.",
+)
 @setting_options
 @json_option
 @click.pass_context
 def demo(
-    context: click.Context, /, *, once: bool, endpoints: int, duration_s: float, **flags: str | None
+    context: click.Context,
+    /,
+    *,
+    once: bool,
+    endpoints: int,
+    duration_s: float,
+    real: Path | None,
+    **flags: str | None,
 ) -> None:
     """Show everything: a broker, a school of 2,000 people, its endpoints, a measured morning.
 
@@ -50,10 +65,12 @@ def demo(
     campaign, prints how VDI, IDV and VOI compare, and serves until Ctrl-C. A second run takes up
     where the first left off. Simulated steps run 8 times faster and images are 256 times smaller
     than in life unless TRIVIUM_SPEED and TRIVIUM_BYTES_SCALE say otherwise. --seed makes another
-    morning.
+    morning. With --real, two real machines can be worked on in the browser after the report.
     """
     settings = _with_defaults(flags)
     config = load(os.environ, settings)
+    if real is not None:
+        check(at(config.data).socket)
     refuse_if_taken(config.listen)
     wishes = DemoWishes(
         config=config,
@@ -66,6 +83,7 @@ def demo(
         endpoints=endpoints,
         duration_s=duration_s,
         once=once,
+        real=real,
     )
     demo_ = Demo(wishes, Output.current())
     ended = run_until_interrupted(demo_.run())

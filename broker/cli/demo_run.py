@@ -21,7 +21,9 @@ from broker.cli.demo_parts import (
     told_counts,
     warmth,
 )
+from broker.cli.demo_real import PERSON, RealDesktops
 from broker.cli.endpoint_choice import choose, roster_places
+from broker.cli.errors import CommandError
 from broker.cli.fleet_process import FleetOptions, fleet_process
 from broker.cli.output import Output, clean, short_path
 from broker.cli.private import read_json
@@ -49,7 +51,8 @@ STALE_SHARE: Final = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoWishes:
-    """`env`: settings for the broker's process, beside what it inherits."""
+    """`env`: settings for the broker's process, beside what it inherits. `real`: the golden image
+    of real desktops, which there are until it is interrupted."""
 
     config: Config
     env: Mapping[str, str]
@@ -57,6 +60,7 @@ class DemoWishes:
     endpoints: int
     duration_s: float
     once: bool
+    real: Path | None = None
 
 
 class Demo:
@@ -66,6 +70,9 @@ class Demo:
         self._steps = Steps(output, SystemClock())
         self._url = ""
         self._setup_url: str | None = None
+        self._real = (
+            RealDesktops(wishes.config.data, wishes.real, self._steps) if wishes.real else None
+        )
 
     async def run(self) -> Outcome:
         """The whole course. Answers after the report when asked to run once, else never.
@@ -94,15 +101,33 @@ class Demo:
             async with self._fleet(remote) as fat:
                 try:
                     await self._settle(remote)
+                    if self._real is not None:
+                        await self._real.settle(remote)
                     await self._warm(remote, fat)
                     outcome = await self._measure(remote, access, texts)
                     self._tell(outcome)
                     if not self._wishes.once:
-                        await asyncio.Event().wait()
+                        await self._serve(remote)
                 except asyncio.CancelledError:
                     self._steps.tell("[dim]stopping endpoints and broker …[/]")
                     raise
                 return outcome
+
+    async def _serve(self, remote: Remote) -> None:
+        """For ever; with real desktops, if these are wanted and can be had."""
+        if self._real is not None:
+            try:
+                async with self._real.running(remote) as password:
+                    self._steps.tell(
+                        f"[bold]real desktops[/]   sign in as {PERSON}, password {password}, and "
+                        "connect under My desktops"
+                    )
+                    await asyncio.Event().wait()
+            except CommandError as error:
+                self._steps.tell(
+                    f"[yellow]no real desktops:[/] {clean(f'{error.title}: {error.detail}')}"
+                )
+        await asyncio.Event().wait()
 
     # ------------------------------------------------------------------ broker
 

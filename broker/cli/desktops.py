@@ -146,6 +146,34 @@ def why(access: Access, name: str, limit: int) -> None:
     explain(access, "desktops", name, limit, _find)
 
 
+@desktop.command()
+@click.argument("name")
+@remote_options
+@json_option
+def drift(access: Access, name: str) -> None:
+    """How the machine of this desktop differs from what it should be, as of now."""
+
+    async def read(remote: Remote) -> dict[str, Any]:
+        where = path_of("desktops", (await _find(remote, name))["id"], "drift")
+        found: dict[str, Any] = await remote.get(where)
+        return found
+
+    found = ask(access, read)
+    output = Output.current()
+    if output.as_json:
+        output.document(found)
+    elif not found["differences"]:
+        output.fields((("machine", "as it should be"),))
+    else:
+        output.table(
+            ("what", "is", "should be"),
+            [
+                (clean(one["what"]), clean(one["found"]), clean(one["wanted"]))
+                for one in found["differences"]
+            ],
+        )
+
+
 def _change(access: Access, name: str, verb: str, body: dict[str, Any] | None = None) -> None:
     async def write(remote: Remote) -> dict[str, Any]:
         where = path_of("desktops", (await _find(remote, name))["id"])

@@ -9,6 +9,7 @@ import click
 from broker.cli.assignments import assigned, flat
 from broker.cli.errors import CommandError
 from broker.cli.explanations import explain, why_options
+from broker.cli.host_checks import capabilities, check, condition
 from broker.cli.output import Output, clean, json_option, state
 from broker.cli.remote import Access, Remote, ask, path_of, remote_options
 from broker.domain.errors import NotFoundError
@@ -17,6 +18,11 @@ from broker.domain.errors import NotFoundError
 @click.group()
 def host() -> None:
     """Look at hosts, drain them, and change their settings."""
+
+
+host.add_command(capabilities)
+host.add_command(condition)
+host.add_command(check)
 
 
 @host.command("list")

@@ -28,6 +28,8 @@ CONNECT_S: Final = 5.0
 """to open a connection to the broker"""
 ANSWER_S: Final = 120.0
 """for one whole answer: an import of 8 MiB takes seconds"""
+UPLOAD_ANSWER_S: Final = 4000.0
+"""for the broker to examine an upload, and to turn it into qcow2"""
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 """one answer"""
 LINE_BYTES_MAX: Final = 256 * 1024
@@ -155,6 +157,30 @@ class Remote:
 
     async def delete(self, path: str) -> Any:
         return await self._call("DELETE", path)
+
+    async def upload(self, path: str, file: Path, query: Mapping[str, str | int]) -> Any:
+        """POST the file's content as it is; this may take hours. Not tried again."""
+        url = f"{self._access.url}/api/v1/{path}"
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=UPLOAD_ANSWER_S)
+        try:
+            with file.open("rb") as content:
+                async with self._session.post(
+                    url,
+                    params=query,
+                    data=content,
+                    headers={"Content-Type": "application/octet-stream"},
+                    allow_redirects=False,
+                    timeout=timeout,
+                ) as answer:
+                    data = await answer.content.read(ANSWER_BYTES_MAX)
+                    if answer.status >= HTTP_ERROR:
+                        raise self._problem(answer.status, answer.headers, data)
+                    return self._decoded(data)
+        except TimeoutError as error:
+            raise unreachable(self._access.url, "it does not answer in time") from error
+        except aiohttp.ClientError as error:
+            reason = "the connection is refused or breaks off"
+            raise unreachable(self._access.url, reason) from error
 
     async def page(self, path: str, *, limit: int, **query: str) -> dict[str, Any]:
         """The first `limit` rows of a list, over several pages: {"items": […], "next": …}."""

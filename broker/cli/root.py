@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "import": ("broker.cli.roster:import_", "Import a roster from CSV files."),
     "user": ("broker.cli.users:user", "Look at people and change them."),
     "pool": ("broker.cli.pools:pool", "Look at pools and change them."),
+    "image": ("broker.cli.images:image", "Look at golden images, examine and upload them."),
     "host": ("broker.cli.hosts:host", "Look at hosts, drain them, and change their settings."),
     "desktop": ("broker.cli.desktops:desktop", "Look at desktops, and why each is as it is."),
     "session": (

@@ -214,6 +214,12 @@ class ProtocolError(TriviumError):
     advice = "Update the agent to a version that this broker speaks."
 
 
+class BadImageError(TriviumError):
+    code = "image.refused"
+    title = "This file is not a disk image that is taken"
+    advice = "Make a plain qcow2 of it (qemu-img convert -O qcow2), and say its format."
+
+
 class RosterError(TriviumError):
     """A roster was refused whole; `fields["problems"]` lists every bad line."""
 
@@ -238,6 +244,14 @@ class UnsupportedError(EngineError):
     code = "engine.unsupported"
     title = "The engine cannot do this on that host"
     advice = "Choose another host, or leave the setting off; the host's page lists what it can do."
+
+
+class HostUnreachableError(EngineError):
+    """`fields["refused"]`: what was: network, key, sign_in or socket."""
+
+    code = "engine.host_unreachable"
+    title = "The host was not reached"
+    advice = "`trivium host check` looks step by step, and names what is missing."
 
 
 class BrokenChainError(TriviumError):

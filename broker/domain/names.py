@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from broker.limits import NAME_CHARS_MAX
+from broker.limits import NAME_CHARS_MAX, PROFILE_CHARS_MAX
 
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 # Persian and several Indic scripts need the joiners inside ordinary words.
@@ -49,6 +49,19 @@ def name_problem(text: str) -> str | None:
     if "  " in text:
         return "has two spaces in a row"
     return label_problem(text)
+
+
+def profile_problem(text: str) -> str | None:
+    """Why this cleaned text cannot be a host's profile; None if it can. What it says is for its
+    engine to judge."""
+    if not text:
+        return "is empty"
+    if len(text) > PROFILE_CHARS_MAX:
+        return f"has {len(text)} characters; at most {PROFILE_CHARS_MAX} are allowed"
+    for char in text:
+        if not "!" <= char <= "~":
+            return f"has a blank, or a letter beyond ASCII (U+{ord(char):04X}): write it as %XX"
+    return None
 
 
 def username_problem(text: str) -> str | None:

@@ -59,6 +59,20 @@ class Share:
     network: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a desktop may take at most of disk and network, beside its size; 0: not limited.
+
+    disk_mib_s: read and written together, MiB/s.
+    network_peak_mbit: for a while, Mbit/s; its size's `network_mbit` is the average then.
+    network_burst_mib: what may go at the peak at once, MiB.
+    """
+
+    disk_mib_s: int = 0
+    network_peak_mbit: int = 0
+    network_burst_mib: int = 0
+
+
 EQUAL_SHARES = Share(cpus=1.0, memory=1.0, disk=1.0, network=1.0)
 
 
@@ -91,6 +105,9 @@ class PoolSettings:
     consent_s: to answer a take-over; no answer is a no.
     guarantee: the part (0 to 1) of each resource that a desktop has for itself, its minimum.
     weights: its share of what is contended, relative to others (1 is usual).
+    limits: what it may take at most of disk and network, beside its size.
+    share_pages: whether its host may keep equal pages of its memory and others' once (KSM): saves
+    memory, but lets a desktop find out by timing what others have in theirs.
     labels: only hosts with all of these; prefer_labels: these first.
     apart: no two desktops of this pool on one host while another fits.
     failures_max: consecutive failures to make a machine before the circuit breaker opens;
@@ -112,6 +129,8 @@ class PoolSettings:
     spread: Spread = Spread.BREADTH
     guarantee: Share = field(default_factory=Share)
     weights: Share = EQUAL_SHARES
+    limits: Limits = field(default_factory=Limits)
+    share_pages: bool = True
     labels: tuple[str, ...] = ()
     prefer_labels: tuple[str, ...] = ()
     apart: bool = False

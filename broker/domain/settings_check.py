@@ -54,6 +54,7 @@ def pool_problems(pool: Pool) -> Iterator[Problem]:
         yield "settings.time_zone", f"there is no time zone {settings.time_zone!r}"
     if not _fractions(settings.guarantee):
         yield "settings.guarantee", "a guarantee is a part of the whole, from 0 to 1"
+    yield from _limit_problems(pool)
     if settings.breaker_max_s < settings.breaker_s:
         yield "settings.breaker_max_s", "the longest pause is shorter than the first"
     for field in ("idle_s", "session_max_s"):
@@ -62,6 +63,19 @@ def pool_problems(pool: Pool) -> Iterator[Problem]:
             text = f"a limit of {limit} s leaves no room to warn {settings.warn_s} s ahead"
             yield f"settings.{field}", text
     yield from _schedule_problems(pool)
+
+
+def _limit_problems(pool: Pool) -> Iterator[Problem]:
+    limits, average = pool.settings.limits, pool.resources.network_mbit
+    if limits.network_peak_mbit and not average:
+        text = "a peak is above an average, and the pool's size names none (network_mbit)"
+        yield "settings.limits.network_peak_mbit", text
+    elif limits.network_peak_mbit and limits.network_peak_mbit < average:
+        text = f"a peak of {limits.network_peak_mbit} Mbit/s is below the average of {average}"
+        yield "settings.limits.network_peak_mbit", text
+    if limits.network_burst_mib and not average:
+        text = "a burst goes beyond an average, and the pool's size names none (network_mbit)"
+        yield "settings.limits.network_burst_mib", text
 
 
 def _size_problems(pool: Pool) -> Iterator[Problem]:

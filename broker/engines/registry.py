@@ -16,6 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TypeAlias, cast
 
 from broker.domain.errors import ConfigError
@@ -29,6 +30,9 @@ _log = logging.getLogger("trivium.engines")
 class EngineContext:
     """What an engine may use. `installation_id` tags its machines; `ids` makes their secrets.
 
+    `data`: the broker's folder, where an engine finds what the administrator keeps for it, or
+    keeps something of its own, in a file or folder of its own name; None where there is none.
+    Golden images that were uploaded are in its `images`, as NAME-vVERSION.qcow2.
     `speed` is for simulated engines only: time runs `speed` times as fast. `shared`: other
     processes may serve the same installation, each with an engine object of its own.
     """
@@ -39,6 +43,7 @@ class EngineContext:
     installation_id: str
     speed: float = 1.0
     shared: bool = False
+    data: Path | None = None
 
 
 EngineFactory: TypeAlias = Callable[[EngineContext], Engine]

@@ -4,29 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from broker.architectures import rules_of
-from broker.domain.errors import BadTicketError, EngineError, NotFoundError, TriviumError
+from broker.domain.errors import (
+    BadTicketError,
+    EngineError,
+    NotFoundError,
+    TriviumError,
+    UnavailableError,
+)
 from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP
+from broker.domain.measures import DisplayMeasure
 from broker.domain.model import Desktop, Instant, Session, SessionState, Traffic
 from broker.gateway.display import DisplayEnd, DisplayLeave
-from broker.limits import DISPLAYS_CHECK_S
+from broker.limits import DISPLAYS_CHECK_S, DISPLAYS_CHECKED_TOGETHER
 from broker.ports import Console, Displays, Engine, Hint
 from broker.services.kit import Kit
+from broker.services.measures import Measures
 from broker.services.sessions import Sessions
+from broker.services.tickets import protocol_of
 
 _log = logging.getLogger("trivium.display")
 
 _WITH_DISPLAY = frozenset({SessionState.DELIVERING, SessionState.ACTIVE})
 _WITHOUT_DISPLAY = frozenset(SessionState) - _WITH_DISPLAY
+_SESSION_STAYS = frozenset({DisplayEnd.KILLED, DisplayEnd.BROKER_STOPS})
+"""ends that say nothing about the session: it has ended or moved by itself, or its display is
+opened at another broker"""
 
 
 class Desk:
     """The DisplayDesk of `gateway/display.py`, over the services."""
 
-    def __init__(self, kit: Kit, sessions: Sessions, engines: Callable[[str], Engine]) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        sessions: Sessions,
+        engines: Callable[[str], Engine],
+        measures: Measures | None = None,
+    ) -> None:
         self._kit = kit
+        self._measures = measures or Measures(kit)
         self._sessions = sessions
         self._engines = engines
 
@@ -52,11 +71,12 @@ class Desk:
             endpoint_id=session.endpoint_id,
             browser=browser,
             display=display,
+            protocol=protocol_of(ticket),
         )
 
     async def connect(self, leave: DisplayLeave) -> Console:
         engine = await self._engine(leave.desktop)
-        return await engine.console(leave.desktop, leave.session_id)
+        return await engine.console(leave.desktop, leave.session_id, leave.protocol)
 
     async def _engine(self, desktop: Desktop) -> Engine:
         for load in await self._kit.store.directory.host_loads():
@@ -80,23 +100,35 @@ class Desk:
                 raise BadTicketError("the session has moved to another place")
 
     async def closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
-        if leave.endpoint_id is not None or why is DisplayEnd.KILLED:
+        if leave.endpoint_id is not None or why in _SESSION_STAYS:
             return
         session = await self._kit.store.sessions.session(leave.session_id)
         if session is not None and session.endpoint_id is None:
             await self._sessions.lost(session, "its display was closed", display=leave.display)
 
+    def measured(self, measures: Sequence[DisplayMeasure]) -> None:
+        self._measures.note(measures)
+
+    def over(self, why: DisplayEnd, rest: DisplayMeasure) -> None:
+        self._measures.over(why, rest)
+
     def inputs(self, last_of: Mapping[str, Instant]) -> None:
         for session_id, at in last_of.items():
             self._sessions.activity.note(session_id, at)
 
-    async def traffic(self, bytes_of: Mapping[str, int]) -> None:
-        """Each session for itself: one that cannot be written must not count the others twice."""
+    async def traffic(self, bytes_of: Mapping[str, int]) -> Mapping[str, int]:
+        """Each session for itself: one that cannot be written must not count the others twice.
+        Once the database is found away the others are not tried."""
+        left = dict(bytes_of)
         for session_id, size in bytes_of.items():
             try:
                 await self._kit.store.sessions.note_phases(session_id, [], Traffic(display=size))
+            except UnavailableError:
+                break
             except TriviumError as error:
                 _log.warning("%d display bytes of %s are lost: %s", size, session_id, error.code)
+            del left[session_id]
+        return left
 
 
 async def end_displays(kit: Kit, displays: Displays) -> None:
@@ -127,7 +159,7 @@ async def _heard(kit: Kit, displays: Displays, hint: Hint) -> None:
         session_id, hint.data["endpoint_id"], hint.data.get("display")
     ):
         # the hint may be older than the display: only the database knows
-        await _check(kit, displays, session_id)
+        await _check(kit, displays, [session_id])
 
 
 async def _check_for_ever(kit: Kit, displays: Displays) -> None:
@@ -137,24 +169,29 @@ async def _check_for_ever(kit: Kit, displays: Displays) -> None:
 
 
 async def _check_all(kit: Kit, displays: Displays) -> None:
-    for session_id in displays.open_sessions():
-        await _check(kit, displays, session_id)
+    session_ids = displays.open_sessions()
+    for first in range(0, len(session_ids), DISPLAYS_CHECKED_TOGETHER):
+        await _check(kit, displays, session_ids[first : first + DISPLAYS_CHECKED_TOGETHER])
 
 
-async def _check(kit: Kit, displays: Displays, session_id: str) -> None:
-    """Ask the database whether the display that is open here still is the session's own."""
+async def _check(kit: Kit, displays: Displays, session_ids: Sequence[str]) -> None:
+    """Ask the database whether the displays that are open here still are the sessions' own. While
+    it is away what is open stays open."""
     try:
-        session = await kit.store.sessions.session(session_id)
-        if session is not None and _elsewhere(displays, session):
-            # read again: this display may have been opened after the answer was on its way
-            session = await kit.store.sessions.session(session_id)
+        found = {one.id: one for one in await kit.store.sessions.some(session_ids)}
+        moved = [one.id for one in found.values() if _elsewhere(displays, one)]
+        if moved:
+            # read again: a display may have been opened after the answer was on its way
+            found |= {one.id: one for one in await kit.store.sessions.some(moved)}
     except TriviumError as error:
-        _log.warning("the display of %s could not be checked: %s", session_id, error.code)
+        _log.warning("%d open displays could not be checked: %s", len(session_ids), error.code)
         return
-    if session is None or session.state in _WITHOUT_DISPLAY:
-        displays.kill(session_id)
-    elif _elsewhere(displays, session):
-        displays.kill(session_id, code=DisplayEnd.TAKEN_OVER)
+    for session_id in session_ids:
+        session = found.get(session_id)
+        if session is None or session.state in _WITHOUT_DISPLAY:
+            displays.kill(session_id)
+        elif _elsewhere(displays, session):
+            displays.kill(session_id, code=DisplayEnd.TAKEN_OVER)
 
 
 def _elsewhere(displays: Displays, session: Session) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -26,9 +26,13 @@ from broker.domain.errors import (
     TriviumError,
     UnavailableError,
 )
+from broker.domain.measures import DisplayMeasure
 from broker.domain.model import Desktop, Instant
+from broker.gateway.inputs import input_of
+from broker.gateway.meter import Meter
 from broker.limits import (
     DISPLAY_CLOSE_S,
+    DISPLAY_DRAIN_LOOK_S,
     DISPLAY_INPUT_BYTES_MAX,
     DISPLAY_OPEN_S,
     DISPLAY_REPORT_S,
@@ -55,6 +59,7 @@ class DisplayEnd(StrEnum):
     DESKTOP_CLOSED = "display.desktop_closed"
     DESKTOP_FAILED = "display.desktop_failed"
     INPUT_TOO_LARGE = "display.input_too_large"
+    BROKER_STOPS = "display.broker_stops"
     KILLED = "display.killed"
     SIGNED_OUT = "display.signed_out"
     TAKEN_OVER = "display.taken_over"
@@ -67,6 +72,7 @@ _DETAILS: Mapping[DisplayEnd, str] = {
     DisplayEnd.DESKTOP_CLOSED: "the desktop closed the display",
     DisplayEnd.DESKTOP_FAILED: "the desktop sent something that is not a display",
     DisplayEnd.INPUT_TOO_LARGE: "an input message was too large",
+    DisplayEnd.BROKER_STOPS: "this broker stops",
     DisplayEnd.KILLED: "the session has ended",
     DisplayEnd.SIGNED_OUT: "the person signed out",
     DisplayEnd.TAKEN_OVER: "the session was opened somewhere else",
@@ -74,11 +80,16 @@ _DETAILS: Mapping[DisplayEnd, str] = {
 }
 
 
+_CUT = frozenset({DisplayEnd.KILLED, DisplayEnd.SIGNED_OUT, DisplayEnd.TAKEN_OVER})
+"""ends that do not wait for the desktop or the database before the client is closed"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisplayLeave:
     """What a redeemed ticket opens, for which place: an endpoint, or the browser of that sign-in.
 
     `display` is the ticket's id, by which the session knows which of its displays is its own.
+    `protocol`: the one that the viewer outside the browser speaks; empty: the desktop's own.
     """
 
     session_id: str
@@ -86,6 +97,7 @@ class DisplayLeave:
     endpoint_id: str | None = None
     browser: str | None = None
     display: str | None = None
+    protocol: str = ""
 
 
 class DisplayDesk(Protocol):
@@ -107,22 +119,32 @@ class DisplayDesk(Protocol):
     async def closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
         """The session's display is gone. Not called for one that another here took over."""
 
-    async def traffic(self, bytes_of: Mapping[str, int]) -> None:
-        """Bytes relayed since the last call, both directions added, by session id."""
+    async def traffic(self, bytes_of: Mapping[str, int]) -> Mapping[str, int]:
+        """Bytes relayed since the last call, both directions added, by session id. Answers those
+        that could not be written down now, to be told again."""
 
     def inputs(self, last_of: Mapping[str, Instant]) -> None:
         """When the last input of each session came: what idle time is counted from."""
 
+    def measured(self, measures: Sequence[DisplayMeasure]) -> None:
+        """What the open displays carried since the last call."""
 
-@dataclass(eq=False, slots=True)
+    def over(self, why: DisplayEnd, rest: DisplayMeasure) -> None:
+        """A display that was shown has ended; `rest`: what it carried since the last call."""
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
 class _Display:
     """One display from redeemed to closed. `end` is set once, by whoever ends it."""
 
     leave: DisplayLeave
     shown: DisplayLeave | None = None
     """what the services believe to be open of this session: this one, or one before"""
+    greeted: bool = False
+    """the client was told that it is open"""
     why: DisplayEnd | None = None
     detail: str = ""
+    meter: Meter
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -211,11 +233,14 @@ class DisplayGateway:
         """See the Displays port."""
         return tuple(self._open)
 
-    def kill_all(self, detail: str = "") -> int:
-        """End every display of this process; answers how many."""
+    async def drain(self, seconds: float) -> None:
+        """Wait until the last display of this process has closed, at most that long (of the
+        clock); then end those that are left, which may be opened at another process."""
+        until = self._clock.monotonic() + seconds
+        while self._open and self._clock.monotonic() < until:
+            await self._clock.sleep(min(DISPLAY_DRAIN_LOOK_S, until - self._clock.monotonic()))
         for display in self._open.values():
-            display.end(DisplayEnd.KILLED, detail)
-        return len(self._open)
+            display.end(DisplayEnd.BROKER_STOPS)
 
     async def run(self) -> None:
         """Report traffic every DISPLAY_REPORT_S, until cancelled; call `flush` after that."""
@@ -224,26 +249,37 @@ class DisplayGateway:
             await self.flush()
 
     async def flush(self) -> None:
-        """Report the traffic counted so far, and the last inputs. Traffic that the services refuse
-        is kept for next time."""
+        """Report the traffic counted so far, and the last inputs. Traffic that the services cannot
+        write down is kept for next time."""
         inputs, self._inputs = self._inputs, {}
         if inputs:
             self._desk.inputs(inputs)
+        measures = [one.meter.read() for one in self._open.values() if one.greeted]
+        if measures:
+            self._desk.measured(measures)
         counted, self._bytes = self._bytes, {}
+        await self._tell_traffic(counted)
+
+    async def _tell_traffic(self, counted: Mapping[str, int]) -> None:
         if not counted:
             return
+        left: Mapping[str, int] = counted
         try:
-            await self._desk.traffic(counted)
+            left = await self._desk.traffic(counted)
         except TriviumError as error:
             _log.warning("display traffic was not taken: %s", error.code)
-            for session_id, size in counted.items():
-                self._count(session_id, size)
+        for session_id, size in left.items():
+            self._count(session_id, size)
 
     # --------------------------------------------------------------------- one display
 
     async def _serve(self, client: DisplayClient, leave: DisplayLeave) -> str:
         before = self._open.get(leave.session_id)
-        display = _Display(leave, shown=before.shown if before is not None else None)
+        display = _Display(
+            leave=leave,
+            shown=before.shown if before is not None else None,
+            meter=Meter(leave.session_id, self._clock),
+        )
         # registered before the console opens, so that a kill in between is not lost
         self._open[leave.session_id] = display
         if before is not None:
@@ -254,7 +290,12 @@ class DisplayGateway:
                 display.shown = leave
                 await self._greet(display, client, console)
                 await self._relay(display, client, console)
+                if display.why in _CUT:
+                    await _quietly(client.close(display.why, display.detail))
         finally:
+            if display.greeted:
+                rest = display.meter.read()
+                self._desk.over(display.why or DisplayEnd.CLIENT_CLOSED, rest)
             await self._settle(leave.session_id)
             if self._open.get(leave.session_id) is display:
                 del self._open[leave.session_id]
@@ -278,7 +319,8 @@ class DisplayGateway:
             return
         try:
             async with asyncio.timeout(DISPLAY_SEND_S):
-                await client.ready(display.leave.session_id, *console.size)
+                await client.ready(display.leave.session_id, *console.size, console.protocol)
+            display.greeted = True
         except TimeoutError:
             display.end(DisplayEnd.CLIENT_STALLED)
         except ConnectionError:
@@ -291,6 +333,7 @@ class DisplayGateway:
                 group.create_task(self._down(display, client, console)),
                 group.create_task(self._up(display, client, console)),
                 group.create_task(self._limit(display)),
+                group.create_task(display.meter.ping(client)),
             ]
             try:
                 await display.ended.wait()
@@ -317,10 +360,12 @@ class DisplayGateway:
                 except ConnectionError:
                     display.end(DisplayEnd.CLIENT_CLOSED)
                 self._count(display.leave.session_id, len(frame))
+                display.meter.down(len(frame))
             # a desktop that always has a frame must not keep the loop for itself
             await asyncio.sleep(0)
 
     async def _up(self, display: _Display, client: DisplayClient, console: Console) -> None:
+        heard = input_of(console.protocol)
         while not display.over:
             try:
                 data = await client.receive()
@@ -332,7 +377,9 @@ class DisplayGateway:
                 display.end(DisplayEnd.INPUT_TOO_LARGE)
             elif not display.over:
                 self._count(display.leave.session_id, len(data))
-                self._inputs[display.leave.session_id] = self._clock.now()
+                display.meter.up(len(data))
+                if heard.feed(data):
+                    self._inputs[display.leave.session_id] = self._clock.now()
                 try:
                     async with asyncio.timeout(DISPLAY_SEND_S):
                         await console.send(data)
@@ -348,13 +395,8 @@ class DisplayGateway:
         """Report what a closing display counted at once: its session may be looked at as soon
         as it has ended."""
         size = self._bytes.pop(session_id, 0)
-        if not size:
-            return
-        try:
-            await self._desk.traffic({session_id: size})
-        except TriviumError as error:
-            _log.warning("display traffic was not taken: %s", error.code)
-            self._count(session_id, size)
+        if size:
+            await self._tell_traffic({session_id: size})
 
     async def _tell_closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
         try:

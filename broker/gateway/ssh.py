@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -23,6 +22,7 @@ from broker.domain.model import Identity
 from broker.domain.roles import Permission, allows
 from broker.gateway.sources import SourceThrottle, source_of
 from broker.gateway.support import Support, SupportConsole, plain
+from broker.keyfile import own_key
 from broker.limits import (
     PASSWORD_CHARS_MAX,
     SSH_CHANNELS_MAX,
@@ -46,7 +46,6 @@ Authenticate: TypeAlias = Callable[[str, str, str], Awaitable[Identity | None]]
 KEX: Final = ("mlkem768x25519-sha256", "curve25519-sha256")
 CIPHERS: Final = ("chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com")
 MACS: Final = ("hmac-sha2-512-etm@openssh.com", "hmac-sha2-256-etm@openssh.com")
-HOST_KEY: Final = "ssh-ed25519"
 BANNER: Final = "Trivium support gateway. Type help.\n"
 PROMPT: Final = "trivium> "
 
@@ -57,42 +56,6 @@ _KEEPALIVES_MISSED_MAX: Final = 3
 _DRAIN_S: Final = 30.0
 """for a client to take one answer"""
 _CLOSE_S: Final = 5.0
-
-
-def host_key(path: Path) -> asyncssh.SSHKey:
-    """The gateway's own key; made (Ed25519, mode 0600) where there is none.
-
-    Raises:
-        ConfigError: it cannot be read or made, others may read it, or it is no Ed25519 key.
-    """
-    try:
-        if not path.exists():
-            _make_key(path)
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"{path.name}: others may read this key; give it mode 0600")
-        key = asyncssh.read_private_key(path)
-    except (OSError, asyncssh.KeyImportError) as error:
-        raise ConfigError(f"{path.name}: the SSH host key cannot be read or made") from error
-    if key.get_algorithm() != HOST_KEY:
-        raise ConfigError(f"{path.name}: not an Ed25519 key")
-    return key
-
-
-def _make_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = asyncssh.generate_private_key(HOST_KEY).export_private_key()
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(made)
-        file.flush()
-        os.fsync(file.fileno())
-    # a broker that starts at the same time may have made one: the first stays
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        _log.info("%s exists already", path.name)
-    finally:
-        part.unlink()
 
 
 class SshGateway:
@@ -138,7 +101,7 @@ class SshGateway:
     async def open(self) -> None:
         """Raises ConfigError for a bad host key or an address that cannot be listened on."""
         asyncssh.set_log_level(logging.WARNING)
-        key = await asyncio.to_thread(host_key, self._host_key_path)
+        key = await asyncio.to_thread(own_key, self._host_key_path)
         try:
             self._acceptor = await asyncssh.create_server(
                 lambda: _Connection(self._authenticate, self._throttle, self._connections),

@@ -13,6 +13,7 @@ from broker.ports.engine import (
     MachineReport,
     Operation,
 )
+from broker.ports.inspection import DriftInspector, HostInspector, HostWatcher
 from broker.ports.links import (
     ConsentOrder,
     DisplayClient,
@@ -50,12 +51,15 @@ from broker.ports.store import (
     Store,
 )
 from broker.ports.system import (
+    IMAGE_FORMATS,
     Chance,
     Clock,
     Ids,
     ImageSource,
+    ImageStore,
     PasswordHasher,
     Signatures,
+    TakenImage,
 )
 from broker.ports.trail import (
     AnchorKeeper,
@@ -68,6 +72,7 @@ from broker.ports.trail import (
 )
 
 __all__ = [
+    "IMAGE_FORMATS",
     "AnchorKeeper",
     "AuditStore",
     "AuthToken",
@@ -86,6 +91,7 @@ __all__ = [
     "Displays",
     "Document",
     "DocumentStore",
+    "DriftInspector",
     "EndpointLink",
     "EndpointStore",
     "Engine",
@@ -93,8 +99,11 @@ __all__ = [
     "Feature",
     "FreshOrder",
     "Hint",
+    "HostInspector",
+    "HostWatcher",
     "Ids",
     "ImageSource",
+    "ImageStore",
     "JobStore",
     "LeaseStore",
     "Line",
@@ -118,4 +127,5 @@ __all__ = [
     "Store",
     "Subscription",
     "TableDump",
+    "TakenImage",
 ]

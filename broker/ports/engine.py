@@ -8,7 +8,7 @@ from typing import Protocol
 
 from broker.domain.features import Feature
 from broker.domain.model import Desktop, Host, Image, Resources
-from broker.domain.settings import EQUAL_SHARES, Share
+from broker.domain.settings import EQUAL_SHARES, Limits, Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +16,9 @@ class Operation:
     """What an engine is asked to do. Repeating one id must not do the thing twice.
 
     The desktop's generation is the fence: an engine that knows the machine in a later
-    generation refuses (StaleGenerationError) whatever the operation asks. `guarantee` and
-    `weights` are the pool's (PoolSettings).
+    generation refuses (StaleGenerationError) whatever the operation asks. `guarantee`,
+    `weights`, `limits` and `share_pages` are the pool's (PoolSettings); an engine that cannot hold
+    to one of these leaves it out.
     """
 
     id: str
@@ -27,6 +28,8 @@ class Operation:
     deadline_s: float
     guarantee: Share = field(default_factory=Share)
     weights: Share = EQUAL_SHARES
+    limits: Limits = field(default_factory=Limits)
+    share_pages: bool = True
     restart: bool = False
     """of a resume: a machine that runs is switched off first, as it may hang"""
 
@@ -148,9 +151,14 @@ class Engine(Protocol):
         all of them: one that is missing from the answer counts as gone. A machine on a host that
         failed is listed as not running, or not at all."""
 
-    async def console(self, desktop: Desktop, session_id: str = "") -> Console:
+    def displays(self, host: Host) -> frozenset[str]:
+        """What `console` can open on that host, as Console.protocol names it."""
+
+    async def console(self, desktop: Desktop, session_id: str = "", protocol: str = "") -> Console:
         """Open the display for that session, whose data lie on the machine from then on
-        (Machine.users). Raises EngineError if the machine does not run."""
+        (Machine.users). `protocol`: one of `displays`; empty: the machine's own, which browsers
+        show. Raises EngineError if the machine does not run, UnsupportedError for a protocol that
+        it does not have there."""
 
     def reports(self) -> AsyncIterator[MachineReport]:
         """Reports as they come, until `close`."""

@@ -126,14 +126,18 @@ class Line(Protocol):
 class DisplayClient(Protocol):
     """The person's end of an open display: a WebSocket, or a fake."""
 
-    async def ready(self, session_id: str, width: int, height: int) -> None:
-        """The display is open; frames follow. Size in pixels."""
+    async def ready(self, session_id: str, width: int, height: int, protocol: str) -> None:
+        """The display is open; frames of that protocol follow (Console). Size in pixels."""
 
     async def receive(self) -> bytes:
         """The next input; b"" when the client has gone."""
 
     async def send(self, frame: bytes) -> None:
         """Returns when the transport took it: this is what holds the desktop back."""
+
+    async def ping(self) -> None:
+        """Returns when the client has answered a ping that went the way of the frames. At most
+        one is under way. Raises ConnectionError when it has gone."""
 
     async def close(self, code: str, detail: str) -> None:
         """Say why (a stable code) and close; may be called twice."""

@@ -57,6 +57,10 @@ class CredentialStore(Protocol):
         """Who holds these tokens, by hash; left out if unknown, expired, revoked, or of a user
         who is disabled. At most IDENTITY_BATCH_MAX at once (ValueError)."""
 
+    async def signed_in(self, token_ids: Sequence[str], now: Instant) -> frozenset[str]:
+        """Which of these sign-ins still are good: not expired, not revoked, their users enabled.
+        At most IDENTITY_BATCH_MAX at once (ValueError)."""
+
     async def revoke_token(self, token_id: str) -> None: ...
 
     async def revoke_user_tokens(self, user_id: str) -> None: ...
@@ -98,6 +102,9 @@ class SessionStore(Protocol):
         """
 
     async def session(self, session_id: str) -> Session | None: ...
+
+    async def some(self, session_ids: Sequence[str]) -> tuple[Session, ...]:
+        """The sessions with these ids, in no particular order; unknown ids are left out."""
 
     async def sessions(self, query: PageQuery) -> Page[Session]:
         """Newest first. Filters: user_id, pool_id, desktop_id, endpoint_id, state, architecture,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from broker.domain.model import Image, Instant
 
@@ -37,6 +39,37 @@ class ImageSource(Protocol):
 
     def digest(self, image: Image, index: int) -> str:
         """The segment's BLAKE2b-128, hex."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenImage:
+    """An uploaded image that was taken. `file_bytes`: of the file as it is kept;
+    `virtual_bytes`: of the disk that it describes; `sha256`: of what was sent, hex."""
+
+    file_bytes: int
+    virtual_bytes: int
+    sha256: str
+
+
+class ImageStore(Protocol):
+    """Where uploaded golden images are kept at this broker."""
+
+    async def take(
+        self, chunks: AsyncIterator[bytes], *, name: str, version: int, format_name: str
+    ) -> TakenImage:
+        """Receive, examine and keep an image of that format (IMAGE_FORMATS).
+
+        Raises:
+            BadImageError: what was sent is not taken, or the name cannot name a file.
+            BodyTooLargeError. UnavailableError: no room, or nothing to examine it with.
+        """
+
+    async def forget(self, name: str, version: int) -> None:
+        """Remove what was taken under that name; nothing there is success."""
+
+
+IMAGE_FORMATS: Final = ("qcow2", "raw", "vmdk")
+"""what an uploaded image may be; it is kept as qcow2"""
 
 
 class Clock(Protocol):

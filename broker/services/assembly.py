@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from broker.ports import AnchorKeeper, EndpointLink, Engine, PasswordHasher, Signatures
+from broker.ports import AnchorKeeper, EndpointLink, Engine, ImageStore, PasswordHasher, Signatures
 from broker.services.accounts import Accounts
 from broker.services.audit import Audit
 from broker.services.breakers import Breakers
@@ -14,14 +14,18 @@ from broker.services.copies import Copies
 from broker.services.delivery import Delivery
 from broker.services.desktop_care import DesktopCare
 from broker.services.directory import Directory
+from broker.services.drifts import Drifts
 from broker.services.endpoints import Endpoints
 from broker.services.engine_work import EngineWork
 from broker.services.explanations import Explanations
+from broker.services.host_checks import HostChecks
 from broker.services.host_loss import HostLoss
 from broker.services.host_power import HostPower
 from broker.services.host_retirement import HostRetirement
+from broker.services.image_uploads import ImageUploads
 from broker.services.images import Images
 from broker.services.kit import Kit
+from broker.services.measures import Measures
 from broker.services.overview import Overviews
 from broker.services.parking import Parking
 from broker.services.policies import Policies
@@ -41,6 +45,7 @@ from broker.services.shared_work import SharedWork
 from broker.services.site import Site
 from broker.services.strays import Strays
 from broker.services.tally import Tally
+from broker.services.viewers import Viewers
 from broker.services.watch import SessionWatch
 
 
@@ -53,9 +58,11 @@ def assemble(
     signatures: Signatures,
     images: Images,
     anchors: AnchorKeeper | None = None,
+    image_store: ImageStore | None = None,
 ) -> Services:
     """The services of one broker process. `engines`: an engine by its short name. `anchors`:
-    where the audit trail's newest seal is kept, if anywhere."""
+    where the audit trail's newest seal is kept, if anywhere; `image_store`: where uploaded images
+    are."""
     pools, watch, tally = Pools(kit), SessionWatch(kit), Tally()
     shared, site, breakers = SharedWork(kit), Site(kit, pools), Breakers(kit, pools)
     policies = Policies(kit, site)
@@ -70,21 +77,11 @@ def assemble(
     power = HostPower(kit, works, engines, site)
     retirement = HostRetirement(kit, shared, pools, site, works)
     reconciler = _reconciler(
-        kit,
-        engines=engines,
-        shared=shared,
-        pools=pools,
-        site=site,
-        breakers=breakers,
-        works=works,
-        connect=connect,
-        sessions=sessions,
-        delivery=delivery,
-        endpoints=endpoints,
-        power=power,
-        retirement=retirement,
-        tally=tally,
-    )
+        kit, engines=engines, shared=shared, pools=pools, site=site, breakers=breakers,
+        works=works, connect=connect, sessions=sessions, delivery=delivery, endpoints=endpoints,
+        power=power, retirement=retirement, tally=tally,
+        drifts=(drifts := Drifts(kit, shared, pools, engines)),
+    )  # fmt: skip
     return Services(
         kit=kit,
         accounts=accounts,
@@ -95,12 +92,16 @@ def assemble(
         delivery=delivery,
         desktop_care=DesktopCare(kit, pools, directory, works, delivery),
         directory=directory,
+        drifts=drifts,
         endpoints=endpoints,
         engine_work=works,
         explanations=Explanations(kit),
+        host_checks=HostChecks(kit, engines),
         host_power=power,
         host_retirement=retirement,
+        image_uploads=ImageUploads(kit, pools, image_store),
         images=images,
+        measures=Measures(kit),
         overviews=Overviews(kit, tally),
         policies=policies,
         pools=pools,
@@ -112,6 +113,7 @@ def assemble(
         shared=shared,
         site=site,
         tally=tally,
+        viewers=Viewers(kit, sessions, engines),
         watch=watch,
     )
 
@@ -132,6 +134,7 @@ def _reconciler(  # noqa: PLR0913 - it drives that many services
     power: HostPower,
     retirement: HostRetirement,
     tally: Tally,
+    drifts: Drifts,
 ) -> Reconciler:
     acting = Acting(
         shared=shared,
@@ -159,4 +162,5 @@ def _reconciler(  # noqa: PLR0913 - it drives that many services
             PoolShares(kit, pools, works, engines),
         ),
         strays=Strays(kit, shared, works),
+        drifts=drifts,
     )

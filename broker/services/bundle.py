@@ -12,13 +12,17 @@ from broker.services.copies import Copies
 from broker.services.delivery import Delivery
 from broker.services.desktop_care import DesktopCare
 from broker.services.directory import Directory
+from broker.services.drifts import Drifts
 from broker.services.endpoints import Endpoints
 from broker.services.engine_work import EngineWork
 from broker.services.explanations import Explanations
+from broker.services.host_checks import HostChecks
 from broker.services.host_power import HostPower
 from broker.services.host_retirement import HostRetirement
+from broker.services.image_uploads import ImageUploads
 from broker.services.images import Images
 from broker.services.kit import Kit
+from broker.services.measures import Measures
 from broker.services.overview import Overviews
 from broker.services.policies import Policies
 from broker.services.pools import Pools
@@ -30,6 +34,7 @@ from broker.services.sessions import Sessions
 from broker.services.shared_work import SharedWork
 from broker.services.site import Site
 from broker.services.tally import Tally
+from broker.services.viewers import Viewers
 from broker.services.watch import SessionWatch
 
 
@@ -44,12 +49,16 @@ class Services:
     delivery: Delivery
     desktop_care: DesktopCare
     directory: Directory
+    drifts: Drifts
     endpoints: Endpoints
     engine_work: EngineWork
     explanations: Explanations
+    host_checks: HostChecks
     host_power: HostPower
     host_retirement: HostRetirement
+    image_uploads: ImageUploads
     images: Images
+    measures: Measures
     overviews: Overviews
     policies: Policies
     pools: Pools
@@ -61,4 +70,5 @@ class Services:
     shared: SharedWork
     site: Site
     tally: Tally
+    viewers: Viewers
     watch: SessionWatch

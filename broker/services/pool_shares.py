@@ -1,4 +1,4 @@
-"""A pool's new weights and guarantee reach the machines that run already.
+"""A pool's new weights, guarantee and limits reach the machines that run already.
 
 Every engine call carries them, so what is made, made fresh or resumed has them. For the others a
 resize to the size that they have is asked, a few at a time: a document of each pool says how far
@@ -39,7 +39,8 @@ class _Progress:
 
 
 def _shares(settings: PoolSettings) -> Mapping[str, object]:
-    return {"weights": asdict(settings.weights), "guarantee": asdict(settings.guarantee)}
+    shares = ("weights", "guarantee", "limits")
+    return {name: asdict(getattr(settings, name)) for name in shares}
 
 
 _DEFAULT: Final = _shares(PoolSettings())

@@ -39,6 +39,7 @@ WORDS: Final[Mapping[str, str]] = {
     "host.retire": "The host was retired",
     "host.power_off": "The host was switched off",
     "host.power_on": "The host was switched on",
+    "machine.drift": "The machine was compared with what it should be",
     "pool.change": "The pool was changed",
     "pool.create": "The pool was added",
     "pool.drain": "The pool takes nobody new",

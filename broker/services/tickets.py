@@ -11,6 +11,8 @@ from typing import Final
 
 _MARK: Final = "."
 """between the endpoint's id and the random part; neither has one"""
+_VIEWER_MARK: Final = "~"
+"""between the parts of a viewer's ticket; none has one"""
 
 
 def secret_hash(secret: str) -> bytes:
@@ -21,6 +23,20 @@ def secret_hash(secret: str) -> bytes:
 def ticket_for(endpoint_id: str | None, secret: str) -> str:
     """The ticket for this endpoint; None is a browser."""
     return secret if endpoint_id is None else f"{endpoint_id}{_MARK}{secret}"
+
+
+def viewer_ticket(protocol: str, browser: str | None, secret: str) -> str:
+    """The ticket that opens the session in a viewer outside the browser, over that protocol.
+
+    It names the sign-in that asked for it, so that it dies when the session moves to another.
+    """
+    return _VIEWER_MARK.join((protocol, browser or "", secret))
+
+
+def protocol_of(ticket: str) -> str:
+    """The protocol of a viewer's ticket; empty for any other."""
+    protocol, mark, _ = ticket.partition(_VIEWER_MARK)
+    return protocol if mark else ""
 
 
 def place_of(ticket: str) -> str | None:

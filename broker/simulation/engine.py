@@ -229,10 +229,13 @@ class EnginePort:
         await self._process.point("engine machines")
         return await self._hypervisor.inner.machines()
 
-    async def console(self, desktop: Desktop, *more: Any) -> Console:
+    def displays(self, host: Host) -> frozenset[str]:
+        return self._hypervisor.inner.displays(host)
+
+    async def console(self, desktop: Desktop, session_id: str = "", protocol: str = "") -> Console:
         await self._process.point("engine console")
-        console = await self._hypervisor.inner.console(desktop, *more)
-        for session_id in more:
+        console = await self._hypervisor.inner.console(desktop, session_id, protocol)
+        if session_id:
             self._hypervisor.shown(desktop.id, session_id)
         return console
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +20,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from broker.domain.errors import BadMediaTypeError, BadRequestError, BodyTooLargeError
 from broker.limits import JSON_DEPTH_MAX
+from broker.web.guard import GuardedConnection
 
 _WHOLE_MAX: Final = 2**53
 _WHOLE_CHARS_MAX: Final = 17
@@ -157,6 +159,28 @@ def check_type(request: web.Request) -> None:
         ):
             return
     raise BadMediaTypeError
+
+
+def check_upload(request: web.Request, media_type: str) -> None:
+    """Raises BadMediaTypeError for a body that is not plainly of this type."""
+    given = [one.strip().lower() for one in request.headers.getall(hdrs.CONTENT_TYPE, ())]
+    if hdrs.CONTENT_ENCODING in request.headers or given != [media_type]:
+        raise BadMediaTypeError(f"an upload is {media_type}, without a Content-Encoding")
+
+
+async def read_upload(request: web.Request) -> AsyncIterator[bytes]:
+    """The body in pieces, as it comes; whoever takes them limits how many.
+
+    Raises:
+        BadRequestError: its framing is broken. ConnectionError: the client went away.
+    """
+    if isinstance(request.protocol, GuardedConnection):
+        request.protocol.begin_upload()
+    try:
+        while piece := await request.content.readany():
+            yield piece
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        raise BadRequestError("the body's framing is broken") from error
 
 
 async def read_bytes(request: web.Request, bytes_max: int) -> bytes:

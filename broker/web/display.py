@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 from typing import Final
 
 import msgspec
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from broker import wire
 from broker.domain import errors
@@ -43,20 +45,40 @@ CLOSE_ENDED: Final = 4010
 """WebSocket close code: the display was ended; the reason is a stable code"""
 _REASON_BYTES_MAX: Final = 120
 """a close frame carries at most 123 bytes of reason"""
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+"""what the kernel has not sent yet is thrown away"""
 
 
 class SocketClient:
-    """The DisplayClient port over one WebSocket."""
+    """The DisplayClient port over one WebSocket, whose pings and pongs it reads itself."""
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
+    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         self._socket = socket
+        self._transport = transport
+        self._pings = 0
+        self._answered: asyncio.Future[None] | None = None
 
-    async def ready(self, session_id: str, width: int, height: int) -> None:
-        answer = wire.DisplayReady(session_id=session_id, width=width, height=height)
+    async def ready(self, session_id: str, width: int, height: int, protocol: str) -> None:
+        answer = wire.DisplayReady(
+            session_id=session_id, width=width, height=height, protocol=protocol
+        )
         await self._socket.send_str(wire.encode(answer).decode())
 
+    async def message(self) -> WSMessage:
+        """The next message that is no ping and no pong."""
+        while True:
+            message = await self._socket.receive()
+            if message.type is WSMsgType.PING:
+                await self._socket.pong(message.data)
+            elif message.type is WSMsgType.PONG:
+                self._pong(bytes(message.data))
+            else:
+                return message
+            # who sends nothing but these must not keep the loop for himself
+            await asyncio.sleep(0)
+
     async def receive(self) -> bytes:
-        message = await self._socket.receive()
+        message = await self.message()
         # anything but input ends it: a text, a frame that is too large, a broken one, the close
         if message.type is WSMsgType.BINARY and message.data:
             return bytes(message.data)
@@ -65,11 +87,23 @@ class SocketClient:
     async def send(self, frame: bytes) -> None:
         await self._socket.send_bytes(frame)
 
+    async def ping(self) -> None:
+        self._pings += 1
+        self._answered = asyncio.get_running_loop().create_future()
+        await self._socket.ping(self._payload())
+        await self._answered
+
+    def _payload(self) -> bytes:
+        return b"%d" % self._pings
+
+    def _pong(self, payload: bytes) -> None:
+        waits = self._answered
+        if waits is not None and not waits.done() and payload == self._payload():
+            waits.set_result(None)
+
     async def close(self, code: str, detail: str) -> None:
         _log.debug("display closed: %s: %s", code, detail)
-        if not self._socket.closed:
-            reason = code.encode()[:_REASON_BYTES_MAX]
-            await self._socket.close(code=CLOSE_ENDED, message=reason)
+        await self._close(CLOSE_ENDED, code)
 
     async def refuse(self, error: TriviumError) -> None:
         """Say why it was not opened, and close."""
@@ -78,8 +112,21 @@ class SocketClient:
             await self._socket.send_str(wire.encode(refused).decode())
         except ConnectionError:
             return
-        reason = error.code.encode()[:_REASON_BYTES_MAX]
-        await self._socket.close(code=CLOSE_REFUSED, message=reason)
+        await self._close(CLOSE_REFUSED, error.code)
+
+    async def _close(self, code: int, reason: str) -> None:
+        """A client that took none of what is on its way to it does not get the rest later."""
+        if self._socket.closed:
+            return
+        try:
+            await self._socket.close(code=code, message=reason.encode()[:_REASON_BYTES_MAX])
+        finally:
+            transport = self._transport
+            if transport is not None and transport.get_write_buffer_size():
+                wire_socket = transport.get_extra_info("socket")
+                if wire_socket is not None:
+                    wire_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                transport.abort()
 
 
 class DisplaySockets:
@@ -98,28 +145,29 @@ class DisplaySockets:
         return await self._serve(call, session_id)
 
     async def _serve(self, call: Call, session_id: str | None) -> web.StreamResponse:
-        socket = web.WebSocketResponse(
+        answer = web.WebSocketResponse(
+            autoping=False,
             protocols=(wire.SUBPROTOCOL,),
             compress=False,
             max_msg_size=DISPLAY_INPUT_BYTES_MAX,
             heartbeat=PING_S,
             timeout=DISPLAY_CLOSE_S,
         )
-        if not socket.can_prepare(call.request):
+        if not answer.can_prepare(call.request):
             raise BadRequestError("this address is a WebSocket")
-        await call.stream(socket)
-        client = SocketClient(socket)
+        await call.stream(answer)
+        client = SocketClient(answer, call.request.transport)
         try:
-            ticket = await self._ticket(socket)
+            ticket = await self._ticket(client)
             if ticket is not None:
                 await self._relay(call, client, ticket, session_id)
         except TriviumError as error:
             await client.refuse(error)
-        if not socket.closed:
-            await socket.close(code=WSCloseCode.OK)
-        return socket
+        if not answer.closed:
+            await answer.close(code=WSCloseCode.OK)
+        return answer
 
-    async def _ticket(self, socket: web.WebSocketResponse) -> str | None:
+    async def _ticket(self, client: SocketClient) -> str | None:
         """The ticket in the first message; None when the client left without one.
 
         Raises:
@@ -127,7 +175,7 @@ class DisplaySockets:
         """
         try:
             async with asyncio.timeout(DISPLAY_OPEN_S):
-                message = await socket.receive()
+                message = await client.message()
         except TimeoutError:
             raise BadRequestError("the ticket did not come in time") from None
         if message.type is WSMsgType.TEXT:

@@ -2,9 +2,10 @@
 
 aiohttp 3.14 never closes a connection whose header dribbles in or whose body stalls (measured:
 0 of 3 in 150 s). Here each connection has a deadline for what it is expected to send: a whole
-header, then the whole body. One sweep looks at all connections; there is no timer for each. A
-handler at work (a long poll, an event stream, a WebSocket) has no deadline, but a client that
-does not take a byte of its answer for WRITE_STALLED_S counts as gone.
+header, then the whole body; of an upload, which may take hours, always more. One sweep looks at
+all connections; there is no timer for each. A handler at work (a long poll, an event stream, a
+WebSocket) has no deadline, but a client that does not take a byte of its answer for
+WRITE_STALLED_S counts as gone.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class GuardLimits:
 
     header_s: float = limits.HEADER_DEADLINE_S
     body_s: float = limits.BODY_DEADLINE_S
+    upload_stalled_s: float = limits.UPLOAD_STALLED_S
     keepalive_s: float = limits.KEEPALIVE_S
     write_stalled_s: float = limits.WRITE_STALLED_S
     sweep_s: float = limits.GUARD_S
@@ -67,13 +69,24 @@ class GuardedConnection(RequestHandler):
     the broker's turn, or between two requests, which aiohttp's keep-alive covers.
     """
 
-    __slots__ = ("_body", "_entered", "_guard", "_raw", "_taken_s", "_unsent", "address", "due_s")
+    __slots__ = (
+        "_body",
+        "_entered",
+        "_guard",
+        "_raw",
+        "_taken_s",
+        "_unsent",
+        "_uploading",
+        "address",
+        "due_s",
+    )
 
     def __init__(self, guard: GuardedServer, **kwargs: Any) -> None:
         super().__init__(guard, **kwargs)
         self._guard = guard
         self._body: StreamReader | None = None
         self._entered = False
+        self._uploading = False
         # aiohttp forgets its transport when it closes, while bytes may still be unsent
         self._raw: asyncio.Transport | None = None
         self._taken_s = 0.0
@@ -93,6 +106,13 @@ class GuardedConnection(RequestHandler):
         self._taken_s = self._loop.time()
         self.due_s = self._taken_s + self._guard.limits.header_s
 
+    def begin_upload(self) -> None:
+        """The body that is on its way may take as long as its reader allows, but not stand still
+        for `upload_stalled_s`."""
+        if self._body is not None:
+            self._uploading = True
+            self.due_s = self._loop.time() + self._guard.limits.upload_stalled_s
+
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._entered:
             self._entered = False
@@ -110,6 +130,7 @@ class GuardedConnection(RequestHandler):
         if self._request_count != before and self._messages:
             # a header is complete; its body may still be on the way
             body = self._messages[-1][1]
+            self._uploading = False
             if body.is_eof():
                 self._body, self.due_s = None, _NOTHING_DUE
             else:
@@ -118,6 +139,8 @@ class GuardedConnection(RequestHandler):
         elif self._body is not None:
             if self._body.is_eof():
                 self._body, self.due_s = None, _NOTHING_DUE
+            elif self._uploading:
+                self.due_s = self._loop.time() + self._guard.limits.upload_stalled_s
         elif data and self.due_s == _NOTHING_DUE:
             # the first bytes of a next header
             self.due_s = self._loop.time() + self._guard.limits.header_s

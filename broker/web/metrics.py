@@ -20,10 +20,12 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from broker.domain.errors import UnavailableError
-from broker.ports import Overview
+from broker.ports import Displays, Overview
 from broker.services.bundle import Services
 from broker.services.tally import LATENCY_BOUNDS_S
 from broker.web.context import Running
+from broker.web.display_metrics import display_metrics
+from broker.web.histograms import cumulated
 from broker.web.routes import Route
 from broker.web.work_metrics import work_metrics
 
@@ -87,9 +89,15 @@ class Metrics:
     """`agents_connected` and the counts are this process's; states are the whole store's."""
 
     def __init__(
-        self, services: Services, running: Running, counts: RequestCounts, lag: LoopLag
+        self,
+        services: Services,
+        displays: Displays,
+        running: Running,
+        counts: RequestCounts,
+        lag: LoopLag,
     ) -> None:
         self._services = services
+        self._displays = displays
         self._running = running
         self._counts = counts
         self._lag = lag
@@ -124,6 +132,7 @@ class Metrics:
             self._outcomes(),
             self._latency(),
             self._loop_lag(),
+            *display_metrics(self._services.measures, len(self._displays.open_sessions())),
             *work_metrics(self._services),
         ]
         if overview is not None:
@@ -158,7 +167,7 @@ class Metrics:
         for (what, architecture), counts in sorted(tally.latency.items()):
             family.add_metric(
                 (what, str(architecture)),
-                _cumulated(LATENCY_BOUNDS_S, counts),
+                cumulated(LATENCY_BOUNDS_S, counts),
                 tally.latency_sum_s[what, architecture],
             )
         return family
@@ -167,22 +176,12 @@ class Metrics:
         family = HistogramMetricFamily(
             "trivium_event_loop_lag_seconds", "How late the event loop serves its timers"
         )
-        family.add_metric((), _cumulated(LAG_BOUNDS_S, self._lag.buckets), self._lag.sum_s)
+        family.add_metric((), cumulated(LAG_BOUNDS_S, self._lag.buckets), self._lag.sum_s)
         return family
 
 
 def _gauge(name: str, says: str, value: float) -> Metric:
     return GaugeMetricFamily(name, says, value=value)
-
-
-def _cumulated(bounds: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
-    """Counts per bucket -> (upper bound, how many up to it), as Prometheus has them."""
-    total = 0.0
-    found: list[tuple[str, float]] = []
-    for top, count in zip((*map(str, map(float, bounds)), "+Inf"), counts, strict=True):
-        total += count
-        found.append((top, total))
-    return found
 
 
 def _states(overview: Overview) -> list[Metric]:

@@ -25,7 +25,7 @@ from broker.domain.errors import (
 )
 from broker.web.access import Access, check
 from broker.web.accesslog import AccessLog
-from broker.web.body import has_body, parse_json, read_bytes, read_json
+from broker.web.body import check_upload, has_body, parse_json, read_bytes, read_json
 from broker.web.call import Call
 from broker.web.context import Web
 from broker.web.metrics import RequestCounts
@@ -107,6 +107,8 @@ class Pipeline:
             call.query = parse_query(route.query, request.query)
         if route.request is not None:
             call.body = await read_json(request, route.request, route.request_bytes_max)
+        elif route.upload:
+            check_upload(request, route.upload)
         elif route.surface is Surface.API and has_body(request):
             await self._check_no_body(request)
         if route.audit is None:

@@ -101,6 +101,11 @@ def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": {"schema": schema_of[str(route.request)]}},
         }
+    elif route.upload:
+        made["requestBody"] = {
+            "required": True,
+            "content": {route.upload: {"schema": {"type": "string", "format": "binary"}}},
+        }
     return made
 
 

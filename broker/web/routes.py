@@ -57,6 +57,7 @@ class Route:
 
     request: the struct of the JSON body, or None; the body is read and checked before the
         handler runs and is then `call.body`.
+    upload: the media type of a body that is no JSON; the handler reads it, in pieces.
     answers: status -> struct, or None for an answer without a body of JSON.
     errors: what it may answer beyond what every route may (400, 401, 403, 500, 503).
     socket: the answer is a WebSocket, so the Origin is checked although the method is GET.
@@ -71,6 +72,7 @@ class Route:
     summary: str
     request: Any = None
     request_bytes_max: int = BODY_BYTES_MAX
+    upload: str = ""
     answers: Mapping[int, Any] = field(default_factory=dict)
     errors: tuple[type[TriviumError], ...] = ()
     query: tuple[Param, ...] = ()
@@ -89,7 +91,7 @@ class Route:
             raise ValueError(f"{where}: a path begins with /")
         if not isinstance(self.need, Access | Permission) and not self.need:
             raise ValueError(f"{where}: a route names what it needs")
-        if self.request is not None and self.method in SAFE_METHODS:
+        if (self.request is not None or self.upload) and self.method in SAFE_METHODS:
             raise ValueError(f"{where}: a body would be ignored")
         if (self.audit is None) is not (self.method in SAFE_METHODS):
             raise ValueError(f"{where}: what changes something, and only that, names its `audit`")

@@ -89,7 +89,7 @@ def build_web(
     """
     web_ = Web.of(services=services, config=config, link=link, displays=displays, profiles=profiles)
     counts, lag = RequestCounts(), LoopLag()
-    metrics = Metrics(services, web_.running, counts, lag)
+    metrics = Metrics(services, displays, web_.running, counts, lag)
     table = RouteTable(
         (
             *api_routes(web_),

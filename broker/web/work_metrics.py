@@ -46,6 +46,13 @@ def work_metrics(services: Services) -> list[Metric]:
             value=services.breakers.paused,
         )
         found.append(paused)
+    if services.drifts.count is not None:
+        drifted = GaugeMetricFamily(
+            "trivium_desktops_drifted",
+            "Desktops whose machines are not what they should be, as this process found",
+            value=services.drifts.count,
+        )
+        found.append(drifted)
     if reconciler.looked_at_s is not None:
         age = GaugeMetricFamily(
             "trivium_reconciler_look_age_seconds",

@@ -95,6 +95,16 @@ async def retire_a_host_that_is_down(app: App) -> Reply:
     return await as_alice("POST", "/hosts/server-8/retire", {"give_up": True})(app)
 
 
+async def _upload(app: App) -> Reply:
+    return await app.call(
+        "POST",
+        "/images?name=uploaded&format=raw",
+        app.people["alice"],
+        raw=bytes(1024),
+        headers={"Content-Type": "application/octet-stream"},
+    )
+
+
 def on_desktop(method: str, path: str, body: Any = None, *, dedicated: bool = False) -> Ask:
     """A desktop of the pool design, which nobody has: another one for each path."""
 
@@ -211,6 +221,16 @@ REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
         ["pool.change"],
     ),
     ("POST /api/v1/hosts", as_alice("POST", "/hosts", HOST), ["host.create"]),
+    ("POST /api/v1/images", _upload, ["image.upload"]),
+    (
+        "POST /api/v1/hosts/check",
+        as_alice(
+            "POST",
+            "/hosts/check",
+            {"name": "server-9", "engine": "simulated", "profile": "hosted"},
+        ),
+        ["host.check"],
+    ),
     (
         "PATCH /api/v1/hosts/{id}",
         as_alice("PATCH", "/hosts/server-9", {"start_limit": 3}),
@@ -265,6 +285,11 @@ REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
         "POST /api/v1/sessions",
         connect_and_come_up,
         ["session.connect", "session.reported_live"],
+    ),
+    (
+        "POST /api/v1/sessions/{id}/connection",
+        on_session("POST", "/sessions/ID/connection", {"kind": "vnc"}),
+        ["session.open_viewer"],
     ),
     (
         "POST /api/v1/sessions/{id}/message",
@@ -336,6 +361,7 @@ REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
 OF_SETUP = {"POST /api/v1/setup", "POST /setup"}
 """tested where nobody administers the broker yet"""
 REFUSED = {
+    "POST /api/v1/sessions/{id}/connection",
     "POST /api/v1/sessions/{id}/extend",
     "POST /api/v1/sessions/{id}/consent",
     "POST /api/v1/auth/password",

@@ -59,6 +59,7 @@ async def test_frames_go_down_input_goes_up_and_both_are_counted_once() -> None:
         one.client.type(b"")
         assert await one.ended() == DisplayEnd.CLIENT_CLOSED
     assert one.client.frames == [b"picture", b"update"]
+    assert one.client.protocol == "simulated"
     assert console.input == [b"click"]
     assert desk.bytes == [{"ses_1": len(b"picture" + b"update" + b"click")}]
     assert desk.told == [("ses_1", "opened"), ("ses_1", DisplayEnd.CLIENT_CLOSED)]
@@ -196,7 +197,9 @@ async def test_displays_of_different_sessions_do_not_touch_each_other() -> None:
         assert await opened[1].ended() == DisplayEnd.KILLED
         await eventually(lambda: opened[0].client.frames and opened[2].client.frames)
         assert gateway.open_count == 2
-        assert gateway.kill_all("the broker stops") == 2
+        await gateway.drain(0)
+        for one in (opened[0], opened[2]):
+            assert await one.ended() == DisplayEnd.BROKER_STOPS
     assert opened[0].client.frames == [b"picture 0"]
     assert opened[2].client.frames == [b"picture 2"]
 

@@ -52,3 +52,11 @@ async def test_ending_a_session_is_written_with_the_request_that_asked(app: App)
     found = await written(app, ended)
     assert found["session.log_off"] == "127.0.0.1"
     assert found["session.finished"] == "127.0.0.1"
+
+
+async def test_a_hosts_profile_may_be_as_long_as_the_addresses_in_it(app: App) -> None:
+    profile = "bare-metal?" + "&".join(f"uri{n}=qemu%2Bunix:///system" for n in range(20))
+    added = await ask(app, "POST", "/hosts", EMPTY | {"profile": profile})
+    assert (added.status, added.json["profile"]) == (201, profile)
+    for bad in ("bare metal", f"bare-metal?{'x' * 1000}"):
+        assert (await ask(app, "POST", "/hosts", EMPTY | {"profile": bad})).status == 400

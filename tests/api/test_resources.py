@@ -128,6 +128,25 @@ async def test_a_pool_is_added_and_changed(app: App) -> None:
     assert (await as_alice(app, "GET", f"/pools/{added.json['id']}")).json["groups"] == []
 
 
+async def test_a_pools_limits_are_set_shown_and_held_against_its_size(app: App) -> None:
+    size = {"cpus": 1, "memory_mib": 1024, "network_mbit": 50}
+    pool = new_pool(architecture="vdi", resources=size)
+    assert (await as_alice(app, "POST", "/pools", pool)).status == 201
+    limits = {"disk_mib_s": 100, "network_peak_mbit": 80, "network_burst_mib": 16}
+    wanted = {"settings": {"limits": limits, "share_pages": False}}
+    changed = await as_alice(app, "PATCH", "/pools/physics", wanted)
+    assert (changed.status, changed.json["settings"]["limits"]) == (200, limits)
+    shown = await as_alice(app, "GET", "/pools/physics")
+    assert shown.json["settings"]["share_pages"] is False
+    low = await as_alice(
+        app, "PATCH", "/pools/physics", {"settings": {"limits": {"network_peak_mbit": 49}}}
+    )
+    assert (low.status, low.json["field"]) == (400, "settings.limits.network_peak_mbit")
+    page = (await app.call("GET", f"/pools/{shown.json['id']}", app.people["alice"], base="")).body
+    assert b'name="settings.limits.network_peak_mbit"' in page
+    assert b'value="80"' in page
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "field"),
     [

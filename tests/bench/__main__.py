@@ -8,6 +8,7 @@ least disturbed by others.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import broker as bench_broker
-from tests.bench import endpoints, floor, planner, refill, storm
+from tests.bench import displays, endpoints, floor, planner, refill, storm
 from tests.bench.load import Load, run
 from tests.support.process import BrokerProcess, free_port
 
@@ -159,12 +160,18 @@ async def _refill(console: Console) -> None:
         refill.show(console, await refill.measure(Path(directory)))
 
 
+async def _displays(console: Console) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        displays.show(console, await displays.measure(Path(directory)))
+
+
 async def _planner(console: Console) -> None:
     planner.show(console)
 
 
 BENCHES: Mapping[str, Callable[[Console], Awaitable[None]]] = {
     "claims": _claims,
+    "displays": _displays,
     "endpoints": _endpoints,
     "planner": _planner,
     "refill": _refill,
@@ -173,13 +180,26 @@ BENCHES: Mapping[str, Callable[[Console], Awaitable[None]]] = {
 """what `python -m tests.bench NAME…` runs; without a name, all"""
 
 
+async def _clones(console: Console) -> None:
+    # it needs libvirt, which the others do without
+    clones = importlib.import_module("tests.bench.clones")
+    with tempfile.TemporaryDirectory() as directory:
+        clones.show(console, await clones.measure(Path(directory)))
+
+
+REAL: Mapping[str, Callable[[Console], Awaitable[None]]] = {"clones": _clones}
+"""over real machines: only with --real"""
+
+
 async def _main(console: Console, names: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in BENCHES]
+    benches = {**BENCHES, **REAL} if "--real" in names else BENCHES
+    wanted = [name for name in names if name != "--real"]
+    unknown = [name for name in wanted if name not in benches]
     if unknown:
-        raise SystemExit(f"no bench is called {unknown[0]}; there are {', '.join(BENCHES)}")
-    for name in names or BENCHES:
+        raise SystemExit(f"no bench is called {unknown[0]}; there are {', '.join(benches)}")
+    for name in wanted or benches:
         console.print(f"{name} …")
-        await BENCHES[name](console)
+        await benches[name](console)
 
 
 def main() -> None:

@@ -26,6 +26,8 @@ from broker.web.routes import Surface
 
 NAMES = sorted(path.name for path in template_folder().glob("*.html"))
 OWN_FILES = sorted(path for path in STATIC.glob("*") if path.is_file())
+NAMED = re.compile(r"(?:static|module)\('([^']+)'\)")
+"""how a template names one of them"""
 INLINE = {
     "an event handler attribute": re.compile(r"""\son\w+\s*=""", re.IGNORECASE),
     "htmx's inline script": re.compile(r"hx-on|hx-vals=.js:|hx-vars", re.IGNORECASE),
@@ -91,7 +93,7 @@ def test_every_value_is_escaped() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_that_a_template_names_is_there(name: str) -> None:
     files = StaticFiles()
-    for wanted in re.findall(r"static\('([^']+)'\)", (template_folder() / name).read_text()):
+    for wanted in re.findall(NAMED, (template_folder() / name).read_text()):
         assert files.find(wanted).path.is_file()
 
 
@@ -99,9 +101,39 @@ def test_every_file_of_ours_is_used() -> None:
     named = {
         wanted
         for name in NAMES
-        for wanted in re.findall(r"static\('([^']+)'\)", (template_folder() / name).read_text())
+        for wanted in re.findall(NAMED, (template_folder() / name).read_text())
     }
+    for path in OWN_FILES:
+        named |= set(re.findall(r"""(?:from|import\() ?"\./([^"/]+)\"""", path.read_text()))
     assert {path.name for path in OWN_FILES} <= named
+
+
+def test_every_script_that_another_imports_is_there() -> None:
+    files = StaticFiles()
+    scripts = [path for path in OWN_FILES if path.suffix == ".js"]
+    scripts += sorted((STATIC / "vendor" / "novnc").rglob("*.js"))
+    imports = re.compile(r"""(?:\bfrom|\bimport\() ?["'](\.[^"']+)["']""")
+    found = 0
+    for script in scripts:
+        for wanted in imports.findall(script.read_text()):
+            target = (script.parent / wanted).resolve().relative_to(STATIC.resolve())
+            assert files.find(target.as_posix()).path.is_file()
+            found += 1
+    assert found > len(scripts)
+
+
+def test_scripts_that_import_others_are_kept_for_ever_with_all_that_they_import() -> None:
+    files = StaticFiles()
+    address = files.module_url("display.js").removeprefix("/static/")
+    folder = address.rpartition("/")[0]
+    assert files.asked(address, None) == (files.find("display.js"), True)
+    library = "vendor/novnc/core/rfb.js"
+    assert files.asked(f"{folder}/{library}", None) == (files.find(library), True)
+    assert files.asked(f"@0123456789abcdef/{library}", None) == (files.find(library), False)
+    assert files.asked(library, None) == (files.find(library), False)
+    assert files.asked(library, files.find(library).digest) == (files.find(library), True)
+    with pytest.raises(NotFoundError):
+        files.asked(f"{folder}/../render.py", None)
 
 
 def test_scripts_make_no_code_and_no_markup_from_text() -> None:

@@ -18,9 +18,11 @@ from tests.support.postgres import PostgresServer, running_postgres
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every engine is held to the contract; those of libvirt where --real asks for them."""
+    """Every engine is held to the contract, those of libvirt where --real asks for them; or only
+    those that --engine names."""
     if "kind" in metafunc.fixturenames:
-        kinds = engines(real=metafunc.config.getoption("--real"))
+        config = metafunc.config
+        kinds = engines(real=config.getoption("--real"), named=config.getoption("--engine"))
         metafunc.parametrize("kind", kinds, ids=lambda kind: kind.name, indirect=True)
 
 
@@ -118,6 +120,29 @@ def libvirt_lab_started() -> Iterator[object]:
 def libvirt_lab(libvirt_lab_started: Any) -> object:
     libvirt_lab_started.clear()
     lab: object = libvirt_lab_started
+    return lab
+
+
+@pytest.fixture
+def container_lab(libvirt_lab: Any) -> Iterator[object]:
+    from tests.support.libvirt_containers import with_containers  # noqa: PLC0415 - as above
+
+    with with_containers(libvirt_lab) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def openstack_lab_started() -> Iterator[object]:
+    from tests.support.openstack_lab import running_lab  # noqa: PLC0415 - not everywhere
+
+    with running_lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def openstack_lab(openstack_lab_started: Any) -> object:
+    openstack_lab_started.clear()
+    lab: object = openstack_lab_started
     return lab
 
 

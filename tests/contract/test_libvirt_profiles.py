@@ -10,10 +10,11 @@ import pytest
 
 from broker.domain.errors import EngineError
 from broker.domain.model import Image, Resources
-from broker.domain.settings import EQUAL_SHARES, Share
+from broker.domain.settings import EQUAL_SHARES, Limits, Share
 from broker.engines.libvirt import xml
 from broker.engines.libvirt.channel import Lines
-from broker.engines.libvirt.knobs import Accel, Clone, parse_profile
+from broker.engines.libvirt.kinds import Clone
+from broker.engines.libvirt.knobs import Accel, parse_profile
 from broker.engines.libvirt.tags import (
     Tags,
     image_volume,
@@ -23,6 +24,7 @@ from broker.engines.libvirt.tags import (
     read_tags,
     volume_of,
 )
+from broker.engines.libvirt.tuning import Tuning
 from broker.guest_wire import LINE_BYTES_MAX, PORT_NAME
 from tests.support.builders import NOW
 
@@ -31,14 +33,17 @@ TAGS = Tags(installation_id="ins_1", desktop_id="dsk_1", generation=3, name="lib
 
 
 def spec(profile: str = "qemu", **changes: object) -> xml.MachineSpec:
+    resources = changes.pop("resources", Resources(cpus=2, memory_mib=2048))
+    guarantee, weights = changes.pop("guarantee", Share()), changes.pop("weights", EQUAL_SHARES)
+    limits = changes.pop("limits", Limits())
     values: dict[str, object] = {
         "name": machine_name("dsk_1"),
         "uuid": UUID_1,
         "place": parse_profile(profile),
         "tags": TAGS,
-        "resources": Resources(cpus=2, memory_mib=2048),
-        "guarantee": Share(),
-        "weights": EQUAL_SHARES,
+        "resources": resources,
+        "tuning": Tuning.of(resources, guarantee, weights, limits),  # type: ignore[arg-type]
+        "share_pages": True,
         "disk": xml.Disk(pool="trivium", volume="dsk_1-g3.qcow2"),
     }
     return xml.MachineSpec(**(values | changes))  # type: ignore[arg-type]
@@ -66,7 +71,7 @@ def test_knobs_are_read_as_parts_of_an_address_are() -> None:
 @pytest.mark.parametrize(
     ("profile", "says"),
     [
-        ("vmware", "vmware"),
+        ("hal9000", "hal9000"),
         ("qemu?speed=1", "speed"),
         ("qemu?accel=fast", "accel"),
         ("qemu?pool=a&pool=b", "twice"),

@@ -7,7 +7,13 @@ import struct
 import pytest
 
 from broker.domain.errors import EngineError
+from broker.engines.libvirt.instant import Golden
+from broker.engines.libvirt.knobs import parse_profile
+from broker.engines.libvirt.machines import Machines
 from broker.engines.libvirt.saved import HEADER_BYTES, SavedHead
+from broker.ports import Operation
+from tests.support.builders import make_desktop, make_host
+from tests.support.engines import IMAGE
 
 ROOM = 400
 COOKIE = b"<cookie/>\0"
@@ -65,3 +71,17 @@ def test_a_description_that_would_run_into_the_memory_is_refused() -> None:
 def test_what_is_not_a_whole_file_of_a_known_form_is_refused(data: bytes) -> None:
     with pytest.raises(EngineError):
         SavedHead.read(data)
+
+
+def test_hosts_that_share_a_pool_have_golden_desktops_of_their_own() -> None:
+    """What wakes a clone writes into the saved file, and two hosts would boot into one disk."""
+    operation = Operation(
+        id="job_1", desktop=make_desktop(), host=make_host(), image=IMAGE, deadline_s=60
+    )
+    place = parse_profile("qemu?storage=shared&clone=instant")
+    first, second, again = (
+        Golden.of(Machines(None, host, place, "ins_1"), operation)
+        for host in ("host-a", "host-b", "host-a")
+    )
+    assert first == again
+    assert {first.disk, first.memory}.isdisjoint({second.disk, second.memory})

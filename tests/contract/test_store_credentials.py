@@ -101,6 +101,27 @@ async def test_tokens_are_revoked_one_by_one_or_all_of_a_user(store: Store) -> N
     await store.credentials.revoke_token("tok_unknown")
 
 
+async def test_of_many_sign_ins_those_that_are_still_good_are_told(store: Store) -> None:
+    await fill(store)
+    good, other, revoked, short, disabled = tokens = [
+        make_token(), make_token("usr_2"), make_token(), make_token(expires_at=NOW + 10),
+        make_token("usr_3"),
+    ]  # fmt: skip
+    for token in tokens:
+        await store.credentials.add_token(token)
+    await store.credentials.revoke_token(revoked.id)
+    await store.directory.update_user(make_user(3, enabled=False))
+    ids = [one.id for one in (good, revoked, short, disabled)]
+    signed_in = store.credentials.signed_in
+    assert await signed_in([*ids, "tok_unknown"], NOW + 9) == {good.id, short.id}
+    assert await signed_in([*ids, other.id], NOW + 10) == {good.id, other.id}
+    assert await signed_in([], NOW) == frozenset()
+    most = [f"tok_none_{number}" for number in range(IDENTITY_BATCH_MAX)]
+    assert await signed_in(most, NOW) == frozenset()
+    with pytest.raises(ValueError, match="tokens"):
+        await signed_in([*most, good.id], NOW)
+
+
 async def test_a_token_needs_a_user_and_a_secret_of_its_own(store: Store) -> None:
     await fill(store)
     with pytest.raises(ConflictError):

@@ -112,6 +112,7 @@ async def _live_through(url: str) -> None:
 async def busy_paths(store: Store) -> None:
     """What happens all day."""
     await store.credentials.identities([b"?" * 32], NOW)
+    await store.credentials.signed_in(["tok_1", "tok_2"], NOW)
     owned = replace(VDI, kind=PoolKind.DEDICATED)
     outcomes = await store.sessions.claim(
         [
@@ -153,6 +154,7 @@ async def busy_paths(store: Store) -> None:
     )
     await advance(session.id, SessionEvent.FINISHED, NOW, why="", release=release)
     await store.sessions.session(session.id)
+    await store.sessions.some([session.id, "ses_none"])
     await store.sessions.at_endpoints(["ept_1", "ept_2"], [SessionState.ACTIVE])
     await watching(store)
     await machines(store)

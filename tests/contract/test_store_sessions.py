@@ -297,3 +297,12 @@ async def test_sessions_at_endpoints_are_found_by_state(store: Store) -> None:
     assert await at(["ept_1", "ept_2"], [SessionState.ACTIVE]) == (two,)
     assert await at([], both) == ()
     assert await at(["ept_1"], []) == ()
+
+
+async def test_some_sessions_are_read_together(store: Store) -> None:
+    await fill(store)
+    await ready_desktops(store, range(3))
+    one, two, _ = [await claimed_session(store, make_request(user)) for user in (1, 2, 3)]
+    assert set(await store.sessions.some([two.id, "ses_none", one.id, one.id])) == {one, two}
+    assert await store.sessions.some(["ses_none"]) == ()
+    assert await store.sessions.some([]) == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.support.libvirt_containers import container_lab
 from tests.support.libvirt_lab import libvirt_lab, libvirt_lab_started
+from tests.support.real_school import desktop_lab
 
-__all__ = ["libvirt_lab", "libvirt_lab_started"]
+__all__ = ["container_lab", "desktop_lab", "libvirt_lab", "libvirt_lab_started"]

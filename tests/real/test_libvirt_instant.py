@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
+
+import pytest
 
 from broker.guest_wire import FromGuest, Hello
 from tests.support.engines import said
@@ -68,3 +71,25 @@ async def test_a_golden_desktop_that_was_cut_short_is_made_again(
             file.write(b"LibvirtQemudPart")
         await bench.made(2)
         assert said(bench.heard) == []
+
+
+async def test_a_golden_desktop_that_boots_longer_than_an_attempt_is_waited_for(
+    libvirt_lab: LibvirtLab,
+) -> None:
+    libvirt_lab.forget_golden_desktops()
+    async with on_bench(libvirt_lab, clone="instant") as bench:
+        desktop = bench.desktop()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await bench.engine.create(bench.case.operation("job_1", desktop))
+        await eventually(lambda: goldens(libvirt_lab))
+        [booting] = goldens(libvirt_lab)
+        await bench.engine.create(bench.case.operation("job_2", desktop))
+        await bench.ready(desktop)
+        log = libvirt_lab.first.root / f"var/log/libvirt/qemu/{booting}.log"
+        assert log.read_text().count("starting up") == 1
+
+
+def goldens(lab: LibvirtLab) -> list[str]:
+    """Golden desktops that run."""
+    return [name for name in lab.first.machine_pids() if "-golden-" in name]

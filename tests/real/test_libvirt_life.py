@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -151,7 +152,7 @@ async def test_what_a_pool_promises_is_what_the_host_enforces(bench: Bench) -> N
     desktop = bench.desktop(resources=Resources(cpus=1.5, memory_mib=256, disk_iops=400))
     operation = Operation(
         id="job_1", desktop=desktop, host=bench.case.host, image=bench.case.image,
-        deadline_s=60, guarantee=Share(memory=0.5), weights=Share(cpus=2.0),
+        deadline_s=60, guarantee=Share(memory=0.5), weights=replace(EQUAL_SHARES, cpus=2.0),
     )  # fmt: skip
     assert operation.weights != EQUAL_SHARES
     await bench.engine.create(operation)

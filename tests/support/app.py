@@ -12,7 +12,7 @@ import contextlib
 import io
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from broker.app import Broker, Seams, build
+from broker.app import Broker, Seams, background_work, build
 from broker.config import Address, load
 from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import (
@@ -192,6 +192,18 @@ class App:
                 await writer.wait_closed()
 
 
+def _without_reconciler(broker: Broker) -> dict[str, Coroutine[Any, Any, None]]:
+    services = broker.services
+    return {
+        "claims": services.connect.run(),
+        "watch": services.watch.run(),
+        "delivery": services.delivery.run(),
+        "link": broker.link.run(),
+        "displays": broker.displays.run(),
+        "viewers": broker.relays.run(),
+    }
+
+
 ROOTS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -218,21 +230,19 @@ async def running_app(
     async def serve() -> None:
         # in a task of its own: fixtures begin and end in different tasks
         async with build(load(settings), seams) as broker, asyncio.TaskGroup() as tasks:
-            services = broker.services
-            works = [
-                services.connect.run(),
-                services.watch.run(),
-                services.delivery.run(),
-                broker.link.run(),
-                broker.displays.run(),
-            ]
             if reconcile:
-                works.append(services.reconciler.run(tuple(broker.engines.values())))
-            background = [tasks.create_task(work) for work in works]
+                if broker.config.database_url.startswith("sqlite"):
+                    await broker.services.shared.inherit()
+                works = background_work(broker)
+            else:
+                works = _without_reconciler(broker)
+            background = [tasks.create_task(work, name=name) for name, work in works.items()]
             try:
                 address = await broker.web.start(broker.config.listen, guard)
+                await broker.relays.open()
                 ready.set_result((broker, address))
                 await stop.wait()
+                await broker.relays.close()
                 await broker.web.stop(1.0)
             finally:
                 for task in background:

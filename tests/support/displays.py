@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from broker.domain.errors import BadTicketError, EngineError, TriviumError
+from broker.domain.measures import DisplayMeasure
 from broker.gateway.display import DisplayEnd, DisplayLeave
 from broker.ports import Console
 from tests.support.builders import make_desktop
@@ -17,16 +18,22 @@ class FakeClient:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.opened: tuple[str, int, int] | None = None
+        self.protocol = ""
         self.closed: str | None = None
         self.takes = asyncio.Event()
         self.takes.set()
+        self.answers = asyncio.Event()
+        self.answers.set()
         self._input: asyncio.Queue[bytes] = asyncio.Queue()
 
     def type(self, data: bytes) -> None:
         self._input.put_nowait(data)
 
-    async def ready(self, session_id: str, width: int, height: int) -> None:
-        self.opened = (session_id, width, height)
+    async def ready(self, session_id: str, width: int, height: int, protocol: str) -> None:
+        self.opened, self.protocol = (session_id, width, height), protocol
+
+    async def ping(self) -> None:
+        await self.answers.wait()
 
     async def receive(self) -> bytes:
         return await self._input.get()
@@ -85,6 +92,8 @@ class FakeDesk:
         self.told: list[tuple[str, str]] = []
         self.bytes: list[Mapping[str, int]] = []
         self.last_inputs: dict[str, int] = {}
+        self.measures: list[DisplayMeasure] = []
+        self.rests: list[tuple[DisplayEnd, DisplayMeasure]] = []
         self.refuse: dict[str, TriviumError] = {}
         self.hold = asyncio.Event()
         self.hold.set()
@@ -119,6 +128,13 @@ class FakeDesk:
     def inputs(self, last_of: Mapping[str, int]) -> None:
         self.last_inputs.update(last_of)
 
-    async def traffic(self, bytes_of: Mapping[str, int]) -> None:
+    def measured(self, measures: Sequence[DisplayMeasure]) -> None:
+        self.measures.extend(measures)
+
+    def over(self, why: DisplayEnd, rest: DisplayMeasure) -> None:
+        self.rests.append((why, rest))
+
+    async def traffic(self, bytes_of: Mapping[str, int]) -> Mapping[str, int]:
         self._step("traffic")
         self.bytes.append(dict(bytes_of))
+        return {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Final
 
 import pytest
@@ -18,6 +19,10 @@ from tests.support.engines import (
 
 DISPLAYS: Final = "displays"
 """it has displays"""
+INSPECT: Final = "inspect"
+"""it tells what hosts can do, and looks at them before they are added (HostInspector)"""
+GROUP: Final = "trivium.engine_kinds"
+"""the entry-point group in which another distribution names its EngineKind"""
 TIME: Final = "time"
 """its calls take time, so that one may run past its deadline"""
 
@@ -25,7 +30,7 @@ TIME: Final = "time"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKind:
     """An engine that is held to the contract. `claims`: the features that it says it has, and
-    DISPLAYS and TIME; a test that needs more (`@pytest.mark.needs`) is not run for it.
+    DISPLAYS, INSPECT and TIME; a test that needs more (`@pytest.mark.needs`) is not run for it.
     `real`: it starts machines."""
 
     name: str
@@ -53,13 +58,27 @@ def _libvirt_qemu(request: pytest.FixtureRequest) -> EngineCase:
     return libvirt_qemu_case(request.getfixturevalue("libvirt_lab"), clone="instant")
 
 
+def _libvirt_lxc(request: pytest.FixtureRequest) -> EngineCase:
+    from tests.support.libvirt_containers import containers_case  # noqa: PLC0415 - not everywhere
+
+    return containers_case(request.getfixturevalue("container_lab"))
+
+
+def _openstack(request: pytest.FixtureRequest) -> EngineCase:
+    from tests.support.openstack_cases import openstack_case  # noqa: PLC0415 - not everywhere
+
+    return openstack_case(request.getfixturevalue("openstack_lab"))
+
+
 # whatever is added here, or below, is held to the whole contract
 ENGINES: Final[tuple[EngineKind, ...]] = (
-    EngineKind(name="simulated", make=lambda _: simulated_case(), claims=_ALL | {DISPLAYS, TIME}),
+    EngineKind(
+        name="simulated", make=lambda _: simulated_case(), claims=_ALL | {DISPLAYS, INSPECT, TIME}
+    ),
     EngineKind(
         name="simulated_container",
         make=lambda _: simulated_container_case(),
-        claims=frozenset({Feature.RESIZE, Feature.HOST_POWER, DISPLAYS, TIME}),
+        claims=frozenset({Feature.RESIZE, Feature.HOST_POWER, DISPLAYS, INSPECT, TIME}),
     ),
     EngineKind(name="prompt", make=lambda _: prompt_case(), claims=_ALL),
 )
@@ -69,20 +88,52 @@ _OF_LIBVIRT: Final[tuple[EngineKind, ...]] = (
     EngineKind(
         name="libvirt_test",
         make=_libvirt_test,
-        claims=frozenset({Feature.SUSPEND, Feature.RESIZE}),
+        claims=frozenset({Feature.SUSPEND, Feature.RESIZE, INSPECT}),
     ),
     EngineKind(
         name="libvirt_qemu",
         make=_libvirt_qemu,
-        claims=frozenset({Feature.SUSPEND, Feature.MIGRATE, Feature.RESIZE, DISPLAYS, TIME}),
+        claims=frozenset(
+            {Feature.SUSPEND, Feature.MIGRATE, Feature.RESIZE, DISPLAYS, INSPECT, TIME}
+        ),
+        real=True,
+    ),
+    EngineKind(
+        name="libvirt_lxc",
+        make=_libvirt_lxc,
+        claims=frozenset({Feature.RESIZE, INSPECT}),
         real=True,
     ),
 )
 
 
-def engines(*, real: bool) -> tuple[EngineKind, ...]:
-    """Those that tests run over. `real`: what `make test-real` installs is there."""
+_OF_OPENSTACK: Final = EngineKind(
+    name="openstack",
+    make=_openstack,
+    claims=frozenset({Feature.SUSPEND, Feature.MIGRATE, TIME}),
+    real=True,
+)
+"""run where it is named only: what `make test-openstack` installs takes a minute to start"""
+
+
+def engines(*, real: bool, named: Sequence[str] = ()) -> tuple[EngineKind, ...]:
+    """Those that tests run over: the named ones, or all of this project's that run anywhere.
+    `real`: and those that need what `make test-real` installs."""
+    if named:
+        return tuple(_named(name) for name in named)
     return ENGINES + _OF_LIBVIRT if real else ENGINES
+
+
+def _named(name: str) -> EngineKind:
+    """That kind, of this project or of any distribution that is installed."""
+    for kind in (*ENGINES, *_OF_LIBVIRT, _OF_OPENSTACK):
+        if kind.name == name:
+            return kind
+    for point in entry_points(group=GROUP, name=name):
+        found = point.load()
+        if isinstance(found, EngineKind):
+            return found
+    raise pytest.UsageError(f"no engine kind is called {name!r}")
 
 
 def left_out(item: pytest.Item) -> bool:

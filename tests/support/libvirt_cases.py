@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 import libvirt
@@ -24,10 +25,11 @@ _HELD: list[Any] = []
 """a connection: the test driver forgets its machines when the last one closes"""
 
 
-def libvirt_engine() -> LibvirtEngine:
+def libvirt_engine(data: Path | None = None) -> LibvirtEngine:
     return LibvirtEngine(
-        clock=SystemClock(), chance=SystemChance(1), ids=SystemIds(), installation_id=INSTALLATION
-    )
+        clock=SystemClock(), chance=SystemChance(1), ids=SystemIds(),
+        installation_id=INSTALLATION, data=data,
+    )  # fmt: skip
 
 
 def libvirt_case(profile: str, other: str) -> EngineCase:

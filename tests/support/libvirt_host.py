@@ -20,7 +20,9 @@ from typing import Final
 from urllib.parse import quote
 from uuid import uuid4
 
-_DIRECTORIES: Final = ("run/libvirt", "var/lib/libvirt", "etc/libvirt", "var/log/libvirt/qemu")
+_DIRECTORIES: Final = (
+    "run/libvirt", "run/lock", "var/lib/libvirt", "etc/libvirt", "var/log/libvirt/qemu",
+)  # fmt: skip
 _START_S: Final = 60.0
 
 # cgroup v2 beside v1 confuses this version; machines need v1's controllers, which stay
@@ -28,25 +30,27 @@ _SCRIPT: Final = """
 set -e
 mount --make-rprivate /
 umount /sys/fs/cgroup/unified 2>/dev/null || true
-for one in run/libvirt var/lib/libvirt etc/libvirt var/log/libvirt; do
+for one in run/libvirt run/lock var/lib/libvirt etc/libvirt var/log/libvirt; do
     mkdir -p "/$one"
     mount --bind "$1/$one" "/$one"
 done
 hostname "$2"
 echo $$ >"$1/pid"
-exec libvirtd --pid-file "$1/libvirtd.pid" --timeout 0
+exec libvirtd --pid-file "$1/libvirtd.pid" --timeout 0 $3
 """
 
 
 @dataclass(slots=True)
 class LibvirtHost:
     """One daemon. `netns`: the network namespace that it is in, "" for the machine's own.
-    `guests`: where its storage pool's files are."""
+    `guests`: where its storage pool's files are. `doors`: lines of its configuration that have it
+    listen on the network, too."""
 
     root: Path
     name: str
     netns: str = ""
     guests: Path = field(default_factory=Path)
+    doors: str = ""
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -68,6 +72,7 @@ class LibvirtHost:
         etc = self.root / "etc/libvirt"
         (etc / "libvirtd.conf").write_text(
             f'auth_unix_rw = "none"\nunix_sock_group = "root"\nhost_uuid = "{uuid4()}"\n'
+            f"{self.doors}"
         )
         (etc / "qemu.conf").write_text(
             'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nnamespaces = []\n'
@@ -82,7 +87,7 @@ class LibvirtHost:
             self._process = subprocess.Popen(
                 [
                     *enter, "unshare", "-m", "-u", "--", "sh", "-c", _SCRIPT, "sh",
-                    str(self.root), self.name,
+                    str(self.root), self.name, "--listen" if self.doors else "",
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip

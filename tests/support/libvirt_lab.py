@@ -24,6 +24,8 @@ from tests.support.tiny_guest import TinyGuest, build
 
 IMAGE: Final = "school"
 VERSIONS: Final = (1, 2)
+KEPT: Final = (f"{IMAGE}-", "desktop-")
+"""how golden images' names begin, and golden desktops'"""
 KERNEL_DIR: Final = Path(sys.prefix) / "guest-kernel"
 """where `make libvirt` unpacks a kernel"""
 ADDRESSES: Final = ("10.77.0.1", "10.77.0.2")
@@ -60,7 +62,7 @@ class LibvirtLab:
                 for domain in connection.listAllDomains(0):
                     remove(domain)
         for path in self.first.guests.iterdir():
-            if not path.name.startswith(f"{IMAGE}-"):
+            if not path.name.startswith(KEPT):
                 path.unlink()
         for host in (self.first, self.second):
             with connected(host) as connection:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.model import Desktop, DesktopState, Host, Resources
-from broker.domain.settings import Share
+from broker.domain.settings import Limits, Share
 from broker.ports import Console, Machine, MachineReport, Operation
 
 _SUSPENDED = frozenset(
@@ -31,7 +31,8 @@ class PromptEngine:
         """desktop id -> generation"""
         self.sizes: dict[str, int] = {}
         self.weights: dict[str, Share] = {}
-        """of the machines that were resized"""
+        self.limits: dict[str, tuple[Limits, bool]] = {}
+        """of the machines that were resized; and whether their pages are shared"""
         self.asleep: set[str] = set()
         self.halted: set[str] = set()
         """desktop ids of machines that are off"""
@@ -114,6 +115,7 @@ class PromptEngine:
                 raise EngineError(f"{operation.host.name} has no room")
             self._keep(operation.desktop, self.places[operation.desktop.id], to)
             self.weights[operation.desktop.id] = operation.weights
+            self.limits[operation.desktop.id] = (operation.limits, operation.share_pages)
             self.done.append(("resize", operation.desktop.name))
         self._end("resize", operation.id)
 
@@ -136,6 +138,8 @@ class PromptEngine:
         if generation is not None:
             if generation > machine.generation:
                 raise StaleGenerationError
+            if self.places.get(machine.desktop_id, machine.host_id) != machine.host_id:
+                raise EngineError(f"{machine.desktop_id} is not on host {machine.host_id!r}")
             self._forget(machine.desktop_id)
             self.done.append(("discard", machine.desktop_id))
 
@@ -162,7 +166,10 @@ class PromptEngine:
             for one, generation in sorted(self.known.items())
         )
 
-    async def console(self, desktop: Desktop, session_id: str = "") -> Console:
+    def displays(self, host: Host) -> frozenset[str]:
+        return frozenset()
+
+    async def console(self, desktop: Desktop, session_id: str = "", protocol: str = "") -> Console:
         raise EngineError(f"no display of {desktop.name} for {session_id} here")
 
     async def reports(self) -> AsyncIterator[MachineReport]:

@@ -45,12 +45,23 @@ def test_a_misspelt_setting_is_refused_and_not_ignored() -> None:
         ({"TRIVIUM_DATABASE_URL": "mysql://x"}, "neither sqlite nor postgresql"),
         ({"TRIVIUM_PUBLIC_URL": "desk.example"}, "not an http or https address"),
         ({"TRIVIUM_LOG": "xml"}, "neither text nor json"),
+        ({"TRIVIUM_VNC_LISTEN": "5900"}, "vnc_listen: '5900' is not of the form"),
+        ({"TRIVIUM_RDP_LISTEN": "x"}, "rdp_listen: 'x' is not of the form"),
+        ({"TRIVIUM_SPICE_LISTEN": "x:-1"}, "spice_listen: 'x:-1' is not of the form"),
+        ({"TRIVIUM_VIEWER_HOST": "a\nproxy=b"}, "viewer_host: 'a\\nproxy=b' is not the name"),
     ],
 )
 def test_each_bad_value_is_named(env: dict[str, str], told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(env)
     assert told in caught.value.detail
+
+
+def test_viewers_are_told_the_public_name_unless_another_is_given() -> None:
+    public = {"TRIVIUM_PUBLIC_URL": "https://desk.example:8443"}
+    assert load(public).viewer_host == "desk.example"
+    assert load(public | {"TRIVIUM_VIEWER_HOST": "10.0.0.7"}).viewer_host == "10.0.0.7"
+    assert load({}).vnc_listen is None
 
 
 def test_all_problems_are_found_at_once() -> None:

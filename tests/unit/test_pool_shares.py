@@ -7,7 +7,7 @@ from dataclasses import replace
 from broker import limits
 from broker.domain.features import Feature
 from broker.domain.model import DesktopState, JobVerb
-from broker.domain.settings import PoolSettings, Share
+from broker.domain.settings import Limits, PoolSettings, Share
 from broker.ports import PageQuery
 from broker.services.pool_shares import EVERY_S
 from tests.support.builders import make_desktop
@@ -54,6 +54,17 @@ async def test_each_running_machine_is_asked_once_for_a_change_and_no_other() ->
         await change(world, replace(HEAVY, weights=PoolSettings().weights))
         await looks(world)
         assert await asked(world) == sorted(running * 2)
+
+
+async def test_new_limits_reach_running_machines_too() -> None:
+    async with make_world() as world:
+        await world.look(4)
+        limited = PoolSettings(limits=Limits(disk_mib_s=50), share_pages=False)
+        await change(world, limited)
+        await looks(world)
+        running = [one.id for one in await world.desktops(DesktopState.READY)]
+        assert await asked(world) == sorted(running)
+        assert set(world.engine.limits.values()) == {(limited.limits, False)}
 
 
 async def test_the_engine_is_told_the_new_weights_and_the_same_size() -> None:

@@ -19,7 +19,12 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 ALLOWED = {
     "agents": PROJECT["dependencies"],
-    "broker": [*PROJECT["dependencies"], *EXTRAS["broker"], *EXTRAS["libvirt"]],
+    "broker": [
+        *PROJECT["dependencies"],
+        *EXTRAS["broker"],
+        *EXTRAS["libvirt"],
+        *EXTRAS["openstack"],
+    ],
     "loadtests": [*PROJECT["dependencies"], *EXTRAS["load"]],
     "tests": [
         requirement
@@ -28,7 +33,11 @@ ALLOWED = {
     ],
 }
 
-NOT_EVERYWHERE = {"libvirt": ["libvirt-python"]}
+NOT_EVERYWHERE = {
+    "keystoneauth1": ["keystoneauth1"],
+    "libvirt": ["libvirt-python"],
+    "openstack": ["openstacksdk"],
+}
 """module -> its distribution, for what `make check` does without"""
 
 NOT_IMPORTED = {
@@ -86,12 +95,21 @@ def test_nothing_is_declared_in_vain(package: str, extra: str | None) -> None:
 
 def test_what_not_everybody_installs_is_imported_by_its_engine_only() -> None:
     importing = {
-        path.relative_to(ROOT).as_posix()
+        (module.partition(".")[0], path.relative_to(ROOT).parts[:3])
         for path in modules()
         if path.relative_to(ROOT).parts[0] == "broker"
         for node in ast.walk(parsed(path))
-        if isinstance(node, ast.Import)
-        and any(alias.name in NOT_EVERYWHERE for alias in node.names)
+        for module in named_in(node)
+        if module.partition(".")[0] in NOT_EVERYWHERE
     }
-    assert importing
-    assert all(file.startswith("broker/engines/libvirt/") for file in importing)
+    engines = {"keystoneauth1": "openstack", "libvirt": "libvirt", "openstack": "openstack"}
+    assert importing == {
+        (module, ("broker", "engines", engine)) for module, engine in engines.items()
+    }
+
+
+def named_in(node: ast.AST) -> list[str]:
+    """The modules of an import."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []

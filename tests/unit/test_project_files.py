@@ -63,7 +63,10 @@ def test_no_file_holds_an_absolute_path_of_somebodys_machine() -> None:
 
 
 def test_there_are_locks_to_check() -> None:
-    names = {"agent", "broker", "dev", "libvirt", "load", "node", "run"}
+    names = {
+        "agent", "bench", "broker", "dev", "libvirt", "load", "node", "openstack",
+        "openstack-lab", "run",
+    }  # fmt: skip
     assert {lock.stem for lock in LOCKS} == names
 
 

@@ -83,6 +83,8 @@ def test_the_wheel_carries_the_console_libraries(wheel: zipfile.ZipFile) -> None
     vendor = "broker/web/console/static/vendor"
     carried = {Path(name).name for name in wheel.namelist() if name.startswith(vendor)}
     assert {"htmx.min.js", "sse.min.js", "uPlot.iife.min.js", "uPlot.min.css"} <= carried
+    novnc = {name.removeprefix(f"{vendor}/novnc/") for name in wheel.namelist()}
+    assert {"core/rfb.js", "vendor/pako/LICENSE", "LICENSE.txt"} <= novnc
 
 
 def test_the_wheel_carries_the_licence_and_no_tests(wheel: zipfile.ZipFile) -> None:

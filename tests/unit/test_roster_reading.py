@@ -363,3 +363,13 @@ def test_every_line_becomes_a_row_or_a_problem_or_is_blank(case: tuple[str, str]
     filled = [record for record in records if any(cell.strip() for cell in record)]
     bad_lines = {problem.line for problem in problems.listed}
     assert len(table.rows) + len(bad_lines) == len(filled)
+
+
+def test_a_hosts_profile_holds_addresses_and_no_blanks() -> None:
+    address = "qemu?uri=qemu%2Bunix:///system?socket=" + "/run/long" * 20
+    hosts = "name,engine,profile,cpus,memory_mib\n"
+    roster, problems = read({"hosts.csv": f"{hosts}one,libvirt,{address},4,8192\n"})
+    assert problems == ()
+    assert roster.hosts[0].profile == address
+    for bad in ("qemu?append=root quiet", "qemu?pool=桌面", f"qemu?{'x' * 1000}"):
+        assert problem_of("hosts.csv", f"{hosts}one,libvirt,{bad},4,8192\n").field == "profile"

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from broker.domain.calendar import Holiday, Window
-from broker.domain.model import Architecture, LogOff, PoolKind
+from broker.domain.model import Architecture, LogOff, PoolKind, Resources
 from broker.domain.policy.check import quota_problems, rule_problems
 from broker.domain.policy.rules import Effect, EntitlementRule, Quota, QuotaScope
 from broker.domain.settings import (
     HostSettings,
+    Limits,
     PoolSettings,
     ScheduleEntry,
     Share,
@@ -76,6 +77,40 @@ def test_sound_pools_are_left_alone() -> None:
     full = {"size_min": 10, "spares_suspended": 10, "breaker_s": 60, "breaker_max_s": 60}
     share = Share(cpus=1, memory=0, disk=1, network=1)
     assert pool_said(spares_min=10, guarantee=share, idle_s=301, session_max_s=301, **full) == []
+
+
+@pytest.mark.parametrize(
+    ("average", "limits", "said"),
+    [
+        (100, Limits(network_peak_mbit=100, network_burst_mib=1, disk_mib_s=1), []),
+        (0, Limits(disk_mib_s=1), []),
+        (
+            100,
+            Limits(network_peak_mbit=99),
+            [("network_peak_mbit", "a peak of 99 Mbit/s is below the average of 100")],
+        ),
+        (
+            0,
+            Limits(network_peak_mbit=1, network_burst_mib=1),
+            [
+                (
+                    "network_peak_mbit",
+                    "a peak is above an average, and the pool's size names none (network_mbit)",
+                ),
+                (
+                    "network_burst_mib",
+                    "a burst goes beyond an average, and the pool's size names none (network_mbit)",
+                ),
+            ],
+        ),
+    ],
+)
+def test_a_peak_and_a_burst_go_beyond_an_average(
+    average: int, limits: Limits, said: list[tuple[str, str]]
+) -> None:
+    size = Resources(cpus=1, memory_mib=1024, network_mbit=average)
+    pool = make_pool(resources=size, settings=PoolSettings(limits=limits))
+    assert list(pool_problems(pool)) == [(f"settings.limits.{one}", text) for one, text in said]
 
 
 @pytest.mark.parametrize("architecture", list(Architecture))

@@ -10,7 +10,7 @@ import pytest
 
 from broker.domain.errors import ConfigError
 from broker.gateway.sources import SourceThrottle, source_of
-from broker.gateway.ssh import host_key
+from broker.keyfile import own_key
 from tests.support.clock import ManualClock
 
 
@@ -47,19 +47,19 @@ def test_a_source_is_an_address_or_the_network_of_one_customer(address: str, sou
 
 def test_the_host_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "data" / "ssh_host_key"
-    made = host_key(path)
+    made = own_key(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert made.get_algorithm() == "ssh-ed25519"
-    assert host_key(path).get_fingerprint() == made.get_fingerprint()
+    assert own_key(path).get_fingerprint() == made.get_fingerprint()
     assert [one.name for one in path.parent.iterdir()] == ["ssh_host_key"]
 
 
 def test_a_host_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ssh_host_key"
-    host_key(path)
+    own_key(path)
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="0600"):
-        host_key(path)
+        own_key(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a key", b"-----BEGIN OPENSSH PRIVATE KEY-----\n"])
@@ -68,7 +68,7 @@ def test_a_host_key_that_is_none_is_refused(tmp_path: Path, content: bytes) -> N
     path.write_bytes(content)
     path.chmod(0o600)
     with pytest.raises(ConfigError):
-        host_key(path)
+        own_key(path)
 
 
 def test_a_host_key_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -76,4 +76,4 @@ def test_a_host_key_of_another_kind_is_refused(tmp_path: Path) -> None:
     path.write_bytes(asyncssh.generate_private_key("ecdsa-sha2-nistp256").export_private_key())
     path.chmod(0o600)
     with pytest.raises(ConfigError, match="Ed25519"):
-        host_key(path)
+        own_key(path)

@@ -44,6 +44,13 @@ def username(text: str) -> str:
     return found
 
 
+def profile(text: str) -> str:
+    """A host's profile: a kind, and knobs as in an address, so without blanks."""
+    found = names.clean(text)
+    _refuse(found, names.profile_problem(found))
+    return found
+
+
 def label(text: str) -> str:
     found = names.clean(text)
     _refuse(found, names.label_problem(found))

@@ -189,7 +189,7 @@ _SPECS = (
         columns=(
             Column(name="name", read=cells.name, required=True),
             Column(name="engine", read=cells.name),
-            Column(name="profile", read=cells.name),
+            Column(name="profile", read=cells.profile),
             Column(name="cpus", read=_CPUS, required=True),
             Column(name="memory_mib", read=_MEMORY_MIB, required=True),
             Column(name="overcommit_cpu", read=partial(cells.decimal, 1, 100)),

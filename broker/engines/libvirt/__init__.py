@@ -24,6 +24,7 @@ def build(context: EngineContext) -> Engine:
         chance=context.chance,
         ids=context.ids,
         installation_id=context.installation_id,
+        data=context.data,
     )
 
 

@@ -17,15 +17,17 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import libvirt
 
-from broker.domain.errors import EngineError
+from broker.domain.errors import EngineError, UnsupportedError
+from broker.engines.libvirt.capabilities import Capabilities, read
 from broker.engines.libvirt.errors import telling
 from broker.engines.libvirt.events import run_events
-from broker.engines.libvirt.knobs import Accel, Place
-from broker.engines.libvirt.xml import parse
+from broker.engines.libvirt.knobs import Place
+from broker.engines.libvirt.route import Route
 from broker.limits import (
     LIBVIRT_CALLS_MAX,
     LIBVIRT_KEEPALIVE_COUNT,
@@ -53,13 +55,19 @@ def connect(host: str, place: Place) -> Any:
 
 
 class HostConnection:
-    """`lost` is set while nothing is heard from the host. One loop uses it."""
+    """`lost` is set while nothing is heard from the host. `capabilities`: as it was found when it
+    was last reached. `reached`: its profile with the address that leads there now. One loop uses
+    it."""
 
     def __init__(
-        self, *, name: str, place: Place, clock: Clock, chance: Chance, happened: Happened
-    ) -> None:
+        self, *, name: str, place: Place, route: Route, clock: Clock, chance: Chance,
+        happened: Happened,
+    ) -> None:  # fmt: skip
         self.name = name
         self.place = place
+        self.reached = place
+        self.capabilities: Capabilities | None = None
+        self._route = route
         self.lost = asyncio.Event()
         self.lost.set()
         self._clock = clock
@@ -89,6 +97,7 @@ class HostConnection:
             await self._clock.sleep(max(0.0, self._not_before - self._clock.monotonic()))
             loop = asyncio.get_running_loop()
             try:
+                self.reached = replace(self.place, uri=await self._route.ready())
                 self._hearing = await self._run(self._hearing_thread, lambda: self._listen(loop))
             except EngineError:
                 self._failures += 1
@@ -120,6 +129,7 @@ class HostConnection:
         self._drop(self._hearing)
         for threads in (self._hearing_thread, self._threads):
             threads.shutdown(wait=False)
+        await self._route.close()
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
         """It runs to its end whoever stops waiting."""
@@ -143,7 +153,7 @@ class HostConnection:
         """`work` with this thread's connection; one that broke is not used again."""
         connection = getattr(self._own, "connection", None)
         if connection is None or not _is_alive(connection):
-            connection = self._own.connection = connect(self.name, self.place)
+            connection = self._own.connection = connect(self.name, self.reached)
         try:
             return work(connection)
         except EngineError:
@@ -152,7 +162,7 @@ class HostConnection:
             raise
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> Any:
-        connection = connect(self.name, self.place)
+        connection = connect(self.name, self.reached)
         with telling(self.name, "be listened to"):
             if self.place.kind.name != "test":
                 connection.registerCloseCallback(self._hung_up, loop)
@@ -163,20 +173,11 @@ class HostConnection:
         return connection
 
     def _check(self, connection: Any) -> None:
-        """Raises EngineError for a host that lacks what its profile wants."""
-        if self.place.kind.name != "qemu":
-            return
-        with telling(self.name, "say what it can do"):
-            described = parse(connection.getCapabilities())
-        offered = {
-            one.get("type")
-            for guest in described.iterfind("guest")
-            if guest.findtext("os_type") == "hvm"
-            for one in guest.iterfind("arch[@name='x86_64']/domain")
-        }
-        wanted = "kvm" if self.place.accel is Accel.KVM else "qemu"
-        if wanted not in offered:
-            raise EngineError(f"{self.name} does not offer machines of type {wanted}")
+        """Raises UnsupportedError for a host that lacks what its profile wants."""
+        found = self.capabilities = read(connection, self.name, self.place)
+        refuses = found.refuses(self.place)
+        if refuses:
+            raise UnsupportedError(f"{self.name} makes no desktops: {refuses}")
 
     # ------------------------------------------------------- on libvirt's event thread
 

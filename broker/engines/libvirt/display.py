@@ -1,4 +1,4 @@
-"""A machine's VNC server as a Console: bytes both ways, nothing in them read."""
+"""A machine's display server as a Console: bytes both ways, nothing in them read."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from typing import Final
 
+from broker.domain.errors import EngineError
 from broker.limits import FRAME_BYTES_MAX
 
+RDP_PORT: Final = 3389
+"""where a machine's RDP server listens"""
 
-class VncConsole:
-    """An open connection to a VNC server. `on_close` is called once."""
+
+class StreamConsole:
+    """An open connection to a server of that protocol. `on_close` is called once."""
 
     def __init__(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        on_close: Callable[[VncConsole], object],
+        on_close: Callable[[StreamConsole], object],
+        protocol: str = "vnc",
     ) -> None:
+        self._protocol = protocol
         self._reader = reader
         self._writer = writer
         self._on_close = on_close
         self._closed = False
 
     @classmethod
-    async def over(cls, fd: int, on_close: Callable[[VncConsole], object]) -> VncConsole:
+    async def over(
+        cls, fd: int, on_close: Callable[[StreamConsole], object], protocol: str = "vnc"
+    ) -> StreamConsole:
         """Over a connected socket, which it closes at its end."""
         connected = socket.socket(fileno=fd)
         connected.settimeout(0)
@@ -34,11 +43,23 @@ class VncConsole:
         except BaseException:
             connected.close()
             raise
-        return cls(reader, writer, on_close)
+        return cls(reader, writer, on_close, protocol)
+
+    @classmethod
+    async def to(
+        cls, address: str, port: int, protocol: str, on_close: Callable[[StreamConsole], object]
+    ) -> StreamConsole:
+        """To a server in the machine itself. Raises EngineError when it does not answer."""
+        try:
+            reader, writer = await asyncio.open_connection(address, port, limit=FRAME_BYTES_MAX)
+        except OSError as error:
+            text = f"the desktop does not answer on its {protocol.upper()} port"
+            raise EngineError(text) from error
+        return cls(reader, writer, on_close, protocol)
 
     @property
     def protocol(self) -> str:
-        return "vnc"
+        return self._protocol
 
     @property
     def size(self) -> tuple[int, int]:

@@ -11,19 +11,30 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
 
+from broker.config import IMAGES_FOLDER
+from broker.domain.drift import Difference
 from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.features import Feature
+from broker.domain.inspection import Abilities, Condition, Step
 from broker.domain.model import Desktop, DesktopState, Host, Resources
-from broker.engines.libvirt.display import VncConsole
+from broker.engines.libvirt.display import RDP_PORT, StreamConsole
+from broker.engines.libvirt.golden_images import GoldenImages
 from broker.engines.libvirt.guests import Guests, Reports
 from broker.engines.libvirt.hosts import HostLink, Hosts
+from broker.engines.libvirt.inspector import Inspector
 from broker.engines.libvirt.instant import GoldenDesktops
-from broker.engines.libvirt.knobs import KINDS
+from broker.engines.libvirt.kinds import KINDS
 from broker.engines.libvirt.machines import Found, fence
 from broker.engines.libvirt.turns import Turn, Turns
 from broker.engines.libvirt.verbs import Verbs
-from broker.limits import CONSOLES_PER_MACHINE_MAX, DISPLAY_OPEN_S, LIBVIRT_ADOPT_S
+from broker.limits import (
+    CONSOLES_PER_MACHINE_MAX,
+    DISPLAY_OPEN_S,
+    LIBVIRT_ADOPT_S,
+    SPICE_CHANNELS_MAX,
+)
 from broker.ports import Chance, Clock, Console, Ids, Machine, MachineReport, Operation
 
 _log = logging.getLogger("trivium.libvirt")
@@ -41,21 +52,28 @@ _Work = Callable[[Turn, HostLink, Found | None], Awaitable[None]]
 
 
 class LibvirtEngine:
-    """See the module. `installation_id` marks its machines; it touches no others."""
+    """See the module. `installation_id` marks its machines; it touches no others. `data`: the
+    broker's folder, for its keys and the sockets that lead to hosts; None: only this machine's
+    daemons are reached."""
 
     name = "libvirt"
 
-    def __init__(self, *, clock: Clock, chance: Chance, ids: Ids, installation_id: str) -> None:
+    def __init__(
+        self, *, clock: Clock, chance: Chance, ids: Ids, installation_id: str,
+        data: Path | None = None,
+    ) -> None:  # fmt: skip
         self._installation_id = installation_id
         self._reports = Reports()
         self._guests = Guests(clock=clock, chance=chance, ids=ids, reports=self._reports)
         self._hosts = Hosts(
-            clock=clock, chance=chance, happened=self._happened, survey=self._survey
+            clock=clock, chance=chance, happened=self._happened, survey=self._survey, data=data
         )
+        self._inspector = Inspector(self._hosts, clock=clock, ids=ids, data=data)
         self._turns = Turns(installation_id)
-        self._consoles: defaultdict[str, dict[VncConsole, None]] = defaultdict(dict)
+        self._consoles: defaultdict[str, dict[StreamConsole, None]] = defaultdict(dict)
         goldens = GoldenDesktops(clock=clock, ids=ids)
-        self._verbs = Verbs(self._hosts, self._guests, goldens, self.close_displays)
+        images = GoldenImages(data / IMAGES_FOLDER if data is not None else None, clock)
+        self._verbs = Verbs(self._hosts, self._guests, goldens, images, self.close_displays)
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
 
@@ -74,6 +92,44 @@ class LibvirtEngine:
             return self._hosts.know(host).features
         except EngineError:
             return frozenset()
+
+    def displays(self, host: Host) -> frozenset[str]:
+        """See the port: VNC and SPICE, where the daemon can hand a connection over, and RDP, where
+        the profile says in which network the desktops are."""
+        try:
+            place = self._hosts.know(host).place
+        except EngineError:
+            return frozenset()
+        own = {"vnc", "spice"} if place.spice else {"vnc"}
+        shown = own if place.kind.displays and place.is_local else set()
+        return frozenset(shown | ({"rdp"} if place.rdp else set()))
+
+    async def abilities(self, host: Host) -> Abilities:
+        """See broker.ports.HostInspector."""
+        return await self._inspector.abilities(host)
+
+    async def condition(self, host: Host) -> Condition:
+        """See broker.ports.HostWatcher."""
+        return await self._inspector.condition(host)
+
+    def probe(self, host: Host) -> AsyncIterator[Step]:
+        """See broker.ports.HostInspector."""
+        return self._inspector.probe(host)
+
+    async def drift(self, operation: Operation) -> tuple[Difference, ...]:
+        """See broker.ports.DriftInspector: of machines under QEMU that are on."""
+        desktop, link = operation.desktop, self._hosts.know(operation.host)
+        if link.place.kind.name != "qemu":
+            raise UnsupportedError(f"machines of {link.host.name} are not compared")
+        async with self._turns.next(desktop.id, operation.deadline_s) as turn:
+            link, found = await self._verbs.find(turn, link, desktop.id)
+            fence(found, desktop.generation, desktop.name)
+            if found is None:
+                raise EngineError(f"there is no machine of {desktop.name}")
+            there = found
+            if not there.active or there.tags.generation != desktop.generation:
+                return ()
+            return await turn.do(link, lambda machines: machines.drift(there, operation))
 
     async def open(self) -> None:
         """Connections are made in the background: a host that is away keeps nobody waiting."""
@@ -247,16 +303,22 @@ class LibvirtEngine:
 
     # --------------------------------------------------------------------- displays
 
-    async def console(self, desktop: Desktop, session_id: str = "") -> Console:
-        """See the port: the machine's VNC server, as a raw connection. The oldest display goes
-        when a machine has too many. Raises UnsupportedError for a daemon on another machine,
-        which cannot hand a connection over."""
+    async def console(self, desktop: Desktop, session_id: str = "", protocol: str = "") -> Console:
+        """See the port: the machine's VNC or SPICE server, as a raw connection, or the RDP server
+        in it. The oldest goes when a machine has too many of a protocol. Raises UnsupportedError
+        for the former of a daemon on another machine, which cannot hand a connection over."""
         guest = self._guests.get(desktop.id)
         link = self._hosts.get(guest.host_id if guest is not None else desktop.host_id or "")
         if link is None:
             raise EngineError(f"{desktop.name} does not run")
-        if not link.place.kind.displays or not link.place.is_local:
-            raise UnsupportedError(f"{link.host.name} cannot hand over a display")
+        protocol = protocol or "vnc"
+        if protocol not in self.displays(link.host):
+            text = f"{link.host.name} cannot hand over a {protocol.upper()} display"
+            raise UnsupportedError(text)
+
+        def gone(one: StreamConsole) -> None:
+            self._consoles.get(desktop.id, {}).pop(one, None)
+
         async with self._turns.next(desktop.id, DISPLAY_OPEN_S) as turn:
             found = await turn.do(link, lambda machines: machines.find(desktop.id))
             if found is None or not found.running:
@@ -267,13 +329,26 @@ class LibvirtEngine:
             if session_id:
                 tags = there.tags.used_by(session_id)
                 await turn.do(link, lambda machines: machines.tag(there, tags))
-            fd = await turn.do(link, lambda machines: machines.display(there))
-            open_ones = self._consoles[desktop.id]
-            while len(open_ones) >= CONSOLES_PER_MACHINE_MAX:
-                next(iter(open_ones)).end()
-            console = await VncConsole.over(fd, lambda one: open_ones.pop(one, None))
-            open_ones[console] = None
-            return console
+            if protocol != "rdp":
+                fd = await turn.do(link, lambda machines: machines.display(there, protocol))
+                return self._keep(desktop.id, await StreamConsole.over(fd, gone, protocol))
+        told = guest.state.addresses if guest is not None and guest.state is not None else ()
+        address = link.place.address_of(told)
+        console = await StreamConsole.to(address, RDP_PORT, protocol, gone)
+        if self._guests.get(desktop.id) is not guest:
+            console.end()
+            raise EngineError(f"{desktop.name} does not run any more")
+        return self._keep(desktop.id, console)
+
+    def _keep(self, desktop_id: str, console: StreamConsole) -> Console:
+        """It ends with its machine; of too many the oldest goes."""
+        alike = [one for one in self._consoles[desktop_id] if one.protocol == console.protocol]
+        spice = console.protocol == "spice"
+        most = SPICE_CHANNELS_MAX + 1 if spice else CONSOLES_PER_MACHINE_MAX
+        for one in alike[: max(0, len(alike) + 1 - most)]:
+            one.end()
+        self._consoles[desktop_id][console] = None
+        return console
 
     def close_displays(self, desktop_id: str) -> None:
         for console in tuple(self._consoles.pop(desktop_id, ())):

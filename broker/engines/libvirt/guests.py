@@ -19,7 +19,7 @@ from typing import Final
 from broker.domain.errors import EngineError
 from broker.engines.libvirt.channel import GuestChannel
 from broker.engines.libvirt.connection import HostConnection
-from broker.engines.libvirt.knobs import Agent
+from broker.engines.libvirt.kinds import Agent
 from broker.guest_wire import Ask, Done, FromGuest, Hello, Identify, State
 from broker.limits import ENGINE_REPORTS_MAX, GUEST_IDENTIFY_S, LIBVIRT_PAUSE_S_MAX
 from broker.ports import Chance, Clock, Ids, MachineReport

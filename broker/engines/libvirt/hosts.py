@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from broker.domain.errors import EngineError
+from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.model import Host, HostState
 from broker.engines.libvirt.connection import HostConnection
 from broker.engines.libvirt.knobs import Place, Storage, parse_profile
 from broker.engines.libvirt.machines import Machines
+from broker.engines.libvirt.route import Route
 from broker.ports import Chance, Clock
 
 _log = logging.getLogger("trivium.libvirt")
@@ -39,8 +41,12 @@ class HostLink:
 
     @property
     def features(self) -> frozenset[Feature]:
-        """Machines move only where their disks are the same files at the other end."""
+        """Machines move only where their disks are the same files at the other end. What the
+        host was not found to have is not claimed."""
         found = self.place.kind.features - self.lacks
+        seen = self.connection.capabilities
+        if seen is not None:
+            found -= seen.lacks(self.place).keys()
         return found if self.place.storage is Storage.SHARED else found - {Feature.MIGRATE}
 
     @property
@@ -59,7 +65,11 @@ Survey = Callable[[HostLink], Awaitable[None]]
 
 
 class Hosts:
-    def __init__(self, *, clock: Clock, chance: Chance, happened: Happened, survey: Survey) -> None:
+    def __init__(
+        self, *, clock: Clock, chance: Chance, happened: Happened, survey: Survey,
+        data: Path | None = None,
+    ) -> None:  # fmt: skip
+        self._data = data
         self._clock = clock
         self._chance = chance
         self._happened = happened
@@ -75,12 +85,16 @@ class Hosts:
 
     def know(self, host: Host) -> HostLink:
         """The host's link, of its record as it is now. Raises EngineError for a profile that
-        nobody understands."""
+        nobody understands, UnsupportedError for a kind on which no desktops are made."""
         link = self._links.get(host.id)
         if link is not None and link.host.profile == host.profile:
             link.host = host
             return link
         place = parse_profile(host.profile)
+        if place.kind.refuses:
+            raise UnsupportedError(
+                f"no desktops are made on {place.kind.title}: {place.kind.refuses}"
+            )
         if link is not None:
             self._drop(link)
         link = self._links[host.id] = self._linked(host, place)
@@ -111,8 +125,8 @@ class Hosts:
             self._happened(link, uuid)
 
         connection = HostConnection(
-            name=host.name, place=place, clock=self._clock, chance=self._chance,
-            happened=happened,
+            name=host.name, place=place, route=Route(host.name, place, self._data),
+            clock=self._clock, chance=self._chance, happened=happened,
         )  # fmt: skip
         link = HostLink(host, place, connection)
         return link

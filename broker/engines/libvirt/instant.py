@@ -29,6 +29,7 @@ from broker.engines.libvirt.storage import Volumes
 from broker.engines.libvirt.tags import Tags, image_volume, machine_uuid
 from broker.engines.libvirt.turns import Turn
 from broker.guest_wire import FromGuest, Hello, Identify, State
+from broker.limits import GOLDEN_BOOT_S
 from broker.ports import Clock, Ids, Operation
 
 GOLDEN: Final = "golden"
@@ -37,7 +38,8 @@ GOLDEN: Final = "golden"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """`name`: of its disk (.qcow2), its memory (.save) and, while it boots, its machine."""
+    """`name`: of its disk (.qcow2), its memory (.save) and, while it boots, its machine. Each host
+    has its own: what wakes a clone writes into the memory's file, and hosts may share a pool."""
 
     name: str
     uuid: UUID
@@ -46,7 +48,8 @@ class Golden:
     def of(cls, machines: Machines, operation: Operation) -> Golden:
         """The one whose clone the operation wants."""
         place, size = machines.place, operation.desktop.resources
-        like = f"{place.machine}/{place.cpu}/{place.accel}/{place.append}/{size}"
+        kind = f"{place.machine}/{place.cpu}/{place.accel}/{place.append}"
+        like = f"{machines.host}/{kind}/{size}"
         mark = hashlib.sha256(like.encode()).hexdigest()[:12]
         name = f"{image_volume(operation.image, '')}-golden-{mark}"
         return cls(name=name, uuid=machine_uuid(machines.installation_id, name))
@@ -78,6 +81,12 @@ class InstantClones:
         except libvirt.libvirtError:
             return False
         return True
+
+    def is_booting(self, golden: Golden) -> bool:
+        try:
+            return bool(self._connection.lookupByUUIDString(str(golden.uuid)).isActive())
+        except libvirt.libvirtError:
+            return False
 
     def boot(self, golden: Golden, operation: Operation) -> str:
         """Start it anew, whatever an interrupted attempt left; answers its UUID."""
@@ -184,6 +193,8 @@ class GoldenDesktops:
         self._clock = clock
         self._ids = ids
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._booting: dict[str, float] = {}
+        """golden desktops that were not saved yet -> when each was started, seconds"""
 
     def lock(self, link: HostLink, operation: Operation) -> asyncio.Lock:
         """One at a time boots a golden desktop, or writes into its memory's file."""
@@ -198,14 +209,24 @@ class GoldenDesktops:
 
         def look(machines: Machines) -> str:
             golden, clones = Golden.of(machines, operation), InstantClones(machines)
-            return "" if clones.is_saved(golden) else clones.boot(golden, operation)
+            if clones.is_saved(golden):
+                return ""
+            uuid = str(golden.uuid)
+            begun = self._booting.get(uuid, float("-inf"))
+            # on a slow host a boot takes longer than an attempt: the next one waits on
+            if now - begun < GOLDEN_BOOT_S and clones.is_booting(golden):
+                return uuid
+            self._booting[uuid] = now
+            return clones.boot(golden, operation)
 
+        now = self._clock.monotonic()
         uuid = await turn.do(link, look)
         if uuid:
             await self._settled(link, uuid)
             await turn.do(
                 link, lambda machines: InstantClones(machines).save(Golden.of(machines, operation))
             )
+            self._booting.pop(uuid, None)
 
     async def _settled(self, link: HostLink, uuid: str) -> None:
         """Until its agent says that it is ready."""

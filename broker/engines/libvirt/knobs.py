@@ -8,15 +8,19 @@ so nothing in them names a program or a file of the broker's machine beyond a da
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from broker.domain.errors import EngineError
-from broker.domain.features import Feature
+from broker.engines.libvirt.address import HOST_KEY, Address, Transport, parse_address
+from broker.engines.libvirt.kinds import KINDS, Agent, Clone, Kind
 
 
 class Accel(StrEnum):
@@ -27,20 +31,9 @@ class Accel(StrEnum):
     KVM = "kvm"
 
 
-class Clone(StrEnum):
-    """Linked: an overlay on the golden image. Full: a copy of it. Instant: linked, and resumed
-    from the memory of a golden desktop that was booted once (instant.py)."""
-
-    LINKED = "linked"
-    FULL = "full"
-    INSTANT = "instant"
-
-
-class Agent(StrEnum):
-    """Where the guest's agent is heard. None: a machine that runs counts as ready."""
-
-    CHANNEL = "channel"
-    NONE = "none"
+class YesNo(StrEnum):
+    YES = "yes"
+    NO = "no"
 
 
 class Storage(StrEnum):
@@ -50,35 +43,6 @@ class Storage(StrEnum):
     SHARED = "shared"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """A kind of hypervisor: what libvirt's driver for it can do, as far as this engine goes."""
-
-    name: str
-    uri: str
-    features: frozenset[Feature]
-    displays: bool
-    agent: Agent
-
-
-KINDS: Final[Mapping[str, Kind]] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            name="qemu", uri="qemu:///system", displays=True, agent=Agent.CHANNEL,
-            features=frozenset({Feature.SUSPEND, Feature.MIGRATE, Feature.RESIZE}),
-        ),
-        Kind(
-            name="test", uri="test:///default", displays=False, agent=Agent.NONE,
-            features=frozenset({Feature.SUSPEND, Feature.RESIZE}),
-        ),
-    )
-}  # fmt: skip
-"""by name; a host's profile begins with it"""
-
-_TRANSPORTS: Final = frozenset({"", "unix", "ssh", "libssh", "libssh2", "tls", "tcp"})
-_URI_OPTIONS: Final = frozenset({"socket", "mode", "no_tty"})
-"""of a libvirt address; the others name programs or files, or turn checks off"""
 _ChoiceT = TypeVar("_ChoiceT", bound=StrEnum)
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MIGRATION: Final = re.compile(r"tcp://[A-Za-z0-9.:\[\]-]{1,255}")
@@ -89,7 +53,8 @@ _APPEND: Final = re.compile(r"[\x20-\x7e]{0,512}")
 class Place:
     """What a host's profile says.
 
-    uri: the daemon's libvirt address.
+    uri: the daemon's libvirt address; `address` is what it says.
+    host_key: of a host that is reached over SSH: the fingerprint that an administrator confirmed.
     pool: the storage pool of golden images and desktops.
     network: the libvirt network of the desktops; empty: they have none.
     accel, cpu, machine: as libvirt names them; an empty `machine` is the hypervisor's own choice,
@@ -100,10 +65,15 @@ class Place:
     moves: where other hosts send machines that move here, as in tcp://10.0.0.2; empty: the
         host's own name.
     append: the kernel's command line, for images with a kernel beside them.
+    rdp: the network (10.0.0.0/16) that the broker reaches the desktops in; their RDP servers are
+        shown then. An address outside it, whatever a guest says of itself, is not gone to.
+    spice: machines have a SPICE server beside that for VNC.
     """
 
     kind: Kind
     uri: str
+    address: Address
+    host_key: str = ""
     pool: str = "trivium"
     network: str = ""
     accel: Accel = Accel.TCG
@@ -114,17 +84,34 @@ class Place:
     storage: Storage = Storage.LOCAL
     moves: str = ""
     append: str = "root=/dev/vda1 quiet"
+    rdp: IPv4Network | IPv6Network | None = None
+    spice: bool = False
+
+    def address_of(self, told: Iterable[str]) -> str:
+        """The first of the addresses that a guest tells where the broker may look for its RDP
+        server. Raises EngineError where there is none."""
+        for text in told:
+            with contextlib.suppress(ValueError):
+                address = ipaddress.ip_address(text.partition("/")[0])
+                if self.rdp is not None and address in self.rdp:
+                    return str(address)
+        raise EngineError("the desktop has told no address in the desktops' network")
 
     @property
     def is_local(self) -> bool:
         """Whether the daemon is on the broker's own machine, so that files can be handed over."""
-        parts = urlsplit(self.uri)
-        return not parts.netloc and parts.scheme.partition("+")[2] in {"", "unix"}
+        return self.address.transport is Transport.UNIX
+
+    @property
+    def domain_type(self) -> str:
+        """As libvirt names the kind of machine."""
+        types = self.kind.domain_types or (self.kind.name,)
+        return types[-1] if self.accel is Accel.KVM else types[0]
 
 
 KNOBS: Final = (
-    "uri", "pool", "network", "accel", "cpu", "machine", "clone", "agent", "storage", "moves",
-    "append",
+    "uri", "host_key", "plain", "pool", "network", "accel", "cpu", "machine", "clone", "agent",
+    "storage", "moves", "append", "rdp", "spice",
 )  # fmt: skip
 
 
@@ -153,35 +140,48 @@ def parse_profile(text: str) -> Place:
         given[key] = value
     if given.get("clone") == Clone.INSTANT and given.get("agent", kind.agent) == Agent.NONE:
         raise EngineError("knob clone: instant clones need a guest agent that tells them apart")
+    accel = _choice("accel", given.get("accel", Accel.TCG), Accel)
+    if accel is Accel.KVM and "kvm" not in kind.domain_types:
+        raise EngineError(f"knob accel: {kind.name} has no KVM")
+    address = _address(given, kind)
     return Place(
         kind=kind,
-        uri=_uri(given.get("uri", kind.uri), kind),
+        uri=address.uri,
+        address=address,
+        host_key=_matching("host_key", given.get("host_key", ""), HOST_KEY, empty=True),
         pool=_word("pool", given.get("pool", "trivium")),
         network=_word("network", given.get("network", ""), empty=True),
-        accel=_choice("accel", given.get("accel", Accel.TCG), Accel),
+        accel=accel,
         cpu=_word("cpu", given.get("cpu", ""), empty=True),
         machine=_word("machine", given.get("machine", ""), empty=True),
-        clone=_choice("clone", given.get("clone", Clone.LINKED), Clone),
-        agent=_choice("agent", given.get("agent", kind.agent), Agent),
+        clone=_one_of("clone", given.get("clone", kind.clones[0]), kind, kind.clones),
+        agent=_one_of("agent", given.get("agent", kind.agent), kind, kind.agents),
         storage=_choice("storage", given.get("storage", Storage.LOCAL), Storage),
         moves=_matching("moves", given.get("moves", ""), _MIGRATION, empty=True),
         append=_matching("append", given.get("append", "root=/dev/vda1 quiet"), _APPEND),
+        rdp=_network("rdp", given.get("rdp", "")),
+        spice=_choice("spice", given.get("spice", YesNo.NO), YesNo) is YesNo.YES,
     )
 
 
-def _uri(text: str, kind: Kind) -> str:
+def _address(given: dict[str, str], kind: Kind) -> Address:
+    uri = given.get("uri", kind.uri)
+    if not uri:
+        raise EngineError(f"knob uri: {kind.name} is always elsewhere: give its address")
+    plain = _choice("plain", given.get("plain", YesNo.NO), YesNo) is YesNo.YES
+    return parse_address(uri, kind, plain=plain)
+
+
+def _network(key: str, value: str) -> IPv4Network | IPv6Network | None:
+    if not value:
+        return None
     try:
-        parts = urlsplit(text)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        found = ipaddress.ip_network(value)
     except ValueError:
-        raise EngineError("knob uri: not an address") from None
-    driver, _, transport = parts.scheme.partition("+")
-    if driver != kind.name or transport not in _TRANSPORTS or parts.password is not None:
-        raise EngineError(f"knob uri: not a libvirt address of {kind.name}")
-    unknown = options.keys() - _URI_OPTIONS
-    if unknown:
-        raise EngineError(f"knob uri: {', '.join(sorted(unknown))} is not taken in an address")
-    return text
+        raise EngineError(f"knob {key}: {value!r} is not a network like 10.0.0.0/16") from None
+    if found.is_loopback or found.is_multicast or found.is_link_local or not found.prefixlen:
+        raise EngineError(f"knob {key}: {value!r} is no network that desktops are in")
+    return found
 
 
 def _word(key: str, value: str, *, empty: bool = False) -> str:
@@ -192,6 +192,15 @@ def _matching(key: str, value: str, form: re.Pattern[str], *, empty: bool = Fals
     if (empty and not value) or form.fullmatch(value):
         return value
     raise EngineError(f"knob {key}: {value!r} is not taken")
+
+
+def _one_of(key: str, value: str, kind: Kind, known: tuple[_ChoiceT, ...]) -> _ChoiceT:
+    """One of what this kind of hypervisor has."""
+    found = next((one for one in known if one == value), None)
+    if found is None:
+        has = ", ".join(known)
+        raise EngineError(f"knob {key}: {value!r} is not what {kind.name} has: {has}")
+    return found
 
 
 def _choice(key: str, value: str, kinds: type[_ChoiceT]) -> _ChoiceT:

@@ -11,13 +11,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 import libvirt
 
+from broker.domain.drift import Difference, differences
 from broker.domain.errors import EngineError, StaleGenerationError
+from broker.domain.features import Feature
 from broker.domain.model import Resources
-from broker.engines.libvirt import xml
+from broker.engines.libvirt import describe, xml
 from broker.engines.libvirt.connection import connect
+from broker.engines.libvirt.drift import facts
 from broker.engines.libvirt.errors import is_absent, telling
 from broker.engines.libvirt.knobs import Place
 from broker.engines.libvirt.storage import Volumes
@@ -25,10 +29,12 @@ from broker.engines.libvirt.tags import (
     NAMESPACE,
     PREFIX,
     Tags,
+    mac_address,
     machine_name,
     machine_uuid,
     read_tags,
 )
+from broker.engines.libvirt.tuning import CPU_PERIOD_US, Tuning, cpu_quota_us
 from broker.ports import Operation
 
 _log = logging.getLogger("trivium.libvirt")
@@ -40,6 +46,8 @@ _ELEMENT: Final = libvirt.VIR_DOMAIN_METADATA_ELEMENT
 _UNDEFINE: Final = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
 _RUNNING: Final = frozenset({libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED})
 _KIB_PER_MIB: Final = 1024
+_GRAPHICS: Final = ("vnc", "spice")
+"""a machine's displays, in the order of its description"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +78,11 @@ class Machines:
         self.host = host
         self.place = place
         self.installation_id = installation_id
+
+    @property
+    def _undefine(self) -> int:
+        """What undefining is told: where memory can be saved, that goes, too."""
+        return _UNDEFINE if Feature.SUSPEND in self.place.kind.features else 0
 
     # ----------------------------------------------------------------------- looking
 
@@ -132,8 +145,8 @@ class Machines:
                 name=desktop.name,
             ).after(operation.id),
             resources=desktop.resources,
-            guarantee=operation.guarantee,
-            weights=operation.weights,
+            tuning=_tuning(operation, desktop.resources),
+            share_pages=operation.share_pages,
             disk=disk,
         )
 
@@ -152,7 +165,7 @@ class Machines:
         spec = self.spec(operation, disk)
         check()
         with telling(self.host, f"make {desktop.name}"):
-            domain = self.connection.defineXML(xml.domain(spec))
+            domain = self.connection.defineXML(describe.domain(spec))
             if how is None:
                 domain.create()
             else:
@@ -195,7 +208,7 @@ class Machines:
             try:
                 if found.active:
                     _switch_off(self._domain(found))
-                self._domain(found).undefineFlags(_UNDEFINE)
+                self._domain(found).undefineFlags(self._undefine)
             except libvirt.libvirtError as error:
                 if not is_absent(error):
                     raise
@@ -225,12 +238,16 @@ class Machines:
 
     def resize(self, found: Found, operation: Operation, to: Resources) -> None:
         """CPUs by the scheduler's quota (by their number where there is no scheduler), memory by
-        the balloon. More than the machine was started with comes with its next start."""
+        the balloon; and the pool's shares and limits, which a resize to the same size brings. More
+        than the machine was started with comes with its next start."""
         name = operation.desktop.name
         live = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
         with telling(self.host, f"resize {name}"):
             domain = self._domain(found)
-            most_kib, most_cpus = domain.maxMemory(), domain.maxVcpus()
+            whole = self.place.kind.name == "lxc"
+            most_kib = domain.maxMemory()
+            # a container has one number of vCPUs, and no function that tells the most
+            most_cpus = int(domain.info()[3]) if whole else domain.maxVcpus()
             kib = to.memory_mib * _KIB_PER_MIB
             if kib > most_kib or to.cpus > most_cpus:
                 raise EngineError(f"{name} was started with less, and cannot grow while it runs")
@@ -238,15 +255,32 @@ class Machines:
                 domain.setVcpusFlags(max(1, round(to.cpus)), libvirt.VIR_DOMAIN_AFFECT_LIVE)
                 domain.setMemoryFlags(kib, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             else:
-                quota = {
-                    "global_period": xml.CPU_PERIOD_US,
-                    "global_quota": xml.cpu_quota_us(to.cpus),
-                }
                 # the binding asks for what is set first, and that takes one of them at a time
                 for flag in (libvirt.VIR_DOMAIN_AFFECT_LIVE, libvirt.VIR_DOMAIN_AFFECT_CONFIG):
-                    domain.setSchedulerParametersFlags(quota, flag)
+                    if whole:
+                        domain.setSchedulerParametersFlags(_quota_of_container(to.cpus), flag)
+                    else:
+                        tuning = _tuning(operation, to)
+                        tuning.apply(
+                            domain, flag, cpus=to.cpus, mac=self._card(found),
+                            cannot=libvirt.libvirtError,
+                        )  # fmt: skip
                 domain.setMemoryFlags(kib, live)
         self.tag(found, found.tags.after(operation.id))
+
+    def _card(self, found: Found) -> str:
+        """The address of its network card; empty: it has none."""
+        return mac_address(UUID(found.uuid)) if self.place.network else ""
+
+    def drift(self, found: Found, operation: Operation) -> tuple[Difference, ...]:
+        """How the machine differs from what the operation would make of its present disk."""
+        desktop = operation.desktop
+        with telling(self.host, f"describe {desktop.name}"):
+            now = xml.parse(self._domain(found).XMLDesc(0))
+        volumes = Volumes(self.connection, self.host, self.place)
+        disk = volumes.described(operation.image, desktop.id, desktop.generation)
+        wanted = xml.parse(describe.domain(self.spec(operation, disk)))
+        return differences(facts(now), facts(wanted))
 
     def abort(self, found: Found) -> None:
         """Stop the save or the move that the machine is in; it runs on."""
@@ -263,17 +297,26 @@ class Machines:
             text = xml.text_of(tags.element(bare=True))
             domain.setMetadata(_ELEMENT, text, PREFIX, NAMESPACE, flags)
 
-    def display(self, found: Found) -> int:
-        """A connected socket to the machine's VNC server, for a daemon on the broker's machine."""
+    def display(self, found: Found, protocol: str = "vnc") -> int:
+        """A connected socket to the machine's VNC or SPICE server, for a daemon on the broker's
+        machine."""
         with telling(self.host, f"show {found.tags.name}"):
             flags = libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH
-            return int(self._domain(found).openGraphicsFD(0, flags))
+            return int(self._domain(found).openGraphicsFD(_GRAPHICS.index(protocol), flags))
 
     def expect(self) -> int:
         """Before a machine comes from elsewhere: its disk is in the pool, which looks for it.
         Answers the MiB that are promised to this installation's machines that are on."""
         Volumes(self.connection, self.host, self.place).refresh()
         return sum(one.memory_mib for one in self.all() if one.active)
+
+
+def _tuning(operation: Operation, resources: Resources) -> Tuning:
+    return Tuning.of(resources, operation.guarantee, operation.weights, operation.limits)
+
+
+def _quota_of_container(cpus: float) -> dict[str, int]:
+    return {"vcpu_period": CPU_PERIOD_US, "vcpu_quota": cpu_quota_us(cpus)}
 
 
 def _switch_off(domain: Any) -> None:

@@ -11,7 +11,8 @@ from broker.domain.errors import EngineError
 from broker.domain.model import Image
 from broker.engines.libvirt import xml
 from broker.engines.libvirt.errors import is_absent, telling
-from broker.engines.libvirt.knobs import Clone, Place
+from broker.engines.libvirt.kinds import Clone
+from broker.engines.libvirt.knobs import Place
 from broker.engines.libvirt.tags import image_volume, volume_name, volume_of
 
 _REFRESH_TRIES: Final = 20
@@ -34,10 +35,12 @@ class Volumes:
         `golden_disk`: what an instant clone's is an overlay on.
 
         Raises EngineError where the host has no such image."""
-        return self.overlay(image, volume_name(desktop_id, generation), golden_disk)
+        form = self._place.kind.disk_format
+        return self.overlay(image, volume_name(desktop_id, generation, form), golden_disk)
 
     def overlay(self, image: Image, name: str, golden_disk: str = "") -> xml.Disk:
-        golden = self.find(golden_disk or image_volume(image), fresh=True)
+        form = self._place.kind.disk_format
+        golden = self.find(golden_disk or image_volume(image, f".{form}"), fresh=True)
         if golden is None:
             text = f"{image.name} version {image.version} in its storage pool"
             raise EngineError(f"{self._host} has no image {text}")
@@ -45,12 +48,23 @@ class Volumes:
         with telling(self._host, f"make the disk {name}"):
             capacity = int(golden.info()[1])
             if self._place.clone is Clone.FULL:
-                self._pool.createXMLFrom(xml.volume(name, capacity), golden)
+                made = self._pool.createXMLFrom(xml.volume(name, capacity, form=form), golden)
             else:
-                self._pool.createXML(xml.volume(name, capacity, golden.path()))
+                made = self._pool.createXML(xml.volume(name, capacity, golden.path(), form))
         return xml.Disk(
             pool=self._place.pool,
             volume=name,
+            path=str(made.path()),
+            kernel=self._beside(image, ".kernel"),
+            initrd=self._beside(image, ".initrd"),
+        )
+
+    def described(self, image: Image, desktop_id: str, generation: int) -> xml.Disk:
+        """The disk of that generation as it is said in its machine's description, whether or not
+        it is there."""
+        return xml.Disk(
+            pool=self._place.pool,
+            volume=volume_name(desktop_id, generation, self._place.kind.disk_format),
             kernel=self._beside(image, ".kernel"),
             initrd=self._beside(image, ".initrd"),
         )
@@ -112,3 +126,19 @@ class Volumes:
             if not is_absent(error):
                 with telling(self._host, f"delete the disk {name}"):
                     raise
+
+
+def clock_of(connection: Any, host: str, place: Place, mark: str) -> int | None:
+    """The host's clock in ms since the epoch, by the time of a file that it makes in its pool for
+    that and deletes again; None where it does not tell. It proves, too, that the pool takes files.
+
+    Raises EngineError."""
+    with telling(host, f"write to its storage pool {place.pool}"):
+        pool = connection.storagePoolLookupByName(place.pool)
+        name = f"trivium-check-{mark}.raw"
+        volume = pool.createXML(xml.volume(name, 1, form="raw"))
+        try:
+            stamp = xml.parse(volume.XMLDesc(0)).findtext("target/timestamps/mtime")
+        finally:
+            volume.delete()
+    return None if stamp is None else round(float(stamp) * 1000)

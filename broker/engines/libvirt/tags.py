@@ -23,7 +23,7 @@ USERS_KEPT: Final = 64
 """latest sessions on a machine"""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_VOLUME: Final = re.compile(r"(?P<desktop>[A-Za-z0-9_-]+)-g(?P<generation>[0-9]+)\.qcow2")
+_VOLUME: Final = re.compile(r"(?P<desktop>[A-Za-z0-9_-]+)-g(?P<generation>[0-9]+)\.(?:qcow2|raw)")
 
 ET.register_namespace(PREFIX, NAMESPACE)
 
@@ -111,8 +111,9 @@ def machine_name(desktop_id: str) -> str:
     return f"trivium-{checked_id(desktop_id)}"
 
 
-def volume_name(desktop_id: str, generation: int) -> str:
-    return f"{checked_id(desktop_id)}-g{generation}.qcow2"
+def volume_name(desktop_id: str, generation: int, form: str = "qcow2") -> str:
+    """`form`: of the disk, as in qcow2 or raw."""
+    return f"{checked_id(desktop_id)}-g{generation}.{form}"
 
 
 def volume_of(name: str, desktop_id: str) -> int | None:

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.model import Host, Resources
+from broker.engines.libvirt.golden_images import GoldenImages
 from broker.engines.libvirt.guests import Guest, Guests
 from broker.engines.libvirt.hosts import HostLink, Hosts
 from broker.engines.libvirt.instant import Golden, GoldenDesktops, InstantClones
-from broker.engines.libvirt.knobs import Clone
+from broker.engines.libvirt.kinds import Clone
 from broker.engines.libvirt.machines import Begin, Found, Machines, fence
 from broker.engines.libvirt.turns import Turn
 from broker.ports import Machine, Operation
@@ -30,9 +31,11 @@ class Verbs:
         hosts: Hosts,
         guests: Guests,
         goldens: GoldenDesktops,
+        images: GoldenImages,
         close_displays: Callable[[str], object],
     ) -> None:
         self._goldens = goldens
+        self._images = images
         self._hosts = hosts
         self._guests = guests
         self._close_displays = close_displays
@@ -122,6 +125,7 @@ class Verbs:
         self.expect(home, made, operation.id)
 
     async def _made(self, turn: Turn, home: HostLink, operation: Operation) -> Found:
+        await self._images.ensure(turn, home, operation.image)
         if home.place.clone is not Clone.INSTANT:
             return await turn.do(home, lambda machines: machines.make(operation, turn.check))
 
@@ -232,7 +236,7 @@ class Verbs:
             _check_room(to, held + memory_mib)
             await turn.do(
                 link,
-                lambda machines: machines.migrate(there, other.place, operation),
+                lambda machines: machines.migrate(there, other.connection.reached, operation),
                 undo=lambda machines: machines.abort(there),
             )
             self._moved(other, there)

@@ -14,21 +14,14 @@ from xml.etree import ElementTree as ET
 
 from broker.domain.errors import EngineError
 from broker.domain.model import Resources
-from broker.domain.settings import EQUAL_SHARES, Share
-from broker.engines.libvirt.knobs import Accel, Agent, Place
+from broker.engines.libvirt.kinds import Agent
+from broker.engines.libvirt.knobs import Accel, Place
 from broker.engines.libvirt.tags import Tags, mac_address, printable
+from broker.engines.libvirt.tuning import BALLOON_STATS_S, DISK, Tuning
 from broker.guest_wire import PORT_NAME
 from broker.limits import LIBVIRT_XML_BYTES_MAX
 
-CPU_PERIOD_US: Final = 100_000
-"""of the scheduler's bandwidth control; Linux's own default"""
-CPU_SHARES: Final = 1024
-"""of a machine of weight 1; Linux's own default"""
-_QUOTA_MIN_US: Final = 1000
-"""libvirt takes no less"""
 _KIB_PER_MIB: Final = 1024
-_MBIT_KIB_S: Final = 1_000_000 / 8 / 1024
-"""KiB/s, libvirt's unit, in a Mbit/s"""
 
 
 def parse(text: str) -> ET.Element:
@@ -47,10 +40,12 @@ def text_of(element: ET.Element) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """`kernel` and `initrd`: paths at the host of a kernel to boot directly; empty: from disk."""
+    """`path`: of its file at the host, for kinds that know no pools; `kernel` and `initrd`: paths
+    at the host of a kernel to boot directly; empty: from disk."""
 
     pool: str
     volume: str
+    path: str = ""
     kernel: str = ""
     initrd: str = ""
 
@@ -62,22 +57,14 @@ class MachineSpec:
     place: Place
     tags: Tags
     resources: Resources
-    guarantee: Share
-    weights: Share
+    tuning: Tuning
+    share_pages: bool
     disk: Disk
 
 
-def cpu_quota_us(cpus: float) -> int:
-    """What so many CPUs are in one period; for the whole machine, whatever its vCPUs."""
-    return max(_QUOTA_MIN_US, round(cpus * CPU_PERIOD_US))
-
-
-def domain(spec: MachineSpec) -> str:
-    """The machine as libvirt wants it described."""
-    place = spec.place
-    kvm = place.accel is Accel.KVM
-    kind = "test" if place.kind.name == "test" else ("kvm" if kvm else "qemu")
-    root = ET.Element("domain", {"type": kind})
+def frame(spec: MachineSpec, domain_type: str) -> ET.Element:
+    """What machines of every kind have: who they are, and how large."""
+    root = ET.Element("domain", {"type": domain_type})
     _text(root, "name", spec.name)
     _text(root, "uuid", str(spec.uuid))
     if spec.tags.name:
@@ -87,22 +74,36 @@ def domain(spec: MachineSpec) -> str:
     _text(root, "memory", str(kib), unit="KiB")
     _text(root, "currentMemory", str(kib), unit="KiB")
     _text(root, "vcpu", str(max(1, math.ceil(spec.resources.cpus))), placement="static")
+    return root
+
+
+def what_ends_it(root: ET.Element) -> None:
+    for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
+        _text(root, f"on_{event}", action)
+
+
+def domain(spec: MachineSpec) -> str:
+    """A machine of QEMU's, or of libvirt's test driver."""
+    place = spec.place
+    kvm = place.accel is Accel.KVM
+    root = frame(spec, place.domain_type)
     if place.kind.name != "test":
-        _tuning(root, spec)
-    _boot(root, spec)
+        if not spec.share_pages:
+            ET.SubElement(ET.SubElement(root, "memoryBacking"), "nosharepages")
+        spec.tuning.describe(root)
+    boot(root, spec)
     if place.kind.name != "test":
         features = ET.SubElement(root, "features")
         for one in ("acpi", "apic"):
             ET.SubElement(features, one)
         _cpu(root, place, kvm=kvm)
     ET.SubElement(root, "clock", {"offset": "utc"})
-    for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
-        _text(root, f"on_{event}", action)
+    what_ends_it(root)
     _devices(root, spec)
     return text_of(root)
 
 
-def _boot(root: ET.Element, spec: MachineSpec) -> None:
+def boot(root: ET.Element, spec: MachineSpec) -> None:
     os = ET.SubElement(root, "os")
     machine = {"machine": spec.place.machine} if spec.place.machine else {}
     if spec.place.kind.name != "test":
@@ -125,22 +126,6 @@ def _cpu(root: ET.Element, place: Place, *, kvm: bool) -> None:
     _text(cpu, "model", place.cpu or "qemu64", fallback="forbid")
 
 
-def _tuning(root: ET.Element, spec: MachineSpec) -> None:
-    """Only what differs from a machine like any other, so that hosts without control groups
-    carry those."""
-    resources, weights = spec.resources, spec.weights
-    if weights.cpus != EQUAL_SHARES.cpus or resources.cpus != math.ceil(resources.cpus):
-        tune = ET.SubElement(root, "cputune")
-        _text(tune, "shares", str(max(2, round(weights.cpus * CPU_SHARES))))
-        if resources.cpus != math.ceil(resources.cpus):
-            _text(tune, "global_period", str(CPU_PERIOD_US))
-            _text(tune, "global_quota", str(cpu_quota_us(resources.cpus)))
-    if spec.guarantee.memory > 0:
-        tune = ET.SubElement(root, "memtune")
-        kib = round(resources.memory_mib * _KIB_PER_MIB * min(spec.guarantee.memory, 1.0))
-        _text(tune, "soft_limit", str(kib), unit="KiB")
-
-
 def _devices(root: ET.Element, spec: MachineSpec) -> None:
     place = spec.place
     devices = ET.SubElement(root, "devices")
@@ -161,9 +146,13 @@ def _devices(root: ET.Element, spec: MachineSpec) -> None:
             devices, "graphics", {"type": "vnc", "sharePolicy": "force-shared"}
         )
         ET.SubElement(graphics, "listen", {"type": "none"})
+        if place.spice:
+            spice = ET.SubElement(devices, "graphics", {"type": "spice"})
+            ET.SubElement(spice, "listen", {"type": "none"})
         ET.SubElement(ET.SubElement(devices, "video"), "model", {"type": "vga"})
         ET.SubElement(devices, "input", {"type": "tablet", "bus": "usb"})
-    ET.SubElement(devices, "memballoon", {"model": "virtio"})
+    balloon = ET.SubElement(devices, "memballoon", {"model": "virtio"})
+    ET.SubElement(balloon, "stats", {"period": str(BALLOON_STATS_S)})
     rng = ET.SubElement(devices, "rng", {"model": "virtio"})
     _text(rng, "backend", "/dev/urandom", model="random")
 
@@ -172,10 +161,8 @@ def _disk(devices: ET.Element, spec: MachineSpec) -> None:
     disk = ET.SubElement(devices, "disk", {"type": "volume", "device": "disk"})
     ET.SubElement(disk, "driver", {"name": "qemu", "type": "qcow2", "discard": "unmap"})
     ET.SubElement(disk, "source", {"pool": spec.disk.pool, "volume": spec.disk.volume})
-    ET.SubElement(disk, "target", {"dev": "vda", "bus": "virtio"})
-    if spec.resources.disk_iops:
-        tune = ET.SubElement(disk, "iotune")
-        _text(tune, "total_iops_sec", str(spec.resources.disk_iops))
+    ET.SubElement(disk, "target", {"dev": DISK, "bus": "virtio"})
+    spec.tuning.describe_disk(disk)
 
 
 def _interface(devices: ET.Element, spec: MachineSpec) -> None:
@@ -183,20 +170,16 @@ def _interface(devices: ET.Element, spec: MachineSpec) -> None:
     ET.SubElement(interface, "mac", {"address": mac_address(spec.uuid)})
     ET.SubElement(interface, "source", {"network": spec.place.network})
     ET.SubElement(interface, "model", {"type": "virtio"})
-    if spec.resources.network_mbit:
-        average = str(max(1, math.floor(spec.resources.network_mbit * _MBIT_KIB_S)))
-        bandwidth = ET.SubElement(interface, "bandwidth")
-        for way in ("inbound", "outbound"):
-            ET.SubElement(bandwidth, way, {"average": average})
+    spec.tuning.describe_interface(interface)
 
 
-def volume(name: str, capacity_bytes: int, backing: str = "") -> str:
+def volume(name: str, capacity_bytes: int, backing: str = "", form: str = "qcow2") -> str:
     """A volume; `backing`: the path, at the host, of the golden image that it is an overlay of."""
     root = ET.Element("volume")
     _text(root, "name", name)
     _text(root, "capacity", str(capacity_bytes), unit="bytes")
     _text(root, "allocation", "0", unit="bytes")
-    ET.SubElement(ET.SubElement(root, "target"), "format", {"type": "qcow2"})
+    ET.SubElement(ET.SubElement(root, "target"), "format", {"type": form})
     if backing:
         store = ET.SubElement(root, "backingStore")
         _text(store, "path", backing)

@@ -19,9 +19,11 @@ from weakref import WeakValueDictionary
 
 from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedError
 from broker.domain.features import Feature
+from broker.domain.inspection import Abilities, Step
 from broker.domain.model import Desktop, DesktopState, Host, Resources
 from broker.engines.simulated.display import SimulatedConsole
 from broker.engines.simulated.hosts import SimulatedHost
+from broker.engines.simulated.inspection import abilities, steps
 from broker.engines.simulated.knobs import Knobs
 from broker.engines.simulated.plant import Plant, SimulatedMachine
 from broker.engines.simulated.profile import Calibration
@@ -69,10 +71,11 @@ class SimulatedEngine:
         self._calibration = calibration
         self._speed = speed
         self._name = name
+        self._knobs = knobs or Knobs()
         self._partial = partial
         self.plant = Plant(
             clock=clock, chance=chance, calibration=calibration, speed=speed,
-            knobs=knobs or Knobs(),
+            knobs=self._knobs,
         )  # fmt: skip
         self._verbs = Verbs(self.plant)
         self._finished: OrderedDict[str, None] = OrderedDict()
@@ -94,6 +97,19 @@ class SimulatedEngine:
             return self.plant.host(host).features
         except EngineError:
             return frozenset()
+
+    def displays(self, host: Host) -> frozenset[str]:
+        del host  # all show the same
+        return frozenset({"simulated"})
+
+    async def abilities(self, host: Host) -> Abilities:
+        """See broker.ports.HostInspector."""
+        return abilities(host, self._calibration, self._knobs)
+
+    async def probe(self, host: Host) -> AsyncIterator[Step]:
+        """See broker.ports.HostInspector."""
+        for step in steps(host, self._calibration, self._knobs):
+            yield step
 
     async def open(self) -> None:
         """Nothing to connect to."""
@@ -219,9 +235,11 @@ class SimulatedEngine:
             for one, machine in sorted(self.plant.machines.items())
         )
 
-    async def console(self, desktop: Desktop, session_id: str = "") -> Console:
+    async def console(self, desktop: Desktop, session_id: str = "", protocol: str = "") -> Console:
         """See the port. A machine that was made fresh since is refused: its display is somebody
         else's by now. The oldest display goes when a machine has too many."""
+        if protocol not in {"", "simulated"}:
+            raise UnsupportedError(f"a simulated desktop has no {protocol.upper()} display")
         self.plant.settle()
         place = self.plant.hosts.get(desktop.host_id or "")
         if self._partial and place is not None:

@@ -67,6 +67,8 @@ class Asking:
             deadline_s=float(limits.JOB_S),
             guarantee=pool.settings.guarantee,
             weights=pool.settings.weights,
+            limits=pool.settings.limits,
+            share_pages=pool.settings.share_pages,
             restart=job.arguments.get("restart") == "true",
         )
 

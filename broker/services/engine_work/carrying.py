@@ -151,7 +151,12 @@ class Carrying:
         now = await self._kit.store.desktops.desktop(desktop.id)
         if now is not None and now.state is not DesktopState.DELETED:
             return
-        machine = Machine(desktop_id=desktop.id, generation=desktop.generation, running=True)
+        machine = Machine(
+            desktop_id=desktop.id,
+            generation=desktop.generation,
+            running=True,
+            host_id=desktop.host_id or "",
+        )
         await self._asking.ask(engine.discard(machine))
 
     async def _destroy(self, engine: Engine, operation: Operation, _: Job) -> None:

@@ -17,6 +17,7 @@ from broker.domain.errors import TriviumError
 from broker.domain.planning.plan import plan
 from broker.domain.planning.view import Memory
 from broker.ports import Engine
+from broker.services.drifts import Drifts
 from broker.services.engine_work import EngineWork
 from broker.services.kit import Kit
 from broker.services.reconciler.acting import Acting, Look
@@ -42,6 +43,7 @@ class Reconciler:
         acting: Acting,
         chores: Chores,
         strays: Strays,
+        drifts: Drifts,
     ) -> None:
         self._kit = kit
         self._shared = shared
@@ -50,6 +52,7 @@ class Reconciler:
         self._acting = acting
         self._chores = chores
         self._strays = strays
+        self._drifts = drifts
         self._wake = asyncio.Event()
         self._memory = Memory()
         self._fence: int | None = None
@@ -68,6 +71,7 @@ class Reconciler:
             tasks.create_task(self._hear(), name="reconciler hints")
             tasks.create_task(self._look_for_ever(), name="reconciler")
             tasks.create_task(self._strays.run(engines), name="strays")
+            tasks.create_task(self._drifts.run(engines), name="drift")
             tasks.create_task(self._works.run(), name="jobs")
             for engine in engines:
                 tasks.create_task(self._works.take_reports(engine), name=f"reports {engine.name}")
@@ -157,7 +161,10 @@ class Reconciler:
     @property
     def failures(self) -> Mapping[str, int]:
         """What failed beside commands -> how often: looks, chores, comparisons."""
-        return {"look": self._looks_failed} | self._chores.failures | self._strays.failures
+        parts = (self._chores.failures, self._strays.failures, self._drifts.failures)
+        return {"look": self._looks_failed} | {
+            name: n for part in parts for name, n in part.items()
+        }
 
     @property
     def strays_resolved(self) -> Mapping[str, int]:
@@ -167,4 +174,5 @@ class Reconciler:
     def tell_bugs(self, to: Callable[[BaseException], None]) -> None:
         """Have every fault of the broker that the reconciler survives told to `to`, too."""
         self._acting.on_bug = self._chores.on_bug = self._strays.on_bug = to
+        self._drifts.on_bug = to
         self._works.on_bug = to

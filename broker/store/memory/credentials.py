@@ -46,6 +46,13 @@ class MemoryCredentials:
             group_ids=user.group_ids,
         )
 
+    async def signed_in(self, token_ids: Sequence[str], now: Instant) -> frozenset[str]:
+        if len(token_ids) > IDENTITY_BATCH_MAX:
+            raise ValueError(f"more than {IDENTITY_BATCH_MAX} tokens at once")
+        asked = frozenset(token_ids)
+        held = (one for one in self._state.tokens.values() if one.id in asked)
+        return frozenset(one.id for one in held if self._identity(one.secret_hash, now) is not None)
+
     async def revoke_token(self, token_id: str) -> None:
         self._drop_tokens([one for one in self._state.tokens.values() if one.id == token_id])
 

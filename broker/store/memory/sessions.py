@@ -161,6 +161,10 @@ class MemorySessions:
     async def session(self, session_id: str) -> Session | None:
         return self._state.sessions.get(session_id)
 
+    async def some(self, session_ids: Sequence[str]) -> tuple[Session, ...]:
+        known = self._state.sessions
+        return tuple(known[one] for one in dict.fromkeys(session_ids) if one in known)
+
     async def sessions(self, query: PageQuery) -> Page[Session]:
         check_query(query, filters=_FIELDS | {"live"}, text=False)
         wanted = {name: value for name, value in query.filters.items() if name != "live"}

@@ -36,6 +36,15 @@ _IDENTITIES = (
     )
     .order_by(t.tokens.c.secret_hash, t.memberships.c.position)
 )
+_SIGNED_IN = (
+    sa.select(t.tokens.c.id)
+    .join_from(t.tokens, t.users, t.users.c.id == t.tokens.c.user_id)
+    .where(
+        t.tokens.c.id.in_(sa.bindparam("ids", expanding=True)),
+        t.tokens.c.expires_at > sa.bindparam("now"),
+        t.users.c.enabled,
+    )
+)
 _REVOKE = sa.delete(t.tokens).where(t.tokens.c.id == sa.bindparam("key"))
 _REVOKE_USER = sa.delete(t.tokens).where(t.tokens.c.user_id == sa.bindparam("key"))
 _USE_SECRET = (
@@ -132,6 +141,18 @@ class SqlCredentials:
                 secret_hash: _identity(list(of_one))
                 for secret_hash, of_one in groupby(rows, key=itemgetter(0))
             }
+
+        return await self._database.read(work)
+
+    async def signed_in(self, token_ids: Sequence[str], now: Instant) -> frozenset[str]:
+        if len(token_ids) > IDENTITY_BATCH_MAX:
+            raise ValueError(f"more than {IDENTITY_BATCH_MAX} tokens at once")
+        if not token_ids:
+            return frozenset()
+
+        def work(connection: sa.Connection) -> frozenset[str]:
+            rows = connection.execute(_SIGNED_IN, {"ids": list(token_ids), "now": now})
+            return frozenset(rows.scalars())
 
         return await self._database.read(work)
 

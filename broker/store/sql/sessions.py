@@ -84,6 +84,7 @@ _ACTIVE = (
     )
     .values(active_at=_SEEN_AT)
 )
+_SOME = sa.select(*SESSION).where(any_of(t.sessions.c.id, "ids"))
 _AT_ENDPOINTS = sa.select(*SESSION).where(
     any_of(t.sessions.c.endpoint_id, "ids"), any_of(t.sessions.c.state, "states")
 )
@@ -182,6 +183,9 @@ class SqlSessions:
             lambda connection: first(connection.execute(_ONE, {"key": session_id}))
         )
         return to_session(row) if row is not None else None
+
+    async def some(self, session_ids: Sequence[str]) -> tuple[Session, ...]:
+        return await self._many(_SOME, {"ids": list(session_ids)}) if session_ids else ()
 
     async def sessions(self, query: PageQuery) -> Page[Session]:
         statement = _LISTING.statement(query)

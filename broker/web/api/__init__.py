@@ -9,6 +9,8 @@ from broker.web.api.campaigns import CampaignsApi
 from broker.web.api.desktops import DesktopsApi
 from broker.web.api.endpoints import EndpointsApi
 from broker.web.api.events import EventsApi
+from broker.web.api.host_checks import HostChecksApi
+from broker.web.api.images import ImagesApi
 from broker.web.api.imports import ImportsApi
 from broker.web.api.machines import MachinesApi
 from broker.web.api.overview import OverviewApi
@@ -19,6 +21,7 @@ from broker.web.api.session_requests import SessionRequests
 from broker.web.api.sessions import SessionsApi
 from broker.web.api.site import SiteApi
 from broker.web.api.users import UsersApi
+from broker.web.api.viewers import ViewersApi
 from broker.web.api.why import WhyApi
 from broker.web.context import Web
 from broker.web.routes import Route
@@ -31,9 +34,12 @@ def api_routes(web_: Web) -> tuple[Route, ...]:
         UsersApi(web_),
         PoolsApi(web_),
         MachinesApi(web_),
+        HostChecksApi(web_),
+        ImagesApi(web_),
         DesktopsApi(web_),
         SessionsApi(web_),
         SessionRequests(web_),
+        ViewersApi(web_),
         EndpointsApi(web_),
         ImportsApi(web_),
         CampaignsApi(web_),

@@ -9,7 +9,7 @@ from broker.domain.model import Desktop
 from broker.domain.roles import Permission
 from broker.web.api import render
 from broker.web.api.inputs import Body, Name
-from broker.web.api.shapes import DesktopShape
+from broker.web.api.shapes import DesktopShape, DifferenceShape, DriftShape, Ref
 from broker.web.audited import Audited
 from broker.web.call import Call
 from broker.web.context import Web
@@ -55,6 +55,17 @@ class DesktopsApi:
         desktop = await care.delete(call.part("id"), actor=call.who.user_id, origin=call.origin)
         return await self._answer(call, desktop, 202)
 
+    async def drift(self, call: Call) -> web.StreamResponse:
+        desktop, found = await self._web.services.drifts.compare(call.part("id"))
+        shape = DriftShape(
+            desktop=Ref(id=desktop.id, name=desktop.name),
+            generation=desktop.generation,
+            differences=[
+                DifferenceShape(what=one.what, found=one.found, wanted=one.wanted) for one in found
+            ],
+        )
+        return call.answer(shape)
+
     async def _answer(self, call: Call, desktop: Desktop, status: int = 200) -> web.StreamResponse:
         return call.answer((await render.desktops(self._web, [desktop]))[0], status)
 
@@ -71,6 +82,20 @@ class DesktopsApi:
                 request=Assignment,
                 answers={200: DesktopShape},
                 errors=_REFUSED,
+            ),
+            Route(
+                method="GET",
+                path="/api/v1/desktops/{id}/drift",
+                handler=self.drift,
+                need=Permission.READ,
+                summary="How a desktop's machine differs from what it should be",
+                answers={200: DriftShape},
+                errors=(
+                    errors.NotFoundError,
+                    errors.ConflictError,
+                    errors.EngineError,
+                    errors.UnsupportedError,
+                ),
             ),
             _post("reset", self.reset, "Make a desktop fresh; whose it is stays"),
             Route(

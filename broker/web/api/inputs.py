@@ -7,12 +7,16 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, UnsetType
 
-from broker.limits import NAME_CHARS_MAX, PASSWORD_CHARS_MAX
+from broker.limits import NAME_CHARS_MAX, PASSWORD_CHARS_MAX, PROFILE_CHARS_MAX
 
 Value = TypeVar("Value")
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 """A name, or an id in its place."""
+Profile: TypeAlias = Annotated[
+    str, Meta(min_length=1, max_length=PROFILE_CHARS_MAX, pattern="^[!-~]+$")
+]
+"""A kind of host, and knobs as in an address."""
 Label: TypeAlias = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
 """A title or display name; may be empty."""
 Password: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4 * PASSWORD_CHARS_MAX)]

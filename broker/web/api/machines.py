@@ -32,6 +32,7 @@ from broker.web.api.inputs import (
     MemoryMib,
     Name,
     NetworkMbit,
+    Profile,
     given,
 )
 from broker.web.api.settings import HostSettingsBody, host_settings
@@ -61,7 +62,7 @@ class NewHost(Body, frozen=True, kw_only=True):
 
     name: Name
     engine: Name
-    profile: Name
+    profile: Profile
     cpus: Cpus
     memory_mib: MemoryMib
     overcommit_cpu: Overcommit = 4.0

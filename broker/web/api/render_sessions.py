@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from broker.domain.measures import DisplayMeasure
 from broker.domain.model import Instant, Notice, Pool, Session, Wish
 from broker.domain.session_time import ends_at
 from broker.services.queues import Expected
 from broker.web.api.shapes import (
+    DisplayShape,
     NoticeShape,
     PhaseShape,
     Ref,
@@ -35,7 +37,14 @@ async def sessions(web_: Web, some: Sequence[Session]) -> list[SessionShape]:
     pools = {pool.id: pool for pool in await services.pools.all()}
     now = services.kit.clock.now()
     return [
-        session(one, names, pools.get(one.pool_id), await services.queues.expected(one), now)
+        session(
+            one,
+            names,
+            pools.get(one.pool_id),
+            await services.queues.expected(one),
+            now,
+            services.measures.of(one.id),
+        )
         for one in some
     ]
 
@@ -46,8 +55,10 @@ def session(
     pool: Pool | None,
     expected: Expected | None,
     now: Instant,
+    measure: DisplayMeasure | None = None,
 ) -> SessionShape:
-    """`names`: user, desktop and endpoint ids. `expected`: of a session that waits."""
+    """`names`: user, desktop and endpoint ids. `expected`: of a session that waits. `measure`:
+    of its open display."""
     traffic = one.traffic
     return SessionShape(
         id=one.id,
@@ -82,6 +93,19 @@ def session(
             for phase in one.phases
         ],
         traffic=TrafficShape(control=traffic.control, display=traffic.display, image=traffic.image),
+        display=_display(measure),
+    )
+
+
+def _display(measure: DisplayMeasure | None) -> DisplayShape | None:
+    if measure is None:
+        return None
+    return DisplayShape(
+        at=stamp(measure.at),
+        seconds=measure.seconds,
+        bytes_down=measure.bytes_down,
+        bytes_up=measure.bytes_up,
+        round_trip_ms=measure.round_trip_ms,
     )
 
 

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from broker.domain.settings import (
     AfterGrace,
     HostSettings,
+    Limits,
     PoolSettings,
     ScheduleEntry,
     ServiceState,
@@ -52,6 +53,14 @@ class WeightsBody(Body, frozen=True, kw_only=True):
     network: Weight = 1.0
 
 
+class LimitsBody(Body, frozen=True, kw_only=True):
+    """At most, beside the size; 0: not limited. Disk in MiB/s, peak in Mbit/s, burst in MiB."""
+
+    disk_mib_s: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
+    network_peak_mbit: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
+    network_burst_mib: Annotated[int, Meta(ge=0, le=COUNT_MAX)] = 0
+
+
 class ScheduleBody(Body, frozen=True, kw_only=True):
     """While `window` holds, what is given here replaces the pool's own. Later entries win."""
 
@@ -85,6 +94,8 @@ class PoolSettingsBody(Body, frozen=True, kw_only=True):
     spread: Spread | UnsetType = UNSET
     guarantee: GuaranteeBody | UnsetType = UNSET
     weights: WeightsBody | UnsetType = UNSET
+    limits: LimitsBody | UnsetType = UNSET
+    share_pages: bool | UnsetType = UNSET
     labels: Labels | UnsetType = UNSET
     prefer_labels: Labels | UnsetType = UNSET
     apart: bool | UnsetType = UNSET
@@ -131,6 +142,8 @@ def pool_settings(body: PoolSettingsBody | UnsetType, base: PoolSettings) -> Poo
     for name in ("guarantee", "weights"):
         if name in changes:
             changes[name] = _share(changes[name])
+    if "limits" in changes:
+        changes["limits"] = msgspec.convert(changes["limits"], Limits, from_attributes=True)
     for name in ("labels", "prefer_labels"):
         if name in changes:
             changes[name] = tuple(dict.fromkeys(changes[name]))
@@ -163,7 +176,7 @@ def _schedule(entry: ScheduleEntry) -> ScheduleBody:
 
 def show_pool_settings(settings: PoolSettings) -> PoolSettingsBody:
     """Everything, as it would be sent to set it."""
-    own = ("guarantee", "weights", "labels", "prefer_labels", "schedule")
+    own = ("guarantee", "weights", "limits", "labels", "prefer_labels", "schedule")
     plain = {
         name: getattr(settings, name)
         for name in PoolSettingsBody.__struct_fields__
@@ -173,6 +186,7 @@ def show_pool_settings(settings: PoolSettings) -> PoolSettingsBody:
         **plain,
         guarantee=msgspec.convert(settings.guarantee, GuaranteeBody, from_attributes=True),
         weights=msgspec.convert(settings.weights, WeightsBody, from_attributes=True),
+        limits=msgspec.convert(settings.limits, LimitsBody, from_attributes=True),
         labels=list(settings.labels),
         prefer_labels=list(settings.prefer_labels),
         schedule=[_schedule(entry) for entry in settings.schedule],

@@ -124,6 +124,22 @@ class DesktopShape(_Shape, frozen=True, kw_only=True):
     changed_at: str
 
 
+class DifferenceShape(_Shape, frozen=True, kw_only=True):
+    """`found` and `wanted`: empty where there is none."""
+
+    what: str
+    found: str
+    wanted: str
+
+
+class DriftShape(_Shape, frozen=True, kw_only=True):
+    """How a desktop's machine differs from what it should be, as of now."""
+
+    desktop: Ref
+    generation: int
+    differences: list[DifferenceShape]
+
+
 class PhaseShape(_Shape, frozen=True, kw_only=True):
     """One step of the delivery, as the endpoint saw it: ms, and bytes both ways."""
 
@@ -139,6 +155,18 @@ class TrafficShape(_Shape, frozen=True, kw_only=True):
     control: int
     display: int
     image: int
+
+
+class DisplayShape(_Shape, frozen=True, kw_only=True):
+    """What the session's display carried in the `seconds` before `at`: bytes to the person and
+    from him. `round_trip_ms`: a ping to the person's client and back, behind the pictures on
+    their way; null while nobody can say."""
+
+    at: str
+    seconds: float
+    bytes_down: int
+    bytes_up: int
+    round_trip_ms: float | None
 
 
 class WishShape(_Shape, frozen=True, kw_only=True):
@@ -164,6 +192,7 @@ class SessionShape(_Shape, frozen=True, kw_only=True):
 
     `expected_wait_s`: about how long a place in the queue takes, null when nobody can say.
     `active_at`: the person's last input, about; `ends_at`: when the maximum session time is over.
+    `display`: the last measure of its open display, null without one.
     """
 
     id: str
@@ -190,6 +219,7 @@ class SessionShape(_Shape, frozen=True, kw_only=True):
     notice: NoticeShape | None
     phases: list[PhaseShape]
     traffic: TrafficShape
+    display: DisplayShape | None
 
 
 class ConnectedShape(_Shape, frozen=True, kw_only=True):
@@ -258,6 +288,19 @@ class ImageShape(_Shape, frozen=True, kw_only=True):
     version: int
     size_bytes: int
     boot_bytes: int
+    created_at: str
+
+
+class UploadedImageShape(_Shape, frozen=True, kw_only=True):
+    """`virtual_bytes`: of the disk that it describes. `sha256`: of what was sent, hex."""
+
+    id: str
+    name: str
+    version: int
+    size_bytes: int
+    boot_bytes: int
+    virtual_bytes: int
+    sha256: str
     created_at: str
 
 

@@ -15,6 +15,8 @@ from aiohttp import web
 from broker.domain.errors import TriviumError
 from broker.web.call import Call
 from broker.web.console.campaigns import CampaignPages
+from broker.web.console.host_page import HostPage
+from broker.web.console.hosts import HostPages
 from broker.web.console.machines import MachinePages
 from broker.web.console.me import MyPages
 from broker.web.console.overview import OverviewPages
@@ -54,6 +56,8 @@ def build_console() -> Console:
         OverviewPages(pages),
         SessionPages(pages),
         MachinePages(pages),
+        HostPages(pages),
+        HostPage(pages),
         PoolPages(pages),
         UserPages(pages),
         RulePages(pages),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,7 @@ from broker.domain.model import (
 )
 from broker.domain.roles import Permission
 from broker.limits import ENROLMENT_S
+from broker.services.drifts import Drifted
 from broker.web.call import Call
 from broker.web.console.lists import (
     AFTER,
@@ -61,7 +63,8 @@ _JOB_FILTERS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesktopRow:
-    """`owner`: a username, or "". `dedicated`: its pool gives desktops for good."""
+    """`owner`: a username, or "". `dedicated`: its pool gives desktops for good. `drift`: how its
+    machine differs from what it should be, in words."""
 
     desktop: Desktop
     pool: str
@@ -69,6 +72,7 @@ class DesktopRow:
     endpoint: str
     owner: str
     dedicated: bool
+    drift: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,14 @@ class JobRow:
     job: Job
     desktop: str
     host: str
+
+
+def drift_of(desktop: Desktop, drifted: Mapping[str, Drifted]) -> tuple[str, ...]:
+    """Of this generation only: what is made fresh since is another machine."""
+    known = drifted.get(desktop.id)
+    if known is None or known.generation != desktop.generation:
+        return ()
+    return tuple(map(str, known.differences))
 
 
 async def host_names(call: Call) -> dict[str, str]:
@@ -109,6 +121,7 @@ class MachinePages:
         )
         every = await call.web.services.pools.all()
         dedicated = {pool.id for pool in every if pool.kind is PoolKind.DEDICATED}
+        drifted = (await call.web.services.drifts.report()).desktops
         rows = [
             DesktopRow(
                 desktop=one,
@@ -117,6 +130,7 @@ class MachinePages:
                 endpoint=names.get(one.endpoint_id or "", ""),
                 owner=names.get(one.owner_id, GONE) if one.owner_id is not None else "",
                 dedicated=one.pool_id in dedicated,
+                drift=drift_of(one, drifted),
             )
             for one in page.items
         ]

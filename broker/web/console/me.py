@@ -148,6 +148,7 @@ class MyPages:
             "live": session.state not in SESSION.terminal,
             "opens": opens_here(session) and session.state not in SESSION.terminal,
             "here": is_here(call, session),
+            "viewers": await services.viewers.kinds(session) if is_here(call, session) else (),
         }
         return self._pages.answer(
             call,

@@ -64,6 +64,7 @@ def environment(files: StaticFiles) -> Environment:
     made.filters.update(FILTERS)
     made.globals.update(
         static=files.url,
+        module=files.module_url,
         tone=tone,
         meaning=meaning,
         arch_title=arch_title,

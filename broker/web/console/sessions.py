@@ -122,6 +122,7 @@ class SessionPages:
             "steps": steps_of(session),
             "moves": rules_of(session.architecture).moves,
             "why": await why_of_session(call, session.id),
+            "measure": services.measures.of(session.id),
         }
         return self._pages.answer(
             call,

@@ -23,9 +23,13 @@ LIBRARIES: Final = (
     "vendor/sse.min.js",
     "vendor/uPlot.iife.min.js",
     "vendor/uPlot.min.css",
+    "vendor/novnc/core/rfb.js",
+    "vendor/novnc/vendor/pako/lib/zlib/inflate.js",
 )
 """what npm brings and `make vendor` puts beside our own"""
 _PREFIX: Final = "/static/"
+_ALL: Final = "@"
+"""before the digest of all files, in an address whose relative ones are kept for ever, too"""
 _DIGEST_CHARS: Final = 16
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 _TYPES: Final[Mapping[str, str]] = {".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -47,6 +51,8 @@ class StaticFiles:
             for path in sorted(root.rglob("*"))
             if path.is_file() and not path.name.startswith(".")
         }
+        together = "\n".join(f"{name} {file.digest}" for name, file in self._files.items())
+        self._all = _ALL + hashlib.sha256(together.encode()).hexdigest()[:_DIGEST_CHARS]
 
     def find(self, name: str) -> StaticFile:
         """Raises NotFoundError: only what was there at the start is served."""
@@ -59,6 +65,20 @@ class StaticFiles:
         """The file's address, with its digest; without one for a file that is missing."""
         file = self._files.get(name)
         return f"{_PREFIX}{name}?v={file.digest}" if file is not None else f"{_PREFIX}{name}"
+
+    def module_url(self, name: str) -> str:
+        """The address of a script that imports others, by addresses relative to its own."""
+        return f"{_PREFIX}{self._all}/{name}"
+
+    def asked(self, part: str, digest: str | None) -> tuple[StaticFile, bool]:
+        """The file of an address after its prefix and with that digest, and whether the address
+        never means anything else. Raises NotFoundError."""
+        folder, slash, rest = part.partition("/")
+        if slash and folder.startswith(_ALL):
+            # of another version of Trivium, perhaps, while brokers are changed one by one
+            return self.find(rest), folder == self._all
+        file = self.find(part)
+        return file, digest == file.digest
 
     def missing(self) -> tuple[str, ...]:
         """Which of LIBRARIES are not there."""
@@ -76,11 +96,10 @@ def _read(path: Path) -> StaticFile:
 
 def static_route(files: StaticFiles) -> Route:
     async def serve(call: Call) -> web.StreamResponse:
-        file = files.find(call.part("name"))
+        file, for_ever = files.asked(call.part("name"), call.query.get("v"))
         headers = call.headers()
         headers["Content-Type"] = file.content_type
-        current = call.query.get("v") == file.digest
-        headers["Cache-Control"] = _FOR_EVER if current else "no-cache"
+        headers["Cache-Control"] = _FOR_EVER if for_ever else "no-cache"
         return web.FileResponse(file.path, headers=headers)
 
     return Route(

@@ -1,0 +1,117 @@
+"""What a libvirt host can and cannot do for desktops, in words, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from broker.domain.features import Feature
+from broker.domain.inspection import Abilities, Ability
+from broker.engines.libvirt.address import Transport
+from broker.engines.libvirt.capabilities import Capabilities, accelerated
+from broker.engines.libvirt.kinds import Agent, Clone
+from broker.engines.libvirt.knobs import Place, Storage
+
+_CLONES: Final[Mapping[Clone, str]] = {
+    Clone.LINKED: "a desktop's disk is an overlay on its golden image",
+    Clone.FULL: "a desktop's disk is a copy of its golden image",
+    Clone.INSTANT: "a desktop is resumed from a golden desktop's memory",
+}
+_FEATURES: Final[Mapping[Feature, str]] = {
+    Feature.SUSPEND: "a desktop's memory is saved, and the host's is free",
+    Feature.MIGRATE: "a desktop moves to another host while it is used",
+    Feature.RESIZE: "what a desktop may take is changed while it runs",
+    Feature.HOST_POWER: "the host is switched on and off",
+}
+_NAMED_MAX: Final = 8
+"""names of one sort that a fact shows"""
+
+
+def abilities(
+    place: Place, found: Capabilities, lacks: Mapping[Feature, str] | None = None
+) -> Abilities:
+    """`lacks`: feature -> why the host was found without it since it was asked."""
+    can: list[Ability] = []
+    cannot: list[Ability] = []
+
+    def tell(name: str, why_not: str, says: str) -> None:
+        (cannot if why_not else can).append(Ability(name=name, says=why_not or says))
+
+    refuses = found.refuses(place)
+    made = f"machines of type {place.domain_type}"
+    tell("desktops", refuses, made)
+    for clone, says in _CLONES.items():
+        tell(f"clone_{clone}", refuses or _no_clone(place, clone), says)
+    missing = {**place.kind.lacks, **found.lacks(place), **(lacks or {})}
+    if place.storage is not Storage.SHARED and Feature.MIGRATE in place.kind.features:
+        missing.setdefault(
+            Feature.MIGRATE, "its pool is not shared with other hosts (storage=shared)"
+        )
+    for feature in Feature:
+        why_not = missing.get(feature, "")
+        if not why_not and feature not in place.kind.features:
+            why_not = "the broker does not do it with this kind of hypervisor"
+        tell(feature.value, refuses or why_not, _FEATURES.get(feature, feature.value))
+    tell("display", refuses or no_display(place, found), "its machines' displays, over VNC")
+    tell("agent", refuses or no_agent(place, found), "desktops' agents are heard over a channel")
+    return Abilities(facts=_facts(place, found), can=tuple(can), cannot=tuple(cannot))
+
+
+def _no_clone(place: Place, clone: Clone) -> str:
+    if clone not in place.kind.clones:
+        has = ", ".join(place.kind.clones)
+        return f"the broker makes disks there in other ways: {has}"
+    if clone is Clone.INSTANT and place.agent is Agent.NONE:
+        return "instant clones need a guest agent that tells them apart (agent=channel)"
+    return ""
+
+
+def no_display(place: Place, found: Capabilities) -> str:
+    if not place.kind.displays:
+        return "libvirt's driver for it hands over no display"
+    if found.described and "vnc" not in found.graphics:
+        return "the host's machines have no VNC"
+    if place.address.transport is not Transport.UNIX:
+        return "a daemon on another machine cannot hand a connection over"
+    return ""
+
+
+def no_agent(place: Place, found: Capabilities) -> str:
+    if Agent.CHANNEL not in place.kind.agents:
+        return "no channel into its machines: one that runs counts as ready"
+    if place.agent is Agent.NONE:
+        return "the profile turns it off (agent=none)"
+    if found.described and found.channels and "unix" not in found.channels:
+        return "the host's machines have no channels of the kind that is needed"
+    return ""
+
+
+def _facts(place: Place, found: Capabilities) -> tuple[tuple[str, str], ...]:
+    facts = {
+        "hypervisor": f"{place.kind.title} ({found.hypervisor} {found.hypervisor_version})",
+        "libvirt": found.libvirt_version,
+        "reached by": place.address.transport.value,
+        "architecture": found.arch,
+        "CPUs": _number(found.cpus),
+        "memory": f"{found.memory_mib:,} MiB, {found.free_mib:,} MiB free",
+        "instructions": accelerated(place, found),
+        "types of machines": _names(found.domain_types),
+        "machine types": _names(found.machine_types),
+        "CPU models": _names(found.cpu_models),
+        "CPUs of one machine, at most": _number(found.vcpus_max),
+        "graphics": _names(found.graphics),
+        "devices": _names(found.devices),
+        "machines can be sent by": _names(found.migration),
+        "storage pools": _names(tuple(one.name for one in found.pools)),
+        "networks": _names(tuple(name for name, _ in found.networks)),
+    }
+    return tuple((name, text) for name, text in facts.items() if text)
+
+
+def _names(names: tuple[str, ...]) -> str:
+    more = len(names) - _NAMED_MAX
+    return ", ".join(names[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+
+
+def _number(number: int) -> str:
+    return f"{number:,}" if number else ""

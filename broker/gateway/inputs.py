@@ -1,0 +1,89 @@
+"""Which of a viewer's bytes are its person's doing, for the idle time.
+
+Viewers speak by themselves, too: in RFB they ask for each new picture, so that a desktop with a
+clock on it would never be idle. Of the viewer's messages (RFC 6143 7.5 and the extensions that
+viewers use) only types and lengths are looked at, and nothing is kept of them. What cannot be
+followed counts as input from there on. The desktop's messages are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+_BEFORE_MESSAGES: Final = 12 + 1 + 1
+"""bytes of version, security type (None) and ClientInit"""
+_KEY, _POINTER, _CUT_TEXT, _QEMU = 4, 5, 6, 255
+_SCAN_CODE, _SOUND_FORMAT = 0, 2
+"""what QEMU's message is about, and the last byte of one about sound"""
+_PERSONS: Final = frozenset({_KEY, _POINTER, _CUT_TEXT})
+
+
+def _qemu_length(head: bytes) -> int:
+    """A key with its scan code, else sound: switched, or its format."""
+    if head[1] == _SCAN_CODE:
+        return 12
+    return 10 if head[3] == _SOUND_FORMAT else 4
+
+
+_LENGTHS: Final[Mapping[int, tuple[int, Callable[[bytes], int]]]] = {
+    0: (1, lambda _: 20),  # pixel format
+    2: (4, lambda head: 4 + 4 * int.from_bytes(head[2:4])),  # encodings
+    3: (1, lambda _: 10),  # update request
+    _KEY: (1, lambda _: 8),
+    _POINTER: (1, lambda _: 6),
+    # negative lengths are of the clipboard's extension
+    _CUT_TEXT: (8, lambda head: 8 + abs(int.from_bytes(head[4:8], signed=True))),
+    150: (1, lambda _: 10),  # continuous updates
+    248: (9, lambda head: 9 + head[8]),  # fence
+    251: (7, lambda head: 8 + 16 * head[6]),  # desktop size
+    252: (1, lambda _: 4),  # xvp
+    _QEMU: (4, _qemu_length),
+}
+"""type -> how many bytes tell the length, and the length that they tell"""
+
+
+class AnyInput:
+    """A protocol that is not followed: every byte is the person's."""
+
+    def feed(self, data: bytes) -> bool:
+        """Whether the person did something."""
+        return bool(data)
+
+
+class RfbInput(AnyInput):
+    """RFB from the viewer's greeting on, cut anywhere."""
+
+    def __init__(self) -> None:
+        self._skip = _BEFORE_MESSAGES
+        self._head = bytearray()
+        self._lost = False
+
+    def feed(self, data: bytes) -> bool:
+        at, person = 0, False
+        while at < len(data) and not self._lost:
+            passed = min(self._skip, len(data) - at)
+            self._skip -= passed
+            at += passed
+            if at == len(data):
+                break
+            self._head.append(data[at])
+            at += 1
+            told_by, length_of = _LENGTHS.get(self._head[0], (0, None))
+            if length_of is None:
+                self._lost = True
+            elif len(self._head) == told_by:
+                head = bytes(self._head)
+                person |= _is_persons(head)
+                self._skip = length_of(head) - told_by
+                self._head.clear()
+        return person or self._lost
+
+
+def _is_persons(head: bytes) -> bool:
+    return head[0] in _PERSONS or (head[0] == _QEMU and head[1] == _SCAN_CODE)
+
+
+def input_of(protocol: str) -> AnyInput:
+    """What follows the viewer's side of that protocol (Console.protocol)."""
+    return RfbInput() if protocol == "vnc" else AnyInput()

@@ -1,0 +1,146 @@
+"""Uploaded golden images on this broker's disk: received, examined, kept.
+
+    DATA/images/NAME-vVERSION.qcow2     what was taken
+    DATA/images/incoming/ID/image       what is being received, each in a folder of its own
+
+No path is made of what a person sent but for a checked name. What an interrupted upload left is
+removed at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from broker.domain.errors import BadImageError, BodyTooLargeError, UnavailableError
+from broker.imaging.examine import ImageFormat, QemuImgError, examine, qemu_img, told
+from broker.limits import (
+    IMAGE_BYTES_MAX,
+    IMAGE_FREE_BYTES_MIN,
+    QEMU_IMG_CONVERT_S,
+    UPLOAD_CHUNK_BYTES,
+)
+from broker.ports import Ids, TakenImage
+
+_FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class ImageFiles:
+    """The ImageStore port over a folder, which is made when the first image comes."""
+
+    def __init__(self, folder: Path, ids: Ids, *, bytes_max: int = IMAGE_BYTES_MAX) -> None:
+        self._folder = folder
+        self._incoming = folder / "incoming"
+        self._ids = ids
+        self._bytes_max = bytes_max
+
+    def clear(self) -> None:
+        """Remove what interrupted uploads left. For one process at its start."""
+        shutil.rmtree(self._incoming, ignore_errors=True)
+
+    async def take(
+        self, chunks: AsyncIterator[bytes], *, name: str, version: int, format_name: str
+    ) -> TakenImage:
+        """See the port."""
+        if not _FILE.fullmatch(name):
+            raise BadImageError("its name has other characters than letters, digits, '.', '_', '-'")
+        format_ = ImageFormat(format_name)
+        place = self._incoming / self._ids.new("upl")
+        try:
+            await asyncio.to_thread(place.mkdir, mode=0o700, parents=True)
+            file = place / "image"
+            digest = await self._receive(chunks, file)
+            examined = await examine(file, format_)
+            if format_ is not ImageFormat.QCOW2:
+                file = await _converted(file, format_, examined.virtual_bytes)
+                examined = await examine(file, ImageFormat.QCOW2)
+            await asyncio.to_thread(self._keep, file, name, version)
+        except ConnectionError:
+            raise  # whoever sent it has gone
+        except OSError as error:
+            raise UnavailableError(f"the image cannot be kept: {error.strerror}") from error
+        finally:
+            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+        return TakenImage(
+            file_bytes=examined.file_bytes,
+            virtual_bytes=examined.virtual_bytes,
+            sha256=digest,
+        )
+
+    async def forget(self, name: str, version: int) -> None:
+        """See the port."""
+        if _FILE.fullmatch(name):
+            await asyncio.to_thread(self._path(name, version).unlink, missing_ok=True)
+
+    def _path(self, name: str, version: int) -> Path:
+        return self._folder / f"{name}-v{version}.qcow2"
+
+    def _keep(self, file: Path, name: str, version: int) -> None:
+        """The finished file in its place, on the disk for good; never over another."""
+        with file.open("rb+") as opened:
+            os.fsync(opened.fileno())
+        file.chmod(0o640)
+        target = self._path(name, version)
+        try:
+            os.link(file, target)
+        except FileExistsError:
+            raise BadImageError(f"a file of {name} version {version} is here already") from None
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    async def _receive(self, chunks: AsyncIterator[bytes], file: Path) -> str:
+        """Write what comes; answers its SHA-256, hex. Raises BodyTooLargeError."""
+        digest, room = hashlib.sha256(), self._bytes_max
+        with file.open("xb") as out:
+
+            def write(data: bytes) -> None:
+                if shutil.disk_usage(file.parent).free < IMAGE_FREE_BYTES_MIN + len(data):
+                    raise UnavailableError("the data directory's disk is too full for the image")
+                digest.update(data)
+                out.write(data)
+
+            waiting = bytearray()
+            async for chunk in chunks:
+                room -= len(chunk)
+                if room < 0:
+                    raise BodyTooLargeError(f"an image has at most {self._bytes_max} bytes")
+                waiting += chunk
+                if len(waiting) >= UPLOAD_CHUNK_BYTES:
+                    await asyncio.to_thread(write, bytes(waiting))
+                    waiting.clear()
+            await asyncio.to_thread(write, bytes(waiting))
+        return digest.hexdigest()
+
+
+async def _converted(file: Path, format_: ImageFormat, virtual_bytes: int) -> Path:
+    """The same disk as a qcow2 beside it. Raises BadImageError, UnavailableError."""
+    target = file.with_name("converted")
+    words = (
+        "convert",
+        "-f",
+        format_.value,
+        "-O",
+        "qcow2",
+        told(file),
+        told(target),
+    )
+    seconds = QEMU_IMG_CONVERT_S
+    # qcow2's own tables take less than a sixteenth beside the disk itself
+    most = min(IMAGE_BYTES_MAX, virtual_bytes + virtual_bytes // 16 + UPLOAD_CHUNK_BYTES)
+    try:
+        await qemu_img(words, seconds=seconds, cpu_s=int(seconds), file_bytes=most)
+    except QemuImgError:
+        with contextlib.suppress(OSError):
+            target.unlink()
+        raise BadImageError("it cannot be turned into qcow2") from None
+    return target

@@ -1,0 +1,39 @@
+"""Looking at hosts and at machines. An engine may do either beside making desktops; whoever asks
+finds out first."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol, runtime_checkable
+
+from broker.domain.drift import Difference
+from broker.domain.inspection import Abilities, Condition, Step
+from broker.domain.model import Host
+from broker.ports.engine import Operation
+
+
+@runtime_checkable
+class HostInspector(Protocol):
+    async def abilities(self, host: Host) -> Abilities:
+        """What this host can and cannot do, each with the reason in words. Raises EngineError
+        when it does not answer."""
+
+    def probe(self, host: Host) -> AsyncIterator[Step]:
+        """Look, step by step, whether a host with this record would do; nothing is kept of it,
+        and nothing is left there. Each step takes at most PROBE_STEP_S. Of steps that need one
+        that failed none are told as found: they are unknown. It raises nothing."""
+
+
+@runtime_checkable
+class HostWatcher(Protocol):
+    async def condition(self, host: Host) -> Condition:
+        """How the host is at this moment; nothing is changed. Raises EngineError when it does not
+        answer."""
+
+
+@runtime_checkable
+class DriftInspector(Protocol):
+    async def drift(self, operation: Operation) -> tuple[Difference, ...]:
+        """How the desktop's machine, where it is on, differs from what this operation would make
+        it; none when it is as it should be. Nothing is changed, and the operation's id means
+        nothing. Raises EngineError when there is no such machine, or its host does not answer."""

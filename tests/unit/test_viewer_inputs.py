@@ -1,0 +1,76 @@
+"""Idle time: what a viewer says by itself is told from what its person does."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.gateway.inputs import AnyInput, RfbInput, input_of
+
+BEFORE = b"RFB 003.008\n" + b"\x01" + b"\x01"
+OWN = {
+    "pixel format": b"\x00" + bytes(19),
+    "encodings": b"\x02\x00\x00\x03" + b"\x04" * 12,
+    "update request": b"\x03\x01" + b"\x04" * 8,
+    "continuous updates": b"\x96" + b"\x05" * 9,
+    "fence": b"\xf8" + bytes(7) + b"\x06" + b"\x04" * 6,
+    "desktop size": b"\xfb" + b"\x05" * 5 + b"\x02\x00" + b"\x04" * 32,
+    "xvp": b"\xfc" + bytes(3),
+    "sound on": b"\xff\x01\x00\x00",
+    "sound format": b"\xff\x01\x00\x02" + b"\x04" * 6,
+}
+PERSONS = {
+    "key": b"\x04\x01\x00\x00\x00\x00\x00a",
+    "pointer": b"\x05\x00\x00\x10\x00\x10",
+    "clipboard": b"\x06\x00\x00\x00\x00\x00\x00\x05" + b"\x03" * 5,
+    "extended clipboard": b"\x06\x00\x00\x00\xff\xff\xff\xfb" + b"\x03" * 5,
+    "key with scan code": b"\xff\x00" + bytes(10),
+}
+
+
+def greeted() -> RfbInput:
+    one = RfbInput()
+    assert not one.feed(BEFORE)
+    return one
+
+
+@pytest.mark.parametrize("said", OWN.values(), ids=OWN.keys())
+def test_what_a_viewer_says_by_itself_is_no_input(said: bytes) -> None:
+    one = greeted()
+    assert not one.feed(said * 3)
+    assert one.feed(PERSONS["key"])
+    assert not one.feed(said)
+
+
+@pytest.mark.parametrize("said", PERSONS.values(), ids=PERSONS.keys())
+def test_what_its_person_does_is_input(said: bytes) -> None:
+    one = greeted()
+    assert one.feed(said)
+    assert not one.feed(OWN["update request"])
+
+
+@given(st.lists(st.sampled_from([*OWN.values(), *PERSONS.values()]), max_size=8), st.data())
+def test_wherever_it_is_cut_the_same_is_heard(messages: list[bytes], data: st.DataObject) -> None:
+    stream = BEFORE + b"".join(messages)
+    wanted = any(message in PERSONS.values() for message in messages)
+    one, heard, at = RfbInput(), False, 0
+    while at < len(stream):
+        size = data.draw(st.integers(1, len(stream)))
+        heard |= one.feed(stream[at : at + size])
+        at += size
+    assert heard is wanted
+
+
+def test_what_cannot_be_followed_is_input_from_there_on() -> None:
+    one = greeted()
+    assert one.feed(b"\x77")
+    assert one.feed(bytes(40))
+    assert one.feed(OWN["update request"])
+
+
+def test_other_protocols_are_not_followed() -> None:
+    assert isinstance(input_of("vnc"), RfbInput)
+    for protocol in ("simulated", "rdp", "spice"):
+        assert type(input_of(protocol)) is AnyInput
+    assert AnyInput().feed(b"x")

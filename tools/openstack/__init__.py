@@ -1,0 +1,1 @@
+"""A small OpenStack for the tests of its engine."""
