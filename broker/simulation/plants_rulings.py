@@ -20,6 +20,9 @@ from broker.simulation.watched import WatchedState
 from broker.store.loads import NOTHING
 from broker.store.memory import MemoryStore
 
+_OLD_S: Final = 20.0
+"""how old what ClosedUnseen goes by may be"""
+
 
 class ResetInNameOnly(Plant):
     name = "reset-in-name-only"
@@ -98,7 +101,7 @@ class DenyForgotten(Plant):
 
 class ClosedUnseen(Plant):
     name = "closed-unseen"
-    says = "a claim goes by what the pool and the site were when the person was admitted"
+    says = "a claim goes by what the pool was when somebody last read it, and by no site"
 
     def into_store(self, store: MemoryStore, state: WatchedState) -> None:
         del state
@@ -113,6 +116,22 @@ class ClosedUnseen(Plant):
             return call
 
         put(store.sessions, "_snapshot", wrap)
+
+    def into_process(self, process: Process) -> None:
+        pools, clock = process.services.pools, process.services.kit.clock
+        read_at = -_OLD_S
+
+        def wrap(refresh: Any) -> Any:
+            async def call() -> None:
+                nonlocal read_at
+                if clock.monotonic() - read_at >= _OLD_S:
+                    read_at = clock.monotonic()
+                    pools.forget()
+                    await refresh()
+
+            return call
+
+        put(pools, "refresh", wrap)
 
 
 class HostDrainIgnored(Plant):

@@ -8,7 +8,7 @@ import pytest
 
 from broker.domain.features import Feature
 from broker.domain.model import DesktopState as D
-from broker.domain.model import HostState, Resources
+from broker.domain.model import HostState, LogOff, PoolKind, Resources
 from broker.domain.planning import (
     ClearDesktop,
     MakeDesktop,
@@ -95,6 +95,22 @@ def test_a_host_that_is_off_is_switched_on_once() -> None:
     assert of(PowerHost, decide(view_of(make_load(**host), *rows)).commands) == []
     unmanaged = make_load(state=HostState.OFF)
     assert of(PowerHost, decide(view_of(unmanaged, *rows, features=features)).commands) == []
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_one_that_failed_on_its_way_needs_room_at_both_ends(waits: bool) -> None:
+    kept = make_pool(kind=PoolKind.DEDICATED, spares_min=0, log_off=LogOff.KEEP)
+    row = parked(state=D.FAILED, owner_id="usr_1", moving_to="hst_2")
+    known = {"awaited": (row,)} if waits else {"failed_desktops": (row,)}
+
+    def begun(there: Any) -> list[ResumeDesktop]:
+        hosts = (make_load(), there)
+        view = make_view(pools=(kept,), hosts=hosts, **known)
+        return of(ResumeDesktop, decide(view).commands)
+
+    assert len(begun(make_load(id="hst_2", name="server-2"))) == 1
+    full = make_load(id="hst_2", name="server-2", used=TIGHT, capacity=TIGHT)
+    assert begun(full) == []
 
 
 def test_a_desktop_without_pool_or_host_is_passed_over() -> None:

@@ -43,6 +43,23 @@ def cannot_run(room: Room | None, demand: Demand) -> str | None:
     return over_starts(room, demand) or room.lacks(demand.need, demand.guarantee)
 
 
+def cannot_resume(rooms: Rooms, desktop: Desktop, demand: Demand) -> str | None:
+    """Why it cannot run again now, in words. One that failed while it moved has room at both ends
+    again from then on, as long as nobody knows at which it is."""
+    refused = cannot_run(rooms.by_id.get(desktop.host_id or ""), demand)
+    there = rooms.by_id.get(desktop.moving_to or "")
+    if refused is None and there is not None:
+        return there.lacks(desktop.resources, demand.guarantee)
+    return refused
+
+
+def take_to_resume(rooms: Rooms, desktop: Desktop, demand: Demand) -> None:
+    """Its room, at each place where it counts once it runs."""
+    rooms.take(desktop.host_id or "", demand)
+    if desktop.moving_to in rooms.by_id:
+        rooms.take(desktop.moving_to, replace(demand, need=desktop.resources, starts=False))
+
+
 def _why(desktop: Desktop) -> str:
     if desktop.state is DesktopState.PARKED:
         return "its person is back"
@@ -69,9 +86,9 @@ def resume_awaited(view: View, rooms: Rooms, budget: Budget) -> list[Command]:
             continue
         demand = resumption(desktop, pool)
         room = rooms.by_id.get(desktop.host_id)
-        refused = cannot_run(room, demand) or budget.refusal(pool, new=False)
+        refused = cannot_resume(rooms, desktop, demand) or budget.refusal(pool, new=False)
         if refused is None:
-            rooms.take(desktop.host_id, demand)
+            take_to_resume(rooms, desktop, demand)
             budget.take(pool, new=False)
             tried = desktop.id in view.memory.recoveries
             restart = tried and desktop.state is DesktopState.FAILED

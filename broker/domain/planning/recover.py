@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 
 from broker.domain.keeping import Recovery, is_due, keeps_work, tried
 from broker.domain.model import Desktop, DesktopState, Pool
-from broker.domain.planning.awaited import cannot_run, resumption
+from broker.domain.planning.awaited import cannot_resume, resumption, take_to_resume
 from broker.domain.planning.budget import Budget
 from broker.domain.planning.commands import Command, ResumeDesktop
 from broker.domain.planning.rooms import Rooms
@@ -36,10 +36,9 @@ def recover(view: View, rooms: Rooms, budget: Budget, busy: AbstractSet[str]) ->
         if not is_due(view.memory.recoveries, desktop.id, view.now):
             continue
         demand = resumption(desktop, pool)
-        host_id = desktop.host_id or ""
-        if cannot_run(rooms.by_id.get(host_id), demand) or budget.refusal(pool, new=False):
+        if cannot_resume(rooms, desktop, demand) or budget.refusal(pool, new=False):
             continue
-        rooms.take(host_id, demand)
+        take_to_resume(rooms, desktop, demand)
         budget.take(pool, new=False)
         commands.append(
             ResumeDesktop(
