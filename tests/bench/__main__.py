@@ -8,7 +8,6 @@ least disturbed by others.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import sys
 import tempfile
@@ -180,26 +179,13 @@ BENCHES: Mapping[str, Callable[[Console], Awaitable[None]]] = {
 """what `python -m tests.bench NAME…` runs; without a name, all"""
 
 
-async def _clones(console: Console) -> None:
-    # it needs libvirt, which the others do without
-    clones = importlib.import_module("tests.bench.clones")
-    with tempfile.TemporaryDirectory() as directory:
-        clones.show(console, await clones.measure(Path(directory)))
-
-
-REAL: Mapping[str, Callable[[Console], Awaitable[None]]] = {"clones": _clones}
-"""over real machines: only with --real"""
-
-
 async def _main(console: Console, names: Sequence[str]) -> None:
-    benches = {**BENCHES, **REAL} if "--real" in names else BENCHES
-    wanted = [name for name in names if name != "--real"]
-    unknown = [name for name in wanted if name not in benches]
+    unknown = [name for name in names if name not in BENCHES]
     if unknown:
-        raise SystemExit(f"no bench is called {unknown[0]}; there are {', '.join(benches)}")
-    for name in wanted or benches:
+        raise SystemExit(f"no bench is called {unknown[0]}; there are {', '.join(BENCHES)}")
+    for name in names or BENCHES:
         console.print(f"{name} …")
-        await benches[name](console)
+        await BENCHES[name](console)
 
 
 def main() -> None:
