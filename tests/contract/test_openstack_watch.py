@@ -8,7 +8,8 @@ import pytest
 
 from broker.engines.openstack.clouds import Cloud
 from broker.engines.openstack.servers import Found
-from broker.engines.openstack.watch import Reports, Watch
+from broker.engines.openstack.watch import Watch
+from broker.engines.reports import Reports
 from broker.ports import MachineReport
 from broker.system import SystemChance
 from tests.support.clock import ManualClock

@@ -21,7 +21,7 @@ from broker.domain.inspection import Abilities, Condition, Step
 from broker.domain.model import Desktop, DesktopState, Host, Resources
 from broker.engines.libvirt.display import RDP_PORT, StreamConsole
 from broker.engines.libvirt.golden_images import GoldenImages
-from broker.engines.libvirt.guests import Guests, Reports
+from broker.engines.libvirt.guests import Guests
 from broker.engines.libvirt.hosts import HostLink, Hosts
 from broker.engines.libvirt.inspector import Inspector
 from broker.engines.libvirt.instant import GoldenDesktops
@@ -29,6 +29,7 @@ from broker.engines.libvirt.kinds import KINDS
 from broker.engines.libvirt.machines import Found, fence
 from broker.engines.libvirt.turns import Turn, Turns
 from broker.engines.libvirt.verbs import Verbs
+from broker.engines.reports import Reports
 from broker.limits import (
     CONSOLES_PER_MACHINE_MAX,
     DISPLAY_OPEN_S,

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,8 +20,9 @@ from broker.domain.errors import EngineError
 from broker.engines.libvirt.channel import GuestChannel
 from broker.engines.libvirt.connection import HostConnection
 from broker.engines.libvirt.kinds import Agent
+from broker.engines.reports import Reports
 from broker.guest_wire import Ask, Done, FromGuest, Hello, Identify, State
-from broker.limits import ENGINE_REPORTS_MAX, GUEST_IDENTIFY_S, LIBVIRT_PAUSE_S_MAX
+from broker.limits import GUEST_IDENTIFY_S, LIBVIRT_PAUSE_S_MAX
 from broker.ports import Chance, Clock, Ids, MachineReport
 
 _log = logging.getLogger("trivium.libvirt")
@@ -29,31 +30,6 @@ _WAITING_MAX: Final = 64
 """operations that wait for one machine's report"""
 _IDENTIFY_PAUSE_S: Final = 0.2
 """between two identifications of one guest that does not take its name"""
-
-
-class Reports:
-    """Reports for a consumer that may be away for a while."""
-
-    def __init__(self) -> None:
-        self._pending: deque[MachineReport] = deque(maxlen=ENGINE_REPORTS_MAX)
-        self._changed = asyncio.Event()
-        self._closed = False
-
-    def say(self, report: MachineReport) -> None:
-        self._pending.append(report)
-        self._changed.set()
-
-    def close(self) -> None:
-        self._closed = True
-        self._changed.set()
-
-    async def stream(self) -> AsyncIterator[MachineReport]:
-        while not self._closed:
-            self._changed.clear()
-            while self._pending and not self._closed:
-                yield self._pending.popleft()
-            if not self._closed:
-                await self._changed.wait()
 
 
 @dataclass(slots=True, eq=False)

@@ -21,7 +21,8 @@ from broker.engines.openstack.knobs import PROFILE, Place, parse_profile
 from broker.engines.openstack.servers import Found
 from broker.engines.openstack.turns import Turn, Turns
 from broker.engines.openstack.verbs import CloudLink, Desk, HostLink, Verbs
-from broker.engines.openstack.watch import Reports, Watch
+from broker.engines.openstack.watch import Watch
+from broker.engines.reports import Reports
 from broker.limits import OPENSTACK_DISCARD_S, OPENSTACK_GLANCE_S
 from broker.ports import Chance, Clock, Console, Machine, MachineReport, Operation
 

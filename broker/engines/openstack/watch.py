@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from broker.domain.errors import EngineError
 from broker.engines.openstack.clouds import Cloud
 from broker.engines.openstack.servers import Found, Servers
+from broker.engines.reports import Reports
 from broker.limits import (
     ENGINE_OPERATIONS_REMEMBERED,
-    ENGINE_REPORTS_MAX,
     OPENSTACK_PAUSE_S_MAX,
     OPENSTACK_POLL_S,
     OPENSTACK_SURVEY_S,
@@ -30,31 +30,6 @@ _WAITING_MAX: Final = 64
 """operations that wait for one machine's report"""
 _FAILED: Final = "the cloud could not start it"
 _STOPPED: Final = "the machine stopped"
-
-
-class Reports:
-    """Reports for a consumer that may be away for a while."""
-
-    def __init__(self) -> None:
-        self._pending: deque[MachineReport] = deque(maxlen=ENGINE_REPORTS_MAX)
-        self._changed = asyncio.Event()
-        self._closed = False
-
-    def say(self, report: MachineReport) -> None:
-        self._pending.append(report)
-        self._changed.set()
-
-    def close(self) -> None:
-        self._closed = True
-        self._changed.set()
-
-    async def stream(self) -> AsyncIterator[MachineReport]:
-        while not self._closed:
-            self._changed.clear()
-            while self._pending and not self._closed:
-                yield self._pending.popleft()
-            if not self._closed:
-                await self._changed.wait()
 
 
 @dataclass(slots=True, eq=False)
