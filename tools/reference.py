@@ -64,14 +64,24 @@ def settings() -> str:
         "each value and where it comes from; a misspelt `TRIVIUM_…` variable is refused.\n\n"
         "| variable | default | what |\n| --- | --- | --- |\n"
         + "".join(rows)
-        + "\n## Limits\n\nFixed in `broker/limits.py`; names ending in `_S` are seconds.\n\n"
-        "| limit | value | what |\n| --- | --- | --- |\n"
-        + "".join(f"| `{name}` | {value} | {says} |\n" for name, value, says in _limits())
+        + "\n## Limits\n\nFixed in `broker/limits`; names ending in `_S` are seconds.\n"
+        + "".join(
+            _limits(path)
+            for path in sorted(Path(limits.__file__).parent.glob("*.py"))
+            if path.name != "__init__.py"
+        )
     )
 
 
-def _limits() -> list[tuple[str, object, str]]:
-    tree = ast.parse(Path(limits.__file__).read_text(encoding="utf-8"))
+def _limits(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    rows = _named(tree)
+    return (
+        f"\n### {(ast.get_docstring(tree) or '').rstrip('.')}\n\n| limit | value | what |\n| --- | --- | --- |\n"
+    ) + "".join(f"| `{name}` | {value} | {says} |\n" for name, value, says in rows)
+
+
+def _named(tree: ast.Module) -> list[tuple[str, object, str]]:
     rows: list[tuple[str, object, str]] = []
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):

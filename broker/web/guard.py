@@ -37,7 +37,7 @@ _DRAIN_S_MIN: Final = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardLimits:
-    """Seconds of the event loop, and connections. See broker/limits.py for each."""
+    """Seconds of the event loop, and connections. See broker/limits for each."""
 
     header_s: float = limits.HEADER_DEADLINE_S
     body_s: float = limits.BODY_DEADLINE_S
@@ -98,7 +98,7 @@ class GuardedConnection(RequestHandler):
         raw = cast("asyncio.Transport", transport)
         peer = raw.get_extra_info("peername")
         address = str(peer[0]) if isinstance(peer, tuple) else ""
-        if not self._guard.enter(address):
+        if self._guard.closing or not self._guard.enter(address):
             raw.abort()
             return
         self.address, self._raw, self._entered = address, raw, True
@@ -208,6 +208,13 @@ class GuardedServer(Server):
         self._ids = ids
         self._by_address: Counter[str] = Counter()
         self._handle: asyncio.TimerHandle | None = None
+        self.closing = False
+
+    def pre_shutdown(self) -> None:
+        """From here on a connection that the door still let in is cut: aiohttp closes the
+        connections that it knows now, and would forget one that arrives meanwhile."""
+        self.closing = True
+        super().pre_shutdown()
 
     def __call__(self) -> RequestHandler:
         return GuardedConnection(self, loop=self._loop, **self._kwargs)

@@ -10,9 +10,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from multidict import CIMultiDict
 from yarl import URL
 
-from broker.web.guard import GuardLimits
+from broker.system import SystemIds
+from broker.web.guard import GuardedRunner, GuardLimits
 from tests.support.app import App, furnish, running_app
 from tests.support.eventually import eventually
 
@@ -220,6 +223,27 @@ async def test_a_socket_is_not_cut(quick: App) -> None:
         async with asyncio.timeout(30):
             message = await ws.receive()
         assert "request.invalid" in str(message.data)
+
+
+async def test_a_connection_that_comes_while_the_door_closes_is_cut_not_forgotten() -> None:
+    runner = GuardedRunner(
+        web.Application(),
+        guard_limits=GuardLimits(header_s=600, keepalive_s=600),
+        headers=CIMultiDict(),
+        ids=SystemIds(),
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        assert runner.server is not None
+        runner.server.pre_shutdown()
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        assert await Raw(reader, writer).until_closed() == b""
+        assert not runner.server.connections
+        writer.close()
+    finally:
+        await runner.cleanup()
 
 
 async def test_hundreds_of_slow_clients_do_not_keep_others_out(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""Displays, their relays and viewers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FRAME_BYTES_MAX: Final = 256 * 1024
+"""one display frame"""
+DISPLAY_INPUT_BYTES_MAX: Final = 4096
+"""one input message of a display"""
+VIEWER_PASS_S: Final = 120
+"""life of a connection file: from its download to the viewer's knock"""
+VIEWER_PASSES_MAX: Final = 500
+"""VNC passwords that wait to be used in one process; past it: server.busy"""
+RELAYS_MAX: Final = 2000
+"""viewers' connections at one of the relays' ports"""
+RELAYS_PER_SOURCE_MAX: Final = 500
+"""of them, from one source: a room of viewers behind one address"""
+RELAY_NEW_PER_SOURCE_MAX: Final = 40
+"""new connections of one source within RELAY_NEW_WINDOW_S; one viewer opens up to a dozen"""
+RELAY_NEW_WINDOW_S: Final = 1.0
+RELAY_SOURCES_MAX: Final = 10_000
+"""sources whose rate is remembered"""
+RELAY_HANDSHAKE_S: Final = 15.0
+"""from a viewer's knock to its password, and from there to the desktop's first answer"""
+RELAY_BUFFER_BYTES: Final = 64 * 1024
+"""kept for a viewer that takes slowly, beside the frame in hand"""
+SPICE_CHANNELS_MAX: Final = 16
+"""connections that one SPICE viewer may have beside its first"""
+PROXY_HEADER_BYTES_MAX: Final = 4096
+"""what a SPICE viewer says to its proxy"""
+RDP_REQUEST_BYTES_MAX: Final = 259
+"""an RDP viewer's first packet: four bytes of TPKT, and what X.224's one byte of length allows"""
+RELAY_SILENT_S: Final = 60
+"""without a sign of life of a viewer's machine before its connection counts as broken"""
+DISPLAYS_MAX: Final = 5000
+"""displays open at once in one process; past it: server.busy"""
+DISPLAY_S_MAX: Final = 12 * 3600.0
+"""longest time one display stays open before the client must ask again"""
+DISPLAY_OPEN_S: Final = 20.0
+"""for redeeming the ticket, and again for the engine to open the console"""
+DISPLAY_SEND_S: Final = 30.0
+"""for a client to take one frame before it counts as gone"""
+DISPLAY_CLOSE_S: Final = 1.5
+"""for either end of a display to close before it is cut"""
+DISPLAY_DRAIN_LOOK_S: Final = 0.2
+"""between two looks of a stopping broker whether displays are open"""
+DISPLAY_REPORT_S: Final = 10.0
+"""between two reports of display traffic"""
+DISPLAY_PING_S: Final = 5.0
+"""between the answer to one ping of a display's client and the next ping"""
+DISPLAY_PING_ANSWER_S: Final = 10.0
+"""for a display's client to answer a ping before its round trip counts as unknown"""
+DISPLAY_MEASURE_S: Final = 30.0
+"""age past which a measure of a display says nothing any more"""
+DISPLAY_MEASURES_MAX: Final = 20_000
+"""displays, of every process, whose last measure one process keeps"""
+DISPLAY_MEASURES_PER_HINT: Final = 100
+"""measures that one hint carries to the other processes"""
+DISPLAYS_CHECK_S: Final = 3.0
+"""between two checks that the displays open here are still the sessions' own"""
+DISPLAYS_CHECKED_TOGETHER: Final = 500
+"""of them, asked of the store in one call"""

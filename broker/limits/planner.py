@@ -1,0 +1,69 @@
+"""The reconciler: what one look does, and how long its jobs may take."""
+
+from __future__ import annotations
+
+from typing import Final
+
+BOOT_S: Final = 300
+"""for a machine to report ready"""
+RESET_S: Final = 300
+"""for a desktop to be fresh again"""
+DELETE_S: Final = 120
+"""for a machine to be removed, before it is asked again"""
+JOB_S: Final = 120
+"""for one engine call"""
+JOB_ATTEMPTS_MAX: Final = 5
+JOB_PAUSE_S: Final = 5.0
+"""before a failed job is tried again, times the attempt"""
+JOBS_AT_ONCE_MAX: Final = 64
+"""engine calls under way in one process"""
+JOBS_PER_HOST_MAX: Final = 16
+"""of them, on one host: one that hangs does not take them all"""
+JOBS_TAKEN_MAX: Final = 128
+"""jobs that one process has taken, those that wait for their host's turn included"""
+RECONCILE_S: Final = 1.0
+"""between two looks of the reconciler when nothing hints"""
+RECONCILE_BATCH_MAX: Final = 200
+"""rows of one kind that one look handles"""
+PARK_AGAIN_S: Final = 10
+"""before a desktop that is being resumed while its person is away again is suspended anew"""
+LEASE_S: Final = 15
+"""a broker's lease of shared work; renewed at a third of it"""
+LEASE_SKEW_S: Final = 5
+"""clocks of brokers differ by less; a lease is taken over only this long after its end"""
+POWER_S: Final = 600
+"""for a host to go on or off"""
+MIGRATE_S: Final = 300
+"""for one live migration"""
+MIGRATIONS_PER_HOST_MAX: Final = 2
+"""migrations under way from or to one host"""
+RECOVER_PAUSE_S: Final = 60
+"""before a failed desktop in which its owner's work lies is started a second time; doubled then"""
+RECOVER_PAUSE_S_MAX: Final = 1800
+"""longest such pause"""
+SUSPEND_S: Final = 120
+"""for a machine to be suspended, or to report ready after it was resumed"""
+STRAYS_S: Final = 30.0
+"""between two comparisons of the engines' machines with the store"""
+STRAYS_MAX: Final = 100
+"""strays removed in one comparison"""
+DESKTOPS_PER_HOST_MAX: Final = 10_000
+"""desktops of one host that a comparison with its machines reads"""
+PLACEMENT_REASONS_MAX: Final = 10
+"""hosts whose reasons one decision keeps; the others are counted"""
+BEGUN_PER_LOOK_MAX: Final = 500
+"""machines that one look makes or resumes, and that it makes fresh, over all pools"""
+REMOVED_PER_LOOK_MAX: Final = 50
+"""surplus machines that one look suspends or removes for one pool, or takes from one host"""
+SPARE_SETTLE_S: Final = 60
+"""a surplus of running spares lasted this long before some are suspended as second-level spares"""
+POWER_PER_LOOK_MAX: Final = 5
+"""hosts that one look switches on, and off"""
+UNLIKE_PER_LOOK_MAX: Final = 50
+"""desktops of one pool looked at for a change of size in one look"""
+MOVES_PER_LOOK_MAX: Final = 50
+"""migrations that one look begins, over all hosts"""
+HOSTS_READ_PER_LOOK_MAX: Final = 20
+"""hosts whose desktops one look reads one by one"""
+POWER_RESERVE_MAX: Final = 10
+"""desktops of one pool that must still fit elsewhere before a host goes off"""
