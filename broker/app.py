@@ -166,7 +166,13 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             image_store=image_files,
         )
         link.attach(services)
-        desk = Desk(kit, services.sessions, engines.__getitem__, services.measures)
+        desk = Desk(
+            kit,
+            services.sessions,
+            engines.__getitem__,
+            services.showing,
+            services.measures,
+        )
         displays = ChannelGateway(desk=desk, clock=seams.clock)
         console = build_console()
         server = build_web(
@@ -218,6 +224,7 @@ async def serve(
                     task.cancel()
         await broker.displays.flush()
         await broker.services.endpoints.flush()
+        await broker.services.showing.stop()
         await broker.services.shared.stop()
 
 

@@ -23,6 +23,7 @@ from broker.ports import Console, Displays, Engine, Hint
 from broker.services.kit import Kit
 from broker.services.measures import Measures
 from broker.services.sessions import Sessions
+from broker.services.showing import Showing
 from broker.services.tickets import protocol_of
 
 _log = logging.getLogger("trivium.display")
@@ -42,9 +43,11 @@ class Desk:
         kit: Kit,
         sessions: Sessions,
         engines: Callable[[str], Engine],
+        showing: Showing,
         measures: Measures | None = None,
     ) -> None:
         self._kit = kit
+        self._showing = showing
         self._measures = measures or Measures(kit)
         self._sessions = sessions
         self._engines = engines
@@ -54,7 +57,7 @@ class Desk:
     ) -> DisplayLeave:
         """Raises ResumingError, too: the desktop is suspended and was asked for now; whoever asks
         for the session again gets another ticket."""
-        session, display = await self._sessions.redeem_display(ticket, session_id, browser)
+        session, ticket_id = await self._sessions.redeem_display(ticket, session_id, browser)
         if rules_of(session.architecture).runs_on_endpoint:
             raise BadTicketError(f"a desktop under {session.architecture} has no display here")
         desktop = (
@@ -70,7 +73,7 @@ class Desk:
             desktop=desktop,
             endpoint_id=session.endpoint_id,
             browser=browser,
-            display=display,
+            display=await self._showing.named(ticket_id),
             protocol=protocol_of(ticket),
         )
 

@@ -59,5 +59,38 @@ DISPLAY_MEASURES_PER_HINT: Final = 100
 """measures that one hint carries to the other processes"""
 DISPLAYS_CHECK_S: Final = 3.0
 """between two checks that the displays open here are still the sessions' own"""
+SHOWING_S: Final = 30
+"""a process's sign of life lasts this long after it was given"""
+SHOWING_RENEW_S: Final = 10.0
+"""between two signs of life of a process"""
+BROKERS_MAX: Final = 100
+"""processes that share one database; past it one opens no displays"""
+DARK_S: Final = 60
+"""without a living process that shows it before a browser's display counts as closed"""
+DARK_LOOK_GAP_S: Final = 30.0
+"""between two looks for such displays, past which the time counts anew"""
 DISPLAYS_CHECKED_TOGETHER: Final = 500
 """of them, asked of the store in one call"""
+SHADOWS_PER_SESSION_MAX: Final = 2
+"""people of the staff asking for or looking at one session; with a display and the one that takes
+over from it they are what a machine shows at once (CONSOLES_PER_MACHINE_MAX)"""
+SHADOWS_MAX: Final = 100
+"""shadows open at once in one process; past it: server.busy"""
+SHADOWS_LIVE_MAX: Final = 200
+"""shadows asked for, allowed or open in the installation; past it: server.busy"""
+SHADOWS_KEPT_MAX: Final = 100
+"""shadows that are over, of which whoever asked may still read why"""
+SHADOW_KEPT_S: Final = 600
+"""for how long that is"""
+SHADOW_OPEN_S: Final = 60
+"""from the person's yes until the shadow must be open; its ticket dies with it"""
+SHADOW_S_MAX: Final = 2 * 3600
+"""longest time one shadow stays open before the person must be asked again"""
+SHADOW_LEASE_S: Final = 60
+"""without its broker's sign of life before an open shadow counts as closed"""
+SHADOW_LOOK_S: Final = 1.5
+"""for the database to say whether shadows may go on; what could not be asked ends"""
+SHADOW_TRIES_MAX: Final = 8
+"""tries to change the list of shadows that others change at the same time; past it: server.busy"""
+SHADOW_REASON_CHARS_MAX: Final = 200
+"""why the staff asks, as the person is told"""

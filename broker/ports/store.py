@@ -164,6 +164,10 @@ class SessionStore(Protocol):
     async def abandoned(self, before: Instant, limit: int) -> tuple[Session, ...]:
         """Queued sessions whose `active_at` (else `requested_at`) is before that, oldest first."""
 
+    async def dark(self, signs: Sequence[str], limit: int) -> tuple[Session, ...]:
+        """ACTIVE sessions in a browser whose `display` begins with none of these signs and a dot,
+        by id."""
+
     async def counts(self, quotas: Sequence[Quota]) -> Mapping[str, int]:
         """quota id -> live sessions counted, for GROUP and POOL quotas."""
 

@@ -42,6 +42,7 @@ from broker.services.reconciler.running import Running
 from broker.services.rulebook import Rulebook
 from broker.services.sessions import Sessions
 from broker.services.shared_work import SharedWork
+from broker.services.showing import Showing
 from broker.services.site import Site
 from broker.services.strays import Strays
 from broker.services.tally import Tally
@@ -71,6 +72,7 @@ def assemble(
     directory = Directory(kit, pools, accounts)
     connect = Connect(kit, pools, policies, delivery, parking, queues, tally)
     sessions = Sessions(kit, pools, delivery, parking, queues, images, tally, watch)
+    showing = Showing(kit, shared, sessions)
     endpoints = Endpoints(kit, signatures, sessions, delivery, tally)
     works = EngineWork(kit, pools, engines, sessions, tally)
     works.on_outcome = breakers.outcome
@@ -79,7 +81,7 @@ def assemble(
     reconciler = _reconciler(
         kit, engines=engines, shared=shared, pools=pools, site=site, breakers=breakers,
         works=works, connect=connect, sessions=sessions, delivery=delivery, endpoints=endpoints,
-        power=power, retirement=retirement, tally=tally,
+        power=power, retirement=retirement, tally=tally, showing=showing,
         drifts=(drifts := Drifts(kit, shared, pools, engines)),
     )  # fmt: skip
     return Services(
@@ -111,6 +113,7 @@ def assemble(
         rulebook=Rulebook(kit, policies, directory, pools),
         sessions=sessions,
         shared=shared,
+        showing=showing,
         site=site,
         tally=tally,
         viewers=Viewers(kit, sessions, engines),
@@ -135,6 +138,7 @@ def _reconciler(  # noqa: PLR0913 - it drives that many services
     retirement: HostRetirement,
     tally: Tally,
     drifts: Drifts,
+    showing: Showing,
 ) -> Reconciler:
     acting = Acting(
         shared=shared,
@@ -160,6 +164,7 @@ def _reconciler(  # noqa: PLR0913 - it drives that many services
             HostLoss(kit, shared, pools, works, sessions),
             retirement,
             PoolShares(kit, pools, works, engines),
+            showing,
         ),
         strays=Strays(kit, shared, works),
         drifts=drifts,

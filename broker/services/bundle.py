@@ -32,6 +32,7 @@ from broker.services.reconciler import Reconciler
 from broker.services.rulebook import Rulebook
 from broker.services.sessions import Sessions
 from broker.services.shared_work import SharedWork
+from broker.services.showing import Showing
 from broker.services.site import Site
 from broker.services.tally import Tally
 from broker.services.viewers import Viewers
@@ -68,6 +69,7 @@ class Services:
     rulebook: Rulebook
     sessions: Sessions
     shared: SharedWork
+    showing: Showing
     site: Site
     tally: Tally
     viewers: Viewers

@@ -163,7 +163,9 @@ class Process:
         self.link = AgentLink()
         self.services = self._services()
         self.link.attach(self.services)
-        self.desk = Desk(self.services.kit, self.services.sessions, self._engine)
+        self.desk = Desk(
+            self.services.kit, self.services.sessions, self._engine, self.services.showing
+        )
 
     def _engine(self, name: str) -> Engine:
         del name

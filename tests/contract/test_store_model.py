@@ -427,6 +427,7 @@ async def _picture(store: Store) -> dict[str, Any]:
         "silent": await store.endpoints.silent(late, 3),
         "entries": await store.audit.entries(everything),
         "abandoned": await store.sessions.abandoned(late, 3),
+        "dark": await store.sessions.dark(["broker:1.1"], 3),
         "queues": await store.sessions.queue_lengths(),
         "quotas": await store.sessions.counts(QUOTAS),
         "owned": await store.desktops.counts(owned=True),

@@ -180,6 +180,7 @@ async def watching(store: Store) -> None:
     await store.desktops.awaited(100)
     await store.directory.host_loads()
     await store.sessions.abandoned(NOW + 1, 100)
+    await store.sessions.dark(["broker:1.1", "broker:2.1"], 100)
     await store.sessions.queue_lengths()
     quotas = [
         Quota(id="quo_1", name="a", scope=QuotaScope.GROUP, sessions_max=9, group_id="grp_1"),

@@ -135,6 +135,34 @@ async def test_who_has_a_desktop_is_not_abandoned(store: Store) -> None:
     assert await store.sessions.abandoned(NOW + 100, 10) == ()
 
 
+async def test_live_sessions_whose_display_is_of_no_given_sign_are_dark(store: Store) -> None:
+    await fill(store)
+    await ready_desktops(store, [1, 2, 3, 4])
+    shown = ["broker:1.1.tkt_1", "broker:1.10.tkt_2", "broker%1.1.tkt_3", None]
+    found = []
+    for user, display in enumerate(shown, 1):
+        claimed = await claimed_session(store, make_request(user), NOW + user)
+        change = SessionChange(display=display)
+        event = SessionEvent.REPORTED_LIVE
+        found.append(
+            await store.sessions.advance(claimed.id, event, NOW, why="live", change=change)
+        )
+    by_id = sorted(found[:3], key=lambda one: one.id)
+    assert await store.sessions.dark([], 10) == tuple(by_id)
+    assert await store.sessions.dark([], 2) == tuple(by_id[:2])
+    living = ["broker:1.1", "broker_1.1"]
+    assert await store.sessions.dark(living, 10) == tuple(one for one in by_id if one != found[0])
+    for one in found:
+        await store.sessions.advance(one.id, SessionEvent.DISCONNECTED, NOW, why="")
+    assert await store.sessions.dark([], 10) == ()
+
+
+async def test_a_display_at_an_endpoint_is_not_dark(store: Store) -> None:
+    session = await live(store)
+    await noted(store, session, SessionChange(display="broker:1.1.tkt_1"))
+    assert await store.sessions.dark([], 10) == ()
+
+
 async def test_the_lengths_of_queues_are_told(store: Store) -> None:
     await fill(store)
     assert await store.sessions.queue_lengths() == {}

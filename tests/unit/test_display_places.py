@@ -113,7 +113,12 @@ async def test_input_at_a_display_is_what_idle_time_is_counted_from() -> None:
     async with make_world() as world:
         await world.look(3)
         begun = await sit_down(world, "pupil1", None)
-        desk = Desk(world.kit, world.sessions, {"simulated": world.engine}.__getitem__)
+        desk = Desk(
+            world.kit,
+            world.sessions,
+            {"simulated": world.engine}.__getitem__,
+            world.services.showing,
+        )
         world.clock.advance(120)
         desk.inputs({begun.session.id: world.clock.now()})
         await world.endpoints.flush()

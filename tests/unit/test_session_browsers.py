@@ -46,7 +46,7 @@ class Machines:
 def gateway_of(world: World, machines: Machines | None = None) -> DisplayGateway:
     """The displays of one broker process."""
     engine: Any = machines or Machines()
-    desk = Desk(world.kit, world.sessions, lambda _: engine)
+    desk = Desk(world.kit, world.sessions, lambda _: engine, world.services.showing)
     return DisplayGateway(desk=desk, clock=world.clock)
 
 

@@ -57,7 +57,12 @@ async def test_a_person_who_comes_back_in_a_browser_waits_for_the_desktop_and_ge
         await set_pool(world, "library", SUSPEND)
         session_id = await walked_away(world, None)
         await world.look(2)
-        desk = Desk(world.kit, world.sessions, {"simulated": world.engine}.__getitem__)
+        desk = Desk(
+            world.kit,
+            world.sessions,
+            {"simulated": world.engine}.__getitem__,
+            world.services.showing,
+        )
         back = await world.connect.connect(world.who("pupil1"), "library")
         assert back.session.id == session_id
         assert back.ticket is not None

@@ -292,7 +292,12 @@ async def test_a_display_of_the_place_that_was_left_is_refused_while_it_opens() 
         await furnished(world)
         begun = await sit_down(world, "pupil1", None)
         again = await world.connect.connect(world.who("pupil1"), "library")
-        desk = Desk(world.kit, world.sessions, {"simulated": world.engine}.__getitem__)
+        desk = Desk(
+            world.kit,
+            world.sessions,
+            {"simulated": world.engine}.__getitem__,
+            world.services.showing,
+        )
         assert again.ticket is not None
         leave = await desk.redeem(again.ticket, begun.session.id, "tok")
         await world.connect.connect(world.who("pupil1"), "library", "THIN-0")

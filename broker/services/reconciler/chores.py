@@ -20,6 +20,7 @@ from broker.services.kit import Kit
 from broker.services.pool_shares import EVERY_S, PoolShares
 from broker.services.sessions import Sessions
 from broker.services.shared_work import SharedWork, Work
+from broker.services.showing import Showing
 
 _log = logging.getLogger("trivium.reconciler")
 
@@ -50,6 +51,7 @@ class Chores:
         losses: HostLoss,
         retirement: HostRetirement,
         shares: PoolShares,
+        showing: Showing,
     ) -> None:
         self._kit = kit
         self._shared = shared
@@ -69,6 +71,12 @@ class Chores:
                 every_s=SILENCE_S,
                 do=lambda _: endpoints.sweep_retired(),
             ),
+            Chore(
+                name="sign of life",
+                every_s=limits.SHOWING_RENEW_S,
+                do=lambda _: showing.renew(),
+            ),
+            Chore(name="dark", every_s=SILENCE_S, do=showing.sweep, work=Work.SWEEPER),
             Chore(name="abandoned", every_s=SILENCE_S, do=self._drop_waiters, work=Work.SWEEPER),
             Chore(name="down hosts", every_s=SILENCE_S, do=losses.sweep, work=Work.SWEEPER),
             Chore(name="shares", every_s=EVERY_S, do=shares.sweep, work=Work.PLANNER),

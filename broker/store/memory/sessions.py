@@ -283,6 +283,18 @@ class MemorySessions:
         silent = [one for one in queued if last_sign(one) < before]
         return tuple(sorted(silent, key=lambda one: (last_sign(one), one.id))[:limit])
 
+    async def dark(self, signs: Sequence[str], limit: int) -> tuple[Session, ...]:
+        living = tuple(f"{sign}." for sign in signs)
+        found = (
+            one
+            for one in map(self._state.sessions.__getitem__, self._state.held_places.values())
+            if one.state is SessionState.ACTIVE
+            and one.endpoint_id is None
+            and one.display is not None
+            and not one.display.startswith(living)
+        )
+        return tuple(sorted(found, key=lambda one: one.id)[:limit])
+
     async def counts(self, quotas: Sequence[Quota]) -> Mapping[str, int]:
         return self._counted(one for one in quotas if one.scope is not QuotaScope.USER)
 

@@ -75,6 +75,15 @@ _ABANDONED = (
     .order_by(t.sessions.c.active_at, t.sessions.c.id)
     .limit(sa.bindparam("most"))
 )
+_SHOWN = (
+    sa.select(*SESSION)
+    .where(
+        among("state", [SessionState.ACTIVE]),
+        t.sessions.c.endpoint_id.is_(None),
+        t.sessions.c.display.is_not(None),
+    )
+    .order_by(t.sessions.c.id)
+)
 _SEEN_AT = sa.bindparam("seen_at", type_=sa.BigInteger)
 _ACTIVE = (
     sa.update(t.sessions)
@@ -262,6 +271,11 @@ class SqlSessions:
 
     async def abandoned(self, before: Instant, limit: int) -> tuple[Session, ...]:
         return await self._many(_ABANDONED, {"before": before, "most": limit})
+
+    async def dark(self, signs: Sequence[str], limit: int) -> tuple[Session, ...]:
+        display = t.sessions.c.display
+        elsewhere = [~display.startswith(f"{sign}.", autoescape=True) for sign in signs]
+        return await self._many(_SHOWN.where(*elsewhere).limit(limit), {})
 
     async def counts(self, quotas: Sequence[Quota]) -> Mapping[str, int]:
         shared = [one for one in quotas if one.scope is not QuotaScope.USER]
