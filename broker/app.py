@@ -121,6 +121,17 @@ def _engines(config: Config, installation_id: str, seams: Seams) -> EngineSet:
     return EngineSet.named(usable_engines(), context)
 
 
+def _image_files(config: Config, seams: Seams) -> ImageFiles:
+    files = ImageFiles(config.images, seams.ids)
+    files.clear()
+    return files
+
+
+def _desk(services: Services, engines: EngineSet) -> Desk:
+    sessions, showing, measures = services.sessions, services.showing, services.measures
+    return Desk(services.kit, sessions, engines.__getitem__, showing, measures)
+
+
 @contextlib.asynccontextmanager
 async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Broker]:
     """A broker with its store open and migrated, nothing running yet; closed at the end.
@@ -153,8 +164,6 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             installation_id=installation_id,
         )
         link = AgentLink()
-        image_files = ImageFiles(config.images, seams.ids)
-        image_files.clear()
         services = assemble(
             kit,
             link=link,
@@ -163,16 +172,10 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             signatures=Ed25519Signatures(),
             images=Images(SimulatedImages(bytes_scale=config.bytes_scale), image_key),
             anchors=AnchorFile(config.anchor_file),
-            image_store=image_files,
+            image_store=_image_files(config, seams),
         )
         link.attach(services)
-        desk = Desk(
-            kit,
-            services.sessions,
-            engines.__getitem__,
-            services.showing,
-            services.measures,
-        )
+        desk = _desk(services, engines)
         displays = ChannelGateway(desk=desk, clock=seams.clock)
         console = build_console()
         server = build_web(

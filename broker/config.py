@@ -17,6 +17,9 @@ IMAGES_FOLDER = "images"
 """in the data folder: uploaded golden images, NAME-vVERSION.qcow2"""
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where to listen."""
@@ -79,6 +82,13 @@ SETTINGS: tuple[Setting, ...] = (
         env="TRIVIUM_ORIGINS",
         default="",
         says="further origins that may open browser sockets, separated by spaces",
+    ),
+    Setting(
+        name="trusted_proxies",
+        env="TRIVIUM_TRUSTED_PROXIES",
+        default="",
+        says="addresses or networks of the proxies in front, separated by spaces; what they say in "
+        "X-Forwarded-For is believed",
     ),
     Setting(
         name="nats_url",
@@ -164,6 +174,7 @@ class Config:
     database_url: str
     public_url: str
     origins: tuple[str, ...]
+    trusted_proxies: tuple[Network, ...]
     nats_url: str
     ssh_listen: Address | None
     vnc_listen: Address | None
@@ -242,6 +253,25 @@ def _url(text: str, name: str) -> str:
     return text.rstrip("/")
 
 
+def _network(text: str, name: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ConfigError(
+            f"{name}: {text!r} is neither an address nor a network such as 10.0.0.0/24"
+        ) from None
+
+
+def _certificate(texts: Mapping[str, str]) -> tuple[Path | None, Path | None]:
+    cert, key = (
+        Path(texts[name]).absolute() if texts[name] else None
+        for name in ("viewer_cert", "viewer_key")
+    )
+    if (cert is None) is not (key is None):
+        raise ConfigError("viewer_cert, viewer_key: one is nothing without the other")
+    return cert, key
+
+
 def hide_password(url: str) -> str:
     """The address with its password shown as ***."""
     parts = urlsplit(url)
@@ -295,18 +325,16 @@ def load(env: Mapping[str, str], flags: Mapping[str, str | None] | None = None) 
     public = texts["public_url"] or f"http://{Address(reach, listen.port)}"
     if texts["log_format"] not in {"text", "json"}:
         raise ConfigError(f"log_format: {texts['log_format']!r} is neither text nor json")
-    cert, key = (
-        Path(texts[name]).absolute() if texts[name] else None
-        for name in ("viewer_cert", "viewer_key")
-    )
-    if (cert is None) is not (key is None):
-        raise ConfigError("viewer_cert, viewer_key: one is nothing without the other")
+    cert, key = _certificate(texts)
     return Config(
         listen=listen,
         data=data,
         database_url=database_url,
         public_url=_url(public, "public_url"),
         origins=tuple(_url(one, "origins") for one in texts["origins"].split()),
+        trusted_proxies=tuple(
+            _network(one, "trusted_proxies") for one in texts["trusted_proxies"].split()
+        ),
         nats_url=texts["nats_url"],
         ssh_listen=_maybe_address(texts, "ssh_listen"),
         vnc_listen=_maybe_address(texts, "vnc_listen"),

@@ -9,6 +9,7 @@ import ast
 import sys
 from pathlib import Path
 
+import broker.ports  # noqa: F401 - it has errors of its own
 from broker import limits
 from broker.config import SETTINGS
 from broker.domain.errors import every_error
@@ -75,10 +76,10 @@ def settings() -> str:
 
 def _limits(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    rows = _named(tree)
-    return (
-        f"\n### {(ast.get_docstring(tree) or '').rstrip('.')}\n\n| limit | value | what |\n| --- | --- | --- |\n"
-    ) + "".join(f"| `{name}` | {value} | {says} |\n" for name, value, says in rows)
+    title = (ast.get_docstring(tree) or "").rstrip(".")
+    return f"\n### {title}\n\n| limit | value | what |\n| --- | --- | --- |\n" + "".join(
+        f"| `{name}` | {value} | {says} |\n" for name, value, says in _named(tree)
+    )
 
 
 def _named(tree: ast.Module) -> list[tuple[str, object, str]]:

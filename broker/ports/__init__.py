@@ -12,6 +12,7 @@ from broker.ports.engine import (
     Machine,
     MachineReport,
     Operation,
+    PartialListError,
 )
 from broker.ports.inspection import DriftInspector, HostInspector, HostWatcher
 from broker.ports.links import (
@@ -116,6 +117,7 @@ __all__ = [
     "Overview",
     "Page",
     "PageQuery",
+    "PartialListError",
     "PasswordHasher",
     "Release",
     "RosterChange",

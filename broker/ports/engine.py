@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from broker.domain.errors import EngineError
 from broker.domain.features import Feature
 from broker.domain.model import Desktop, Host, Image, Resources
 from broker.domain.settings import EQUAL_SHARES, Limits, Share
@@ -84,6 +85,21 @@ class Console(Protocol):
     async def close(self) -> None: ...
 
 
+class PartialListError(EngineError):
+    """Some hosts did not say which machines they have. `machines`: those of the others; `silent`:
+    the ids of the hosts that did not answer."""
+
+    code = "engine.partial_list"
+    title = "Not all hosts listed their machines"
+    advice = "Nothing to do: those that did not answer are asked again."
+
+    def __init__(self, machines: Sequence[Machine], silent: Mapping[str, str]) -> None:
+        names = "; ".join(f"{host_id}: {why}" for host_id, why in sorted(silent.items()))
+        super().__init__(f"not all hosts listed their machines ({names})")
+        self.machines = tuple(machines)
+        self.silent = frozenset(silent)
+
+
 class Engine(Protocol):
     """Makes desktops. Every verb is idempotent under the operation's id and may be called again
     after a restart of the broker; each raises EngineError when it could not be done, and
@@ -147,9 +163,13 @@ class Engine(Protocol):
         """After a restart: this machine should exist. One that is not ready reports later."""
 
     async def machines(self) -> tuple[Machine, ...]:
-        """Every machine that carries this installation's tag. EngineError when it cannot tell of
-        all of them: one that is missing from the answer counts as gone. A machine on a host that
-        failed is listed as not running, or not at all."""
+        """Every machine that carries this installation's tag: one that is missing from the answer
+        counts as gone. A machine on a host that failed is listed as not running, or not at all.
+
+        Raises:
+            PartialListError: some hosts did not answer; what is missing says nothing of those.
+            EngineError: it cannot tell of any.
+        """
 
     def displays(self, host: Host) -> frozenset[str]:
         """What `console` can open on that host, as Console.protocol names it."""

@@ -2,8 +2,8 @@
 
 Machines that nobody should have are discarded; rows whose machine is gone fail, and with them the
 sessions that have them. What is a stray, and that it must look so twice, is decided in
-domain/planning/strays. An engine that cannot list all its machines says so (EngineError) and is
-left out: a machine that is missing from a complete list is gone. One that never can (each
+domain/planning/strays. Hosts, or a whole engine, that cannot list their machines say so and are
+left out: a machine that is missing from a complete list is gone. An engine that never can (each
 process simulates some of the machines) says UnsupportedError; that is told once.
 """
 
@@ -27,7 +27,7 @@ from broker.domain.planning.commands import (
     Suspects,
 )
 from broker.domain.planning.strays import HAS_MACHINE, compare
-from broker.ports import Engine, Machine
+from broker.ports import Engine, Machine, PartialListError
 from broker.services.decisions import asked, decision
 from broker.services.engine_work import EngineWork
 from broker.services.kit import Kit
@@ -92,11 +92,12 @@ class Strays:
     async def _listed(
         self, engines: Sequence[Engine]
     ) -> tuple[dict[str, list[SeenMachine]], frozenset[str]]:
-        """(desktop id -> its machines, the hosts of the engines that answered)."""
+        """(desktop id -> its machines, the hosts that answered)."""
         loads = await self._kit.store.directory.host_loads()
         seen: defaultdict[str, list[SeenMachine]] = defaultdict(list)
         hosts: set[str] = set()
         for engine in engines:
+            silent: frozenset[str] = frozenset()
             try:
                 async with asyncio.timeout(LIST_S):
                     machines = await engine.machines()
@@ -105,16 +106,23 @@ class Strays:
                     self._unlisted.add(engine.name)
                     _log.info("%s: its machines are not compared: %s", engine.name, error.detail)
                 continue
+            except PartialListError as error:
+                self._failed(engine, error)
+                machines, silent = error.machines, error.silent
             except (EngineError, TimeoutError) as error:
-                self.failures[f"machines of {engine.name}"] += 1
-                _log.warning("%s did not list its machines: %s", engine.name, error)
+                self._failed(engine, error)
                 continue
-            hosts.update(load.host.id for load in loads if load.host.engine == engine.name)
+            there = {load.host.id for load in loads if load.host.engine == engine.name}
+            hosts |= there - silent
             for number, machine in enumerate(machines, 1):
                 seen[machine.desktop_id].append(_seen(engine.name, machine))
                 if number % COMPARED_AT_ONCE == 0:
                     await asyncio.sleep(0)
         return dict(seen), frozenset(hosts)
+
+    def _failed(self, engine: Engine, error: Exception) -> None:
+        self.failures[f"machines of {engine.name}"] += 1
+        _log.warning("%s did not list its machines: %s", engine.name, error)
 
     async def _rows(
         self, seen: dict[str, list[SeenMachine]], hosts: frozenset[str]

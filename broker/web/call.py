@@ -14,6 +14,7 @@ from broker.services.origin import Origin
 from broker.web.context import Web
 from broker.web.cookies import read_cookie
 from broker.web.encoding import encode
+from broker.web.proxies import FORWARDED_FOR
 from broker.web.routes import Route, Surface
 
 REQUEST_ID: Final = "X-Request-Id"
@@ -68,8 +69,9 @@ class Call:
 
     @property
     def address(self) -> str:
-        """The client's IP address, as the connection has it."""
-        return self.request.remote or ""
+        """The client's IP address: of the connection, or as a trusted proxy tells it."""
+        headers = self.request.headers
+        return self.web.proxies.client(self.request.remote or "", headers.getall(FORWARDED_FOR, ()))
 
     @property
     def origin(self) -> Origin:

@@ -15,6 +15,7 @@ from broker.services.bundle import Services
 from broker.web.headers import headers_of
 from broker.web.names import Names
 from broker.web.poolcounts import PoolCounts
+from broker.web.proxies import Proxies
 from broker.web.routes import Surface
 from broker.web.sites import Sites
 
@@ -43,6 +44,7 @@ class Web:
     services: Services
     config: Config
     sites: Sites
+    proxies: Proxies
     names: Names
     pool_counts: PoolCounts
     link: AgentSocket
@@ -71,6 +73,7 @@ class Web:
             services=services,
             config=config,
             sites=sites,
+            proxies=Proxies(config.trusted_proxies),
             names=Names(services.kit.store.directory),
             pool_counts=PoolCounts(services.kit),
             link=link,

@@ -14,7 +14,7 @@ import asyncio
 import ipaddress
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from aiohttp import http_parser, web
@@ -28,6 +28,7 @@ from broker.domain.errors import BadRequestError, ConfigError
 from broker.ports import Ids
 from broker.web.call import REQUEST_ID
 from broker.web.problems import problem_response
+from broker.web.proxies import Proxies
 
 _log = logging.getLogger("trivium.web")
 
@@ -47,6 +48,8 @@ class GuardLimits:
     sweep_s: float = limits.GUARD_S
     per_address_max: int = limits.CONNECTIONS_PER_ADDRESS_MAX
     loopback_limited: bool = False
+    proxies: Proxies = field(default_factory=lambda: Proxies(()))
+    """not limited either: everybody comes through them"""
 
 
 def check_parser() -> None:
@@ -229,8 +232,10 @@ class GuardedServer(Server):
 
     def enter(self, address: str) -> bool:
         """Count a connection; False when the address has as many as it may."""
-        limited = self.limits.loopback_limited or not _is_loopback(address)
-        if limited and self._by_address[address] >= self.limits.per_address_max:
+        guard = self.limits
+        own = not guard.loopback_limited and _is_loopback(address)
+        limited = not own and not guard.proxies.trusts(address)
+        if limited and self._by_address[address] >= guard.per_address_max:
             _log.info("connection of %s refused: it has %d", address, self._by_address[address])
             return False
         self._by_address[address] += 1

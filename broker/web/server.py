@@ -40,7 +40,7 @@ class WebServer:
         """
         self._runner = GuardedRunner(
             self.app,
-            guard_limits=guard or GuardLimits(),
+            guard_limits=guard or GuardLimits(proxies=self.web.proxies),
             headers=self.web.surface_headers[Surface.API],
             ids=self.web.services.kit.ids,
         )

@@ -2,7 +2,7 @@
 
 A request with another Host is refused (a page of a stranger whose name was pointed at this
 machine sends its own), and so is one that changes something or opens a socket from another
-Origin. Forwarding headers are not looked at.
+Origin. What proxies say of the host and the scheme is not looked at.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import pytest
 from broker.domain.errors import EngineError
 from broker.domain.model import DesktopState, Resources
 from broker.domain.settings import EQUAL_SHARES, Share
-from broker.ports import Operation
+from broker.ports import Operation, PartialListError
 from tests.support.engines import said
 from tests.support.eventually import eventually
 from tests.support.libvirt_bench import Bench, on_bench
@@ -70,6 +70,18 @@ async def test_a_daemon_that_is_restarted_costs_no_machine_and_is_spoken_to_agai
     fresh = bench.desktop(generation=2)
     await bench.engine.reset(bench.case.operation("job_2", fresh))
     await bench.ready(fresh)
+
+
+async def test_a_daemon_that_is_away_hides_the_machines_of_no_other_host(bench: Bench) -> None:
+    await bench.made()
+    bench.engine.features(bench.case.other)
+    await eventually(lambda: bench.engine.features(bench.case.other))
+    bench.lab.second.stop()
+    with pytest.raises(PartialListError) as partial:
+        await bench.engine.machines()
+    assert [one.desktop_id for one in partial.value.machines] == ["dsk_1"]
+    assert partial.value.silent == {bench.case.other.id}
+    bench.lab.second.start()
 
 
 async def test_a_machine_that_dies_while_its_daemon_is_away_is_told_of_afterwards(

@@ -48,6 +48,8 @@ def test_a_misspelt_setting_is_refused_and_not_ignored() -> None:
         ({"TRIVIUM_VNC_LISTEN": "5900"}, "vnc_listen: '5900' is not of the form"),
         ({"TRIVIUM_RDP_LISTEN": "x"}, "rdp_listen: 'x' is not of the form"),
         ({"TRIVIUM_SPICE_LISTEN": "x:-1"}, "spice_listen: 'x:-1' is not of the form"),
+        ({"TRIVIUM_TRUSTED_PROXIES": "10.0.0.1/24"}, "'10.0.0.1/24' is neither an address nor"),
+        ({"TRIVIUM_TRUSTED_PROXIES": "10.0.0.1 proxy"}, "'proxy' is neither an address nor"),
         ({"TRIVIUM_VIEWER_HOST": "a\nproxy=b"}, "viewer_host: 'a\\nproxy=b' is not the name"),
     ],
 )

@@ -55,6 +55,12 @@ def test_a_machine_of_nobody_is_removed_at_the_second_look() -> None:
     )
 
 
+def test_a_desktop_on_its_way_to_a_host_that_did_not_answer_is_not_missed() -> None:
+    moving = row(moving_to="hst_3")
+    assert looks([], [moving]).commands == ()
+    assert looks([], [moving], hosts=HOSTS | {"hst_3"}).commands != ()
+
+
 def test_what_changed_since_the_listing_hides_no_other() -> None:
     changed, gone = row(id="dsk_0", changed_at=NOW), row(id="dsk_1")
     seen = [machine(desktop_id="dsk_0", generation=2), machine(desktop_id="dsk_9")]

@@ -10,11 +10,11 @@ from broker import limits
 from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.lifecycle import SessionEvent
 from broker.domain.model import Desktop, Identity, Role, Session, SessionState
-from broker.ports import Engine, Machine, PageQuery, Store
+from broker.ports import Engine, Machine, PageQuery, PartialListError, Store
 from broker.services.strays import Strays
 from broker.store.memory import MemoryStore
 from tests.support.brokers import Broker, broker_on, desktops, fill
-from tests.support.builders import make_pool
+from tests.support.builders import make_host, make_pool
 from tests.support.prompt_engine import PromptEngine
 
 POOL = make_pool(spares_min=2, size_max=6)
@@ -173,6 +173,32 @@ async def test_an_engine_that_cannot_list_its_machines_loses_nobody_his_desktop(
         await _compare(broker, 3)
         assert await desktops(store, state="ready") == ready
         assert _strays(broker).failures["machines of simulated"] == 3
+
+
+async def test_a_host_that_does_not_answer_stops_no_look_at_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,), hosts=(make_host(), make_host(id="hst_2", name="srv-2")))
+    async with broker_on(store) as broker:
+        ready = await _ready(broker, store)
+        there = next(one for one in ready if one.host_id == "hst_2")
+        here = next(one for one in ready if one.host_id == "hst_1")
+        broker.engine.known |= {"dsk_unknown": 1}
+        broker.engine.places["dsk_unknown"] = "hst_1"
+        del broker.engine.known[there.id], broker.engine.known[here.id]
+        whole = broker.engine.machines
+
+        async def without_one() -> tuple[Machine, ...]:
+            answered = [one for one in await whole() if one.host_id != "hst_2"]
+            raise PartialListError(answered, {"hst_2": "it does not answer"})
+
+        monkeypatch.setattr(broker.engine, "machines", without_one)
+        await _compare(broker, 2)
+        assert "dsk_unknown" not in broker.engine.known
+        lost = await store.audit.entries(PageQuery(filters={"action": "machine.lost"}))
+        assert [entry.desktop_id for entry in lost.items] == [here.id]
+        assert _strays(broker).failures["machines of simulated"] == 2
 
 
 async def test_the_work_stays_with_one_process_between_two_comparisons() -> None:

@@ -53,7 +53,7 @@ def compare(
     """Compare the machines of engines with the rows read after their lists were complete.
 
     `rows`: those of every machine seen (also deleted ones), and all in HAS_MACHINE on the hosts
-    whose engines answered, `hosts`. `listed_at`: when the first list was asked for. At most
+    that answered, `hosts`. `listed_at`: when the first list was asked for. At most
     STRAYS_MAX commands; the rest stays suspect and is handled in the next comparison.
     """
     by_id = {row.id: row for row in rows}
@@ -133,7 +133,10 @@ def _rows(
 ) -> Iterable[FailDesktop]:
     """Rows whose machine is gone or is not what they say."""
     for row in rows:
-        if row.state not in HAS_MACHINE or row.host_id not in hosts or row.changed_at >= listed_at:
+        places_of_row = {row.host_id, row.moving_to} - {None}
+        if row.state not in HAS_MACHINE or row.changed_at >= listed_at:
+            continue
+        if not places_of_row or not places_of_row <= hosts:
             continue
         why = _lost(row, places.get(row.id, ()))
         if why is not None:

@@ -36,7 +36,16 @@ from broker.limits import (
     LIBVIRT_ADOPT_S,
     SPICE_CHANNELS_MAX,
 )
-from broker.ports import Chance, Clock, Console, Ids, Machine, MachineReport, Operation
+from broker.ports import (
+    Chance,
+    Clock,
+    Console,
+    Ids,
+    Machine,
+    MachineReport,
+    Operation,
+    PartialListError,
+)
 
 _log = logging.getLogger("trivium.libvirt")
 
@@ -242,10 +251,19 @@ class LibvirtEngine:
         """All of them by desktop id, those on hosts that are away excepted."""
         links = [link for link in self._hosts if not link.is_away]
         listed: list[Machine] = []
-        answers = await asyncio.gather(*(self._listed(link) for link in links))
-        for link, found in zip(links, answers, strict=True):
-            listed += [_machine(link, one) for one in found]
-        return tuple(sorted(_at_their_places(listed), key=lambda one: one.desktop_id))
+        silent: dict[str, str] = {}
+
+        async def ask(link: HostLink) -> None:
+            try:
+                listed.extend([_machine(link, one) for one in await self._listed(link)])
+            except EngineError as error:
+                silent[link.host.id] = error.detail
+
+        await asyncio.gather(*map(ask, links))
+        listed = sorted(_at_their_places(listed), key=lambda one: one.desktop_id)
+        if silent:
+            raise PartialListError(listed, silent)
+        return tuple(listed)
 
     async def _listed(self, link: HostLink) -> list[Found]:
         def work(connection: object) -> list[Found]:

@@ -24,7 +24,15 @@ from broker.engines.openstack.verbs import CloudLink, Desk, HostLink, Verbs
 from broker.engines.openstack.watch import Watch
 from broker.engines.reports import Reports
 from broker.limits import OPENSTACK_DISCARD_S, OPENSTACK_GLANCE_S
-from broker.ports import Chance, Clock, Console, Machine, MachineReport, Operation
+from broker.ports import (
+    Chance,
+    Clock,
+    Console,
+    Machine,
+    MachineReport,
+    Operation,
+    PartialListError,
+)
 
 _COMING_STATES = frozenset(
     {
@@ -186,17 +194,26 @@ class OpenStackEngine:
             link.watch.expect(desktop.id, desktop.generation, "")
 
     async def machines(self) -> tuple[Machine, ...]:
-        """All of them by desktop id; EngineError where a cloud does not answer."""
+        """All of them by desktop id; see the port for clouds that do not answer."""
         listed: list[Machine] = []
+        silent: dict[str, str] = {}
         for link in tuple(self._clouds.values()):
-            found = await link.cloud.call(link.watch.look)
+            hosts = [one.host.id for one in self._hosts.values() if one.link is link]
+            try:
+                found = await link.cloud.call(link.watch.look)
+            except EngineError as error:
+                silent |= dict.fromkeys(hosts, error.detail)
+                continue
             places = {
                 one.place.host: one.host.id
                 for one in self._hosts.values()
                 if one.link is link and one.place.host
             }
             listed += [_machine(one, places) for one in found]
-        return tuple(sorted(listed, key=lambda one: one.desktop_id))
+        listed.sort(key=lambda one: one.desktop_id)
+        if silent:
+            raise PartialListError(listed, silent)
+        return tuple(listed)
 
     # --------------------------------------------------------------------- displays
 
