@@ -16,6 +16,7 @@ PAGES = (
     "/pools",
     "/endpoints",
     "/hosts",
+    "/images",
     "/users",
     "/campaigns",
     "/jobs",

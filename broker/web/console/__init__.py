@@ -17,6 +17,7 @@ from broker.web.call import Call
 from broker.web.console.campaigns import CampaignPages
 from broker.web.console.host_page import HostPage
 from broker.web.console.hosts import HostPages
+from broker.web.console.images import ImagePages
 from broker.web.console.machines import MachinePages
 from broker.web.console.me import MyPages
 from broker.web.console.overview import OverviewPages
@@ -58,6 +59,7 @@ def build_console() -> Console:
         MachinePages(pages),
         HostPages(pages),
         HostPage(pages),
+        ImagePages(pages),
         PoolPages(pages),
         UserPages(pages),
         RulePages(pages),

@@ -30,6 +30,7 @@ NAVIGATION: Final = (
             ("/pools", "Pools"),
             ("/endpoints", "Endpoints"),
             ("/hosts", "Hosts"),
+            ("/images", "Images"),
             ("/users", "Users"),
             ("/rules", "Rules"),
             ("/site", "Site"),
