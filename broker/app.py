@@ -292,6 +292,6 @@ async def _serve_doors(
         )
         await stop.wait()
         broker.web.drain()
-        broker.relays.shut()
+        await broker.relays.shut()
         await broker.displays.drain(config.drain_s)
         await broker.link.close()

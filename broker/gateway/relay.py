@@ -33,6 +33,7 @@ from broker.limits import (
     RELAYS_MAX,
     RELAYS_PER_SOURCE_MAX,
 )
+from broker.listening import stop_listening
 from broker.ports import Clock, Displays
 from broker.services.viewers import Knock, Viewers
 
@@ -127,6 +128,7 @@ class Relay:
         self._tls = tls
         self._handshake_s = handshake_s
         self._server: asyncio.Server | None = None
+        self._closed = False
         self._inside: set[asyncio.StreamWriter] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -160,19 +162,21 @@ class Relay:
         except OSError as error:
             text = f"{self.kind}_listen: cannot listen on {self._address}"
             raise ConfigError(text) from error
+        self._closed = False
         port: int = self._server.sockets[0].getsockname()[1]
         self._viewers.doors[self.kind] = port
         return port
 
-    def shut(self) -> None:
+    async def shut(self) -> None:
         """Let nobody in any more."""
         self._viewers.doors.pop(self.kind, None)
         if self._server is not None:
-            self._server.close()
+            await stop_listening(self._server)
 
     async def close(self) -> None:
         """Cut everybody off who is still inside."""
-        self.shut()
+        await self.shut()
+        self._closed = True
         for writer in tuple(self._inside):
             writer.transport.abort()
         with contextlib.suppress(TimeoutError):
@@ -199,6 +203,9 @@ class Relay:
     async def _come(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")
         source = source_of(str(peer[0]) if peer else "")
+        if self._closed:  # it was let in just before the door was shut
+            writer.transport.abort()
+            return
         if not self._throttle.enter(source):
             _log.info("%s: %s comes too often", self.kind, source)
             writer.transport.abort()

@@ -72,10 +72,10 @@ class Relays:
         for relay in self._relays:
             await relay.open()
 
-    def shut(self) -> None:
+    async def shut(self) -> None:
         """Nobody new comes in; whoever is inside stays."""
         for relay in self._relays:
-            relay.shut()
+            await relay.shut()
 
     async def close(self) -> None:
         for relay in self._relays:

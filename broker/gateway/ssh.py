@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import asyncssh
 
@@ -36,6 +36,7 @@ from broker.limits import (
     SSH_SOURCES_MAX,
     SSH_TRIES_MAX,
 )
+from broker.listening import stop_listening
 from broker.ports import Clock
 
 _log = logging.getLogger(__name__)
@@ -118,7 +119,8 @@ class SshGateway:
         """Stop listening and hang up on everybody."""
         if self._acceptor is None:
             return
-        self._acceptor.close()
+        # it hands everything on to asyncio's server
+        await stop_listening(cast("asyncio.Server", self._acceptor))
         for connection in tuple(self._connections):
             connection.disconnect(asyncssh.DISC_BY_APPLICATION, "the broker stops")
         try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final, cast
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from broker.config import Address, Config
 from broker.domain.errors import UnavailableError
+from broker.listening import stop_listening
 from broker.ports import Displays
 from broker.services.bundle import Services
 from broker.web import display, enrol, health, segments
@@ -20,6 +23,9 @@ from broker.web.middleware import ErrorPage, Pipeline
 from broker.web.openapi import openapi_route
 from broker.web.routes import Route, RouteTable, Surface
 
+_BACKLOG: Final = 1024
+"""connections that the kernel accepts before the broker does"""
+
 
 class WebServer:
     """One HTTP server, from built to stopped. `table`: every route it serves."""
@@ -30,6 +36,7 @@ class WebServer:
         self.table = table
         self._lag = lag
         self._runner: GuardedRunner | None = None
+        self._listener: asyncio.Server | None = None
 
     async def start(self, listen: Address, guard: GuardLimits | None = None) -> Address:
         """Listen; answers the address with the port that the system chose if it was 0.
@@ -45,15 +52,21 @@ class WebServer:
             ids=self.web.services.kit.ids,
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, listen.host, listen.port, backlog=1024)
         try:
-            await site.start()
+            # no site of aiohttp's: how it stops to listen is in listening.py
+            self._listener = await asyncio.get_running_loop().create_server(
+                cast("web.Server", self._runner.server),
+                listen.host,
+                listen.port,
+                backlog=_BACKLOG,
+            )
         except OSError as error:
             await self._runner.cleanup()
             raise UnavailableError(f"cannot listen on {listen}: {error.strerror}") from error
-        self.web.sites.listens_on(site.port)
+        port: int = self._listener.sockets[0].getsockname()[1]
+        self.web.sites.listens_on(port)
         self._lag.start()
-        return Address(listen.host, site.port)
+        return Address(listen.host, port)
 
     def drain(self) -> None:
         """Say no at /readyz and end what waits or streams; what is under way goes on."""
@@ -66,6 +79,9 @@ class WebServer:
         """Close the door, give requests under way `drain_s` seconds, then cut them."""
         self.drain()
         self._lag.stop()
+        if self._listener is not None:
+            await stop_listening(self._listener)
+            self._listener = None
         if self._runner is not None:
             self._runner.drain_within(drain_s)
             await self._runner.cleanup()

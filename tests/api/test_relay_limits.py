@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -254,3 +255,18 @@ async def test_a_viewers_round_trip_is_what_the_kernel_measured() -> None:
         assert round_trip_s(inside) == 0
         with pytest.raises(ConnectionError):
             await Viewer((reader, inside)).ping()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_comes_while_the_door_closes_is_cut_off_too(turns: int) -> None:
+    """`turns` of the loop after the knock: accepted or not, told of or not yet."""
+    gateway, _ = gateway_of()
+    async with relay_of(gateway, handshake_s=600) as (relay, viewers):
+        with socket.create_connection(("127.0.0.1", viewers.doors[ViewerKind.VNC])) as knocking:
+            knocking.setblocking(False)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await relay.close()
+            async with asyncio.timeout(30):
+                with contextlib.suppress(ConnectionError):
+                    assert await asyncio.get_running_loop().sock_recv(knocking, 1) == b""

@@ -246,6 +246,23 @@ async def test_a_connection_that_comes_while_the_door_closes_is_cut_not_forgotte
         await runner.cleanup()
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_comes_while_the_broker_stops_is_told_so_at_once(
+    tmp_path: Path, turns: int
+) -> None:
+    """`turns` of the loop after the knock: accepted or not, made a connection or not yet."""
+    guard = GuardLimits(header_s=600, keepalive_s=600)
+    async with running_app(tmp_path, guard=guard) as app:
+        with socket.create_connection((app.address.host, app.address.port)) as knocking:
+            knocking.setblocking(False)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await app.broker.web.stop(0.0)
+            async with asyncio.timeout(30):
+                with contextlib.suppress(ConnectionError):
+                    assert await asyncio.get_running_loop().sock_recv(knocking, 1) == b""
+
+
 async def test_hundreds_of_slow_clients_do_not_keep_others_out(tmp_path: Path) -> None:
     guard = GuardLimits(header_s=1.0, body_s=1.0, keepalive_s=1.0, sweep_s=0.1)
     async with running_app(tmp_path, guard=guard) as app, contextlib.AsyncExitStack() as stack:

@@ -340,7 +340,7 @@ async def test_an_open_viewer_outlives_the_store_and_a_closed_port(
         port = school.port("vnc")
         credentials = school.app.services.kit.store.credentials
         monkeypatch.setattr(credentials, "signed_in", away)
-        school.app.broker.relays.shut()
+        await school.app.broker.relays.shut()
         await eventually(lambda: len(looks) > 2)
         client.keyboard.press("z")
         await eventually(lambda: rfb.keys)
