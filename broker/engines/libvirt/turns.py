@@ -1,19 +1,18 @@
-"""One at a time for each desktop, also past the end of whoever waited."""
+"""Turns with a host's machines."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
 from broker.domain.errors import EngineError
 from broker.engines.libvirt.hosts import HostLink
 from broker.engines.libvirt.machines import Machines
-from broker.limits import ENGINE_OPERATIONS_REMEMBERED, LIBVIRT_GLANCE_S
+from broker.engines.turns import DesktopTurns
+from broker.limits import LIBVIRT_GLANCE_S
 
 _T = TypeVar("_T")
 
@@ -68,27 +67,18 @@ class Turn:
             return None
 
 
-class Turns:
+class Turns(DesktopTurns):
+    """`tasks`: the engine's, None while it is closed."""
+
     def __init__(self, installation_id: str) -> None:
-        self.installation_id = installation_id
+        super().__init__(installation_id)
         self.tasks: asyncio.TaskGroup | None = None
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._under_way: dict[str, asyncio.Future[Any]] = {}
-        self._finished: OrderedDict[str, None] = OrderedDict()
 
     @asynccontextmanager
     async def next(self, key: str, deadline_s: float | None) -> AsyncIterator[Turn]:
         """The desktop's next turn. Past the deadline EngineError."""
-        lock = self._locks.get(key)
-        if lock is None:
-            lock = self._locks[key] = asyncio.Lock()
-        try:
-            async with asyncio.timeout(deadline_s), lock:
-                while (before := self._under_way.get(key)) is not None:
-                    await asyncio.wait([before])
-                yield Turn(self, key)
-        except TimeoutError:
-            raise EngineError(f"no answer within {deadline_s:g} s") from None
+        async with self.alone(key, deadline_s):
+            yield Turn(self, key)
 
     def begin(self, key: str, call: Coroutine[Any, Any, _T]) -> asyncio.Future[_T]:
         """What becomes of the call, which goes on if nobody waits for it any more."""
@@ -96,7 +86,7 @@ class Turns:
         if self.tasks is None:
             call.close()
             raise EngineError("the engine is closed")
-        self._under_way[key] = outcome
+        self.begun(key, outcome)
 
         def settle(task: asyncio.Task[None]) -> None:
             if task.cancelled() and not outcome.done():
@@ -107,9 +97,6 @@ class Turns:
                 outcome.set_result(await call)
             except Exception as error:  # noqa: BLE001 - whoever waits gets it
                 outcome.set_exception(error)
-            finally:
-                if self._under_way.get(key) is outcome:
-                    del self._under_way[key]
 
         # an outcome that nobody waits for any more is nobody's error
         outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -127,11 +114,3 @@ class Turns:
             call.close()
         else:
             self.tasks.create_task(run(), name="libvirt aside")
-
-    def is_finished(self, operation_id: str) -> bool:
-        return operation_id in self._finished
-
-    def remember(self, operation_id: str) -> None:
-        self._finished[operation_id] = None
-        if len(self._finished) > ENGINE_OPERATIONS_REMEMBERED:
-            self._finished.popitem(last=False)
