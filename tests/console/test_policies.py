@@ -11,6 +11,7 @@ from broker.domain.calendar import Holiday, Window
 from broker.domain.policy.rules import Effect
 from broker.domain.settings import AfterGrace, ServiceState
 from broker.ports import PageQuery
+from broker.services.rulebook import RuleWish
 from tests.support.browsing import Visitors
 from tests.support.live_broker import LiveBroker
 
@@ -120,6 +121,29 @@ def test_what_a_person_can_do_now_is_shown_with_the_reason(
     )
     one.page.reload()
     expect(row).to_contain_text("refused")
+
+
+def test_it_is_also_shown_as_if_asked_from_another_address_and_at_an_endpoint(
+    school: LiveBroker, visitor: Visitors
+) -> None:
+    wish = RuleWish(name="Not from home", effect=Effect.DENY, networks=("192.0.2.0/24",))
+    school.ask(school.services.rulebook.add_rule(wish))
+    one = visitor("auditor")
+    one.open(f"/users/{school.users['li'].id}")
+    row = one.page.get_by_role("row", name=re.compile("Library"))
+    foot = one.page.locator("#list .foot")
+    expect(row).to_contain_text(re.compile("would get a desktop|would wait"))
+    expect(foot).to_contain_text("In a browser, from any address")
+    one.page.get_by_label("From the address").fill("192.0.2.7")
+    expect(row).to_contain_text("refused")
+    one.page.get_by_label("At the endpoint").fill("lab-01")
+    expect(foot).to_contain_text("At lab-01, from 192.0.2.7")
+    one.page.get_by_label("At the endpoint").fill("<b>nowhere")
+    expect(foot).to_contain_text("There is no endpoint “<b>nowhere”.")
+    one.page.get_by_label("At the endpoint").fill("")
+    one.page.get_by_label("From the address").fill("home")
+    expect(foot).to_contain_text("“home” is no IP address.")
+    assert one.page.url.endswith("?address=home")
 
 
 def test_the_site_is_drained_with_a_message_and_its_holidays_are_kept(

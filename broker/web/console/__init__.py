@@ -22,6 +22,7 @@ from broker.web.console.machines import MachinePages
 from broker.web.console.me import MyPages
 from broker.web.console.overview import OverviewPages
 from broker.web.console.pools import PoolPages
+from broker.web.console.preview import PreviewPage
 from broker.web.console.render import Pages
 from broker.web.console.rules import RulePages
 from broker.web.console.sessions import SessionPages
@@ -62,6 +63,7 @@ def build_console() -> Console:
         ImagePages(pages),
         PoolPages(pages),
         UserPages(pages),
+        PreviewPage(pages),
         RulePages(pages),
         SitePages(pages),
         CampaignPages(pages),

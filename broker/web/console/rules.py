@@ -1,4 +1,4 @@
-"""Who may do what, and when: entitlement rules, quotas, and what one person can do now."""
+"""Who may do what, and when: entitlement rules and quotas."""
 
 from __future__ import annotations
 
@@ -102,19 +102,6 @@ class RulePages:
             call, "rules.html", context, here="/rules", parts=("list",), topics="policy"
         )
 
-    async def preview(self, call: Call) -> web.StreamResponse:
-        services = call.web.services
-        user = await services.directory.user(call.part("user_id"))
-        found = await services.previews.preview(user)
-        return self._pages.answer(
-            call,
-            "preview.html",
-            {"person": user, "preview": found},
-            here="/users",
-            parts=("list",),
-            topics="policy,pool,session,desktop",
-        )
-
     def routes(self) -> tuple[Route, ...]:
         return (
             Route(
@@ -123,14 +110,6 @@ class RulePages:
                 handler=self.rules,
                 need=Permission.READ,
                 summary="Rules and quotas",
-                surface=Surface.PAGE,
-            ),
-            Route(
-                method="GET",
-                path="/users/{user_id}",
-                handler=self.preview,
-                need=Permission.READ,
-                summary="What a person can do now",
                 surface=Surface.PAGE,
             ),
         )
