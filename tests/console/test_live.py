@@ -219,3 +219,24 @@ def test_lists_go_on_page_by_page(school: LiveBroker, visitor: Visitors) -> None
     assert len(seen) == len(set(seen)) == 120
     one.page.get_by_role("link", name="First page").click()
     expect(one.page).to_have_url(school.url + "/endpoints?kind=thin")
+
+
+def test_a_button_that_was_drawn_anew_works_at_once(school: LiveBroker, visitor: Visitors) -> None:
+    """Not a moment later, in which a click would go nowhere."""
+    del school
+    one = visitor("admin")
+    one.open("/hosts")
+    asked = one.page.evaluate(
+        """() => new Promise((resolve) => {
+          const button = () => document.querySelector("button[id^=drain-]");
+          const before = button();
+          new MutationObserver((_, seen) => {
+            if (!button() || button() === before) return;
+            seen.disconnect();
+            button().click();
+            setTimeout(() => resolve(document.getElementById("ask").open), 0);
+          }).observe(document.body, { childList: true, subtree: true });
+          document.getElementById("list").dispatchEvent(new CustomEvent("refresh"));
+        })"""
+    )
+    assert asked
