@@ -21,6 +21,7 @@ from broker.events.nats import NatsEvents
 from broker.gateway.channels import ChannelGateway
 from broker.gateway.desk import Desk, end_displays
 from broker.gateway.relays import Relays
+from broker.gateway.shadows import ShadowGateway
 from broker.gateway.ssh import SshGateway
 from broker.gateway.staff import Staff
 from broker.identity.ed25519 import Ed25519Signatures
@@ -75,6 +76,7 @@ class Broker:
     engines: EngineSet
     link: AgentLink
     displays: ChannelGateway
+    shadows: ShadowGateway
     relays: Relays
     web: WebServer
 
@@ -177,12 +179,14 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
         link.attach(services)
         desk = _desk(services, engines)
         displays = ChannelGateway(desk=desk, clock=seams.clock)
+        shadows = ShadowGateway(kit, services.shadows, engines.__getitem__)
         console = build_console()
         server = build_web(
             services=services,
             config=config,
             link=AgentSockets(link),
             displays=displays,
+            shadows=shadows,
             profiles={name: engine.profiles for name, engine in engines.items()},
             extra_routes=console.routes,
             error_page=console.error_page,
@@ -195,6 +199,7 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             engines=engines,
             link=link,
             displays=displays,
+            shadows=shadows,
             relays=Relays(config, services, displays),
             web=server,
         )
@@ -247,6 +252,7 @@ def background_work(broker: Broker) -> dict[str, Coroutine[Any, Any, None]]:
         "measures": services.measures.run(),
         "viewers": broker.relays.run(),
         "display ends": end_displays(services.kit, broker.displays),
+        "shadows": broker.shadows.run(),
         "reconciler": services.reconciler.run(tuple(broker.engines.values())),
     }
 
@@ -293,5 +299,6 @@ async def _serve_doors(
         await stop.wait()
         broker.web.drain()
         await broker.relays.shut()
+        broker.shadows.stop()
         await broker.displays.drain(config.drain_s)
         await broker.link.close()

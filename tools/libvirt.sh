@@ -7,7 +7,8 @@ folder=$1
 missing=()
 for package in qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients libvirt-dev gcc \
     pkg-config busybox-static kmod cpio iproute2 libvirt-daemon-driver-lxc libxml2-utils \
-    e2fsprogs xrdp freerdp2-x11 xvfb virt-viewer tigervnc-viewer tigervnc-standalone-server xterm; do
+    e2fsprogs dnsmasq-base xrdp freerdp2-x11 xvfb virt-viewer tigervnc-viewer xterm \
+    tigervnc-standalone-server; do
     if ! dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed; then
         missing+=("$package")
     fi

@@ -13,7 +13,7 @@ import broker.ports  # noqa: F401 - it has errors of its own
 from broker import limits
 from broker.config import SETTINGS
 from broker.domain.errors import every_error
-from broker.domain.lifecycle import DESKTOP, ENDPOINT, JOB, SESSION
+from broker.domain.lifecycle import DESKTOP, ENDPOINT, JOB, SESSION, SNAPSHOT
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Made by `make docs` from the code; do not edit. -->\n\n"
@@ -28,7 +28,7 @@ def lifecycles() -> str:
         "why). What is not in a table is refused, by the code and by a foreign key in the ",
         "database. A transient state has a deadline in its row, so nothing is stuck for ever.\n",
     ]
-    for table in (DESKTOP, SESSION, ENDPOINT, JOB):
+    for table in (DESKTOP, SESSION, ENDPOINT, JOB, SNAPSHOT):
         parts += [f"\n## {table.noun.capitalize()}\n\n```mermaid\n", table.mermaid(), "```\n\n"]
         if table.transient:
             heading = ", ".join(f"`{state}` → `{to}`" for state, to in table.transient.items())

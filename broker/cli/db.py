@@ -15,7 +15,7 @@ from broker.cli.output import Output, clean, json_option, short_path
 from broker.cli.settings import setting_options
 from broker.config import Config, hide_password, load
 from broker.domain.errors import ConfigError, ConflictError
-from broker.domain.lifecycle import DESKTOP, ENDPOINT, JOB, SESSION, Lifecycle
+from broker.domain.lifecycle import DESKTOP, ENDPOINT, JOB, SESSION, SNAPSHOT, Lifecycle
 from broker.limits import PAGE_LIMIT_MAX
 from broker.ports import Page, PageQuery, Store
 from broker.store import open_store
@@ -24,7 +24,7 @@ from broker.store.sql.inspection import Inspection, inspect_database
 Item = TypeVar("Item")
 
 LIFECYCLES: Final[dict[str, Lifecycle[Any, Any]]] = {
-    lifecycle.noun: lifecycle for lifecycle in (DESKTOP, SESSION, ENDPOINT, JOB)
+    lifecycle.noun: lifecycle for lifecycle in (DESKTOP, SESSION, ENDPOINT, JOB, SNAPSHOT)
 }
 SECOND_LOOK_S: Final = 1.0
 """before what looks wrong is read again: a running broker may have been between two rows"""

@@ -6,18 +6,21 @@ from typing import Any
 
 import click
 
-from broker.cli.errors import CommandError
+from broker.cli.desktop_choice import find_desktop
 from broker.cli.explanations import explain, why_options
 from broker.cli.hosts import find_host
 from broker.cli.output import Output, clean, json_option, name_of, state, when
 from broker.cli.remote import Access, Remote, ask, path_of, remote_options
-from broker.domain.errors import NotFoundError
+from broker.cli.snapshots import snapshot
 from broker.domain.model import Architecture, DesktopState
 
 
 @click.group()
 def desktop() -> None:
     """Look at desktops, why each is as it is, and give, renew or remove them."""
+
+
+desktop.add_command(snapshot)
 
 
 @desktop.command("list")
@@ -81,25 +84,6 @@ def _state(one: dict[str, Any]) -> str:
     return state(one["state"]) + target
 
 
-async def _find(remote: Remote, name: str) -> dict[str, Any]:
-    """The desktop of that name or id. Raises CommandError."""
-    async for one in remote.every("desktops", text=name):
-        if one["name"] == name:
-            return dict(one)
-    try:
-        return dict(await remote.get(path_of("desktops", name)))
-    except CommandError as error:
-        if error.code != NotFoundError.code:
-            raise
-        raise CommandError(
-            error.title,
-            detail=f"there is no desktop {name!r}",
-            advice="`trivium desktop list` shows the names.",
-            code=error.code,
-            request_id=error.request_id,
-        ) from None
-
-
 @desktop.command()
 @click.argument("name")
 @remote_options
@@ -108,7 +92,7 @@ def show(access: Access, name: str) -> None:
     """Show one desktop, by name or id."""
 
     async def read(remote: Remote) -> dict[str, Any]:
-        return await _find(remote, name)
+        return await find_desktop(remote, name)
 
     _show(ask(access, read))
 
@@ -143,7 +127,7 @@ def _show(one: dict[str, Any]) -> None:
 @why_options
 def why(access: Access, name: str, limit: int) -> None:
     """Why this desktop, by name or id, is as it is; newest first."""
-    explain(access, "desktops", name, limit, _find)
+    explain(access, "desktops", name, limit, find_desktop)
 
 
 @desktop.command()
@@ -154,7 +138,7 @@ def drift(access: Access, name: str) -> None:
     """How the machine of this desktop differs from what it should be, as of now."""
 
     async def read(remote: Remote) -> dict[str, Any]:
-        where = path_of("desktops", (await _find(remote, name))["id"], "drift")
+        where = path_of("desktops", (await find_desktop(remote, name))["id"], "drift")
         found: dict[str, Any] = await remote.get(where)
         return found
 
@@ -176,7 +160,7 @@ def drift(access: Access, name: str) -> None:
 
 def _change(access: Access, name: str, verb: str, body: dict[str, Any] | None = None) -> None:
     async def write(remote: Remote) -> dict[str, Any]:
-        where = path_of("desktops", (await _find(remote, name))["id"])
+        where = path_of("desktops", (await find_desktop(remote, name))["id"])
         wanted = remote.delete(where) if verb == "delete" else remote.post(f"{where}/{verb}", body)
         return dict(await wanted)
 

@@ -63,6 +63,9 @@ def condition(access: Access, name: str) -> None:
     if found["disk_total"] is not None:
         free, total = (found[name] // 1024**2 for name in ("disk_free", "disk_total"))
         fields.append(("storage free", f"{free:,} of {total:,} MiB"))
+    fields += [
+        (f"storage class {clean(one['name'])}", clean(_class(one))) for one in found["storage"]
+    ]
     sharing = found["page_sharing"]
     if sharing is not None:
         words = {None: "not told", True: "on", False: "off"}[sharing["on"]]
@@ -72,6 +75,14 @@ def condition(access: Access, name: str) -> None:
         for what, why in found["unknown"].items()
     ]
     output.fields(fields)
+
+
+def _class(one: dict[str, Any]) -> str:
+    text = f"{one['place']} ({one['kind'] or 'not known'}), cost {one['cost']:g}"
+    if one["available"] is not None:
+        free, total = (one[name] // 1024**2 for name in ("available", "capacity"))
+        text += f", {free:,} of {total:,} MiB free"
+    return text + (f"; {one['refuses']}" if one["refuses"] else "")
 
 
 @click.command()

@@ -9,6 +9,7 @@ import click
 from broker.cli.explanations import explain, why_options
 from broker.cli.output import Output, clean, json_option, name_of, state, when
 from broker.cli.remote import Access, Remote, ask, path_of, remote_options
+from broker.cli.shadows import shadow
 from broker.domain.model import Architecture, SessionState
 from broker.limits import EXTEND_S_MAX
 
@@ -18,6 +19,9 @@ _MINUTE_S: Final = 60
 @click.group()
 def session() -> None:
     """Look at sessions, tell their people something, extend or end them."""
+
+
+session.add_command(shadow)
 
 
 @session.command("list")

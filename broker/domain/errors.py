@@ -284,6 +284,12 @@ class DesktopInUseError(TriviumError):
     advice = "Log the session off, then ask again."
 
 
+class SnapshotRefusedError(TriviumError):
+    code = "snapshot.refused"
+    title = "The desktop takes no snapshot, or cannot go back to it, now or at all"
+    advice = "The detail says why; drop a snapshot, wait, or choose another desktop accordingly."
+
+
 class HostHoldsWorkError(TriviumError):
     code = "host.holds_work"
     title = "People's work lies on the host"

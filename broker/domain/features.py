@@ -12,3 +12,5 @@ class Feature(StrEnum):
     MIGRATE = "migrate"
     RESIZE = "resize"
     HOST_POWER = "host_power"
+    SNAPSHOT = "snapshot"
+    """snapshots of a desktop: made, reverted to, dropped"""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from broker.domain.storage import StorageClass
+
 
 class Verdict(StrEnum):
     """Of one thing that a host needs. Unknown: nobody could look, or it cannot be told."""
@@ -75,6 +77,7 @@ class Condition:
     pressure: resource (cpu, memory, io) -> how much is waited for it.
     memory_free_mib: that no process has, or that could be taken from caches at once.
     disk_free: bytes free of `disk_total`, in the storage of the desktops.
+    storage: the host's classes of storage that pools may name.
     """
 
     pressure: Mapping[str, Pressure] | None = None
@@ -83,4 +86,5 @@ class Condition:
     memory_free_mib: int | None = None
     disk_total: int | None = None
     disk_free: int | None = None
+    storage: tuple[StorageClass, ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from broker.domain.model import EndpointState as E
 from broker.domain.model import HostState as H
 from broker.domain.model import JobState as J
 from broker.domain.model import SessionState as S
+from broker.domain.snapshots import SnapshotState as N
 
 State = TypeVar("State", bound=StrEnum)
 Event = TypeVar("Event", bound=StrEnum)
@@ -86,6 +87,13 @@ class JobEvent(StrEnum):
     FAILED_FOR_GOOD = "failed_for_good"
     DEADLINE_PASSED = "deadline_passed"
     CANCELLED = "cancelled"
+
+
+class SnapshotEvent(StrEnum):
+    MADE = "made"
+    FAILED = "failed"
+    DROP_ASKED = "drop_asked"
+    DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +344,23 @@ JOB: Lifecycle[J, JobEvent] = Lifecycle(
         (J.RUNNING, JobEvent.DEADLINE_PASSED): Rule(J.QUEUED, "no answer in time; asked again"),
     },
 )
+
+SNAPSHOT: Lifecycle[N, SnapshotEvent] = Lifecycle(
+    noun="snapshot",
+    first=(N.MAKING,),
+    stable=frozenset({N.READY, N.FAILED}),
+    transient={N.MAKING: N.READY, N.DROPPING: N.DROPPED},
+    terminal=frozenset({N.DROPPED}),
+    table={
+        (N.MAKING, SnapshotEvent.MADE): Rule(N.READY, "the engine made it"),
+        (N.MAKING, SnapshotEvent.FAILED): Rule(N.FAILED, "the engine could not make it"),
+        (N.READY, SnapshotEvent.DROP_ASKED): Rule(N.DROPPING, "an administrator asked for it"),
+        (N.FAILED, SnapshotEvent.DROP_ASKED): Rule(N.DROPPING, "what is left of it goes"),
+        (N.DROPPING, SnapshotEvent.FAILED): Rule(N.FAILED, "the engine could not drop it"),
+        (N.DROPPING, SnapshotEvent.DROPPED): Rule(N.DROPPED, "it is gone"),
+    },
+)
+"""A passing state ends with its job."""
 
 SESSION_HOLDS_PLACE: frozenset[S] = frozenset({S.QUEUED, S.DELIVERING, S.ACTIVE, S.DISCONNECTED})
 """States in which a session is the user's one session of its pool."""

@@ -128,6 +128,9 @@ class JobVerb(StrEnum):
     RESIZE = "resize"
     POWER_ON = "power_on"
     POWER_OFF = "power_off"
+    SNAPSHOT = "snapshot"
+    REVERT = "revert"
+    DROP_SNAPSHOT = "drop_snapshot"
 
 
 class CampaignState(StrEnum):
@@ -384,7 +387,7 @@ class Job:
     finished_at: Instant | None
     arguments: Mapping[str, str] = field(default_factory=dict)
     """MIGRATE: to_host_id. RESIZE: cpus, memory_mib, disk_mib, disk_iops, network_mbit.
-    RESUME: restart ("true": off first, if it runs).
+    RESUME: restart ("true": off first, if it runs). SNAPSHOT, REVERT, DROP_SNAPSHOT: snapshot_id.
     Work on a host has no desktop: `desktop_id` is empty."""
 
 

@@ -17,6 +17,7 @@ from typing import Final
 from broker import limits
 from broker.domain.model import Host, HostState, Resources
 from broker.domain.settings import Share, Spread
+from broker.domain.storage import OWN, SAME, StorageClass
 
 _SLACK: Final = 1e-6
 """CPUs are sums of fractions: what differs by less than this is the same"""
@@ -34,7 +35,8 @@ class HostLoad:
     fresh and whose turn has not come. `by_pool`: what the desktops of each pool take; a pool's
     guarantee of it is reserved. `desktops_by_pool`: how many; `spares_by_pool`: of them, ready
     ones that nobody owns; `deleting_by_pool`: those that are being removed; `running`: how many
-    are not suspended. `moving`: desktops that migrate from it or to it.
+    are not suspended. `moving`: desktops that migrate from it or to it. `storage`: its classes of
+    storage by name; none: it has none.
     """
 
     host: Host
@@ -47,12 +49,14 @@ class HostLoad:
     deleting_by_pool: Mapping[str, int] = field(default_factory=dict)
     running: int = 0
     resets_waiting: int = 0
+    storage: Mapping[str, StorageClass] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
     """One desktop that looks for a host. See PoolSettings for the wishes. `starts` False: it runs
-    already (it migrates, or grows), so the host's limit of starts does not matter."""
+    already (it migrates, or grows), so the host's limit of starts does not matter. `storage`: the
+    class that its disk is made in; None: none is made."""
 
     need: Resources
     pool_id: str = ""
@@ -62,6 +66,7 @@ class Demand:
     apart: bool = False
     spread: Spread = Spread.BREADTH
     starts: bool = True
+    storage: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +128,8 @@ class Room:
     does not matter here. `open` overrides the host's state: it counts as up.
     """
 
-    __slots__ = ("capacity", "desktops", "host", "most", "moving", "open", "reserved", "starting",
-                 "used")  # fmt: skip
+    __slots__ = ("capacity", "desktops", "host", "most", "moving", "open", "promised", "reserved",
+                 "starting", "storage", "used")  # fmt: skip
 
     def __init__(self, load: HostLoad, guarantees: Mapping[str, Share]) -> None:
         host = load.host
@@ -133,6 +138,9 @@ class Room:
         self.starting: int | None = load.starting
         self.moving = load.moving
         self.desktops = dict(load.desktops_by_pool)
+        self.storage = load.storage
+        self.promised: dict[str, float] = {}
+        """class of storage -> MiB of disks that are on their way"""
         self.capacity = amounts(host.capacity)
         cpus, memory, disk, iops, network = self.capacity
         settings = host.settings
@@ -157,6 +165,9 @@ class Room:
         self.desktops[demand.pool_id] = self.desktops.get(demand.pool_id, 0) + 1
         if self.starting is not None and demand.starts:
             self.starting += 1
+        if demand.storage is not None and demand.storage in self.storage:
+            promised = self.promised.get(demand.storage, 0.0)
+            self.promised[demand.storage] = promised + demand.need.disk_mib
 
     def release(self, resources: Resources, guarantee: Share) -> None:
         """As if a desktop that takes this had gone."""
@@ -167,6 +178,7 @@ class Room:
         """For asking what if."""
         twin = copy(self)
         twin.desktops = dict(self.desktops)
+        twin.promised = dict(self.promised)
         return twin
 
     def lacks(self, need: Resources, guarantee: Share) -> str | None:
@@ -209,7 +221,33 @@ def refusal(room: Room, demand: Demand) -> str | None:
     missing = [label for label in demand.labels if label not in host.settings.labels]
     if missing:
         return f"{host.name} has no label {missing[0]}"
-    return over_starts(room, demand) or room.lacks(demand.need, demand.guarantee)
+    return (
+        _no_storage(room, demand)
+        or over_starts(room, demand)
+        or room.lacks(demand.need, demand.guarantee)
+    )
+
+
+def _no_storage(room: Room, demand: Demand) -> str | None:
+    """Why its disk cannot be made there, in words."""
+    if demand.storage is None:
+        return None
+    found = room.storage.get(demand.storage)
+    if found is None:
+        missing = f"{room.host.name} has no storage class {demand.storage}"
+        return missing if demand.storage else None
+    more_mib = room.promised.get(demand.storage, 0.0) + demand.need.disk_mib
+    refused = found.refusal(more_mib)
+    return refused and f"{room.host.name}: {found.title}: {refused}"
+
+
+def shares_storage(one: Room, other: Room, name: str) -> bool:
+    """Whether disks of that class at one host are the other's, too."""
+    found = [
+        room.storage[name].shared if name in room.storage else SAME if name == OWN else ""
+        for room in (one, other)
+    ]
+    return bool(found[0]) and found[0] == found[1]
 
 
 def over_starts(room: Room, demand: Demand) -> str | None:
@@ -231,9 +269,9 @@ _STATES: Final = {
     HostState.RETIRED: "is retired",
 }
 
-Score = tuple[int, int, float, str]
+Score = tuple[int, int, float, float, str]
 """lower is better: desktops of its pool there (if they are to be apart), preferred labels that it
-lacks, fullness or emptiness, name"""
+lacks, what its class of storage costs there, fullness or emptiness, name"""
 
 
 def score(room: Room, demand: Demand) -> Score:
@@ -242,7 +280,14 @@ def score(room: Room, demand: Demand) -> Score:
     together = room.desktops.get(demand.pool_id, 0) if demand.apart else 0
     unliked = sum(label not in host.settings.labels for label in demand.prefer_labels)
     full = room.fullness(amounts(demand.need))
-    return (together, unliked, full if demand.spread is Spread.BREADTH else -full, host.name)
+    filled = full if demand.spread is Spread.BREADTH else -full
+    return (together, unliked, _cost(room, demand), filled, host.name)
+
+
+def _cost(room: Room, demand: Demand) -> float:
+    """Of the class that was asked for; who asks for none is not moved by what things cost."""
+    found = room.storage.get(demand.storage) if demand.storage is not None else None
+    return found.cost if found is not None else 0.0
 
 
 def chosen(best: Room, demand: Demand) -> str:
@@ -252,6 +297,8 @@ def chosen(best: Room, demand: Demand) -> str:
     text = f"{best.host.name} has {most} room ({free:.0%} left)"
     if demand.apart and not best.desktops.get(demand.pool_id, 0):
         text = f"{best.host.name} has no desktop of this pool yet ({free:.0%} left)"
+    if demand.storage:
+        text += f"; {demand.storage} costs {_cost(best, demand):g} there"
     return text
 
 

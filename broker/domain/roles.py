@@ -14,6 +14,7 @@ class Permission(StrEnum):
     OWN_SESSIONS = "own-sessions"
     READ = "read"
     MANAGE_SESSIONS = "manage-sessions"
+    SHADOW_SESSIONS = "shadow-sessions"
     MANAGE_ENDPOINTS = "manage-endpoints"
     MANAGE_POOLS = "manage-pools"
     MANAGE_USERS = "manage-users"
@@ -30,7 +31,12 @@ GRANTS: Mapping[Role, frozenset[Permission]] = {
     Role.USER: frozenset({Permission.OWN_SESSIONS}),
     Role.AUDITOR: _READERS | {Permission.READ_AUDIT},
     Role.OPERATOR: _READERS
-    | {Permission.MANAGE_SESSIONS, Permission.MANAGE_ENDPOINTS, Permission.RUN_CAMPAIGNS},
+    | {
+        Permission.MANAGE_SESSIONS,
+        Permission.SHADOW_SESSIONS,
+        Permission.MANAGE_ENDPOINTS,
+        Permission.RUN_CAMPAIGNS,
+    },
     Role.ADMINISTRATOR: frozenset(Permission),
 }
 

@@ -42,6 +42,15 @@ class TakeOver(StrEnum):
     REFUSE = "refuse"
 
 
+class Shadowing(StrEnum):
+    """What the staff may ask a person in whose desktop it is: nothing, to look on, or to take part
+    as well. Without the person's yes nothing is ever shown."""
+
+    OFF = "off"
+    VIEW = "view"
+    ASK = "ask"
+
+
 class Spread(StrEnum):
     """Breadth first: the emptiest host. Depth first: the fullest that still fits."""
 
@@ -102,13 +111,16 @@ class PoolSettings:
     refill_batch: machines begun for the pool in one look.
     keep_suspended_s: how long a suspended session is kept before it is logged off.
     warn_s: before an idle or maximum time ends a session, the person is told.
-    consent_s: to answer a take-over; no answer is a no.
+    consent_s: to answer a take-over, or who asks to shadow; no answer is a no.
+    shadowing: what the staff may ask to see of live sessions.
     guarantee: the part (0 to 1) of each resource that a desktop has for itself, its minimum.
     weights: its share of what is contended, relative to others (1 is usual).
     limits: what it may take at most of disk and network, beside its size.
     share_pages: whether its host may keep equal pages of its memory and others' once (KSM): saves
     memory, but lets a desktop find out by timing what others have in theirs.
     labels: only hosts with all of these; prefer_labels: these first.
+    storage: the class of storage that new disks are made in, of hosts that have it; empty: where
+    each host keeps desktops unless told otherwise.
     apart: no two desktops of this pool on one host while another fits.
     failures_max: consecutive failures to make a machine before the circuit breaker opens;
     breaker_s: for how long at first, doubled at each further failure up to breaker_max_s.
@@ -126,6 +138,7 @@ class PoolSettings:
     warn_s: int = 300
     take_over: TakeOver = TakeOver.MOVE
     consent_s: int = 60
+    shadowing: Shadowing = Shadowing.ASK
     spread: Spread = Spread.BREADTH
     guarantee: Share = field(default_factory=Share)
     weights: Share = EQUAL_SHARES
@@ -133,6 +146,7 @@ class PoolSettings:
     share_pages: bool = True
     labels: tuple[str, ...] = ()
     prefer_labels: tuple[str, ...] = ()
+    storage: str = ""
     apart: bool = False
     time_zone: str = ""
     """IANA name; empty: the site's"""

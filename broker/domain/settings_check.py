@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from broker.domain.calendar import MINUTES_A_DAY, Window
 from broker.domain.model import LogOff, Pool, PoolKind
 from broker.domain.settings import HostSettings, Share, SiteSettings
+from broker.domain.storage import CLASS_NAME
 from broker.limits import HOLIDAYS_MAX, NOTICE_CHARS_MAX, SCHEDULE_ENTRIES_MAX
 
 Problem = tuple[str, str]
@@ -55,6 +56,9 @@ def pool_problems(pool: Pool) -> Iterator[Problem]:
     if not _fractions(settings.guarantee):
         yield "settings.guarantee", "a guarantee is a part of the whole, from 0 to 1"
     yield from _limit_problems(pool)
+    if settings.storage and not CLASS_NAME.fullmatch(settings.storage):
+        text = "a class's name has letters, digits, dots, dashes and underscores, 64 at most"
+        yield "settings.storage", text
     if settings.breaker_max_s < settings.breaker_s:
         yield "settings.breaker_max_s", "the longest pause is shorter than the first"
     for field in ("idle_s", "session_max_s"):

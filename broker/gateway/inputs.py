@@ -26,7 +26,7 @@ def _qemu_length(head: bytes) -> int:
     return 10 if head[3] == _SOUND_FORMAT else 4
 
 
-_LENGTHS: Final[Mapping[int, tuple[int, Callable[[bytes], int]]]] = {
+LENGTHS: Final[Mapping[int, tuple[int, Callable[[bytes], int]]]] = {
     0: (1, lambda _: 20),  # pixel format
     2: (4, lambda head: 4 + 4 * int.from_bytes(head[2:4])),  # encodings
     3: (1, lambda _: 10),  # update request
@@ -69,7 +69,7 @@ class RfbInput(AnyInput):
                 break
             self._head.append(data[at])
             at += 1
-            told_by, length_of = _LENGTHS.get(self._head[0], (0, None))
+            told_by, length_of = LENGTHS.get(self._head[0], (0, None))
             if length_of is None:
                 self._lost = True
             elif len(self._head) == told_by:

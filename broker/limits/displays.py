@@ -76,9 +76,9 @@ SHADOWS_PER_SESSION_MAX: Final = 2
 over from it they are what a machine shows at once (CONSOLES_PER_MACHINE_MAX)"""
 SHADOWS_MAX: Final = 100
 """shadows open at once in one process; past it: server.busy"""
-SHADOWS_LIVE_MAX: Final = 200
+SHADOWS_LIVE_MAX: Final = 100
 """shadows asked for, allowed or open in the installation; past it: server.busy"""
-SHADOWS_KEPT_MAX: Final = 100
+SHADOWS_KEPT_MAX: Final = 20
 """shadows that are over, of which whoever asked may still read why"""
 SHADOW_KEPT_S: Final = 600
 """for how long that is"""

@@ -16,6 +16,8 @@ ENGINE_OPERATIONS_REMEMBERED: Final = 10_000
 """finished operation ids that an engine object knows again"""
 ENGINE_REPORTS_MAX: Final = 10_000
 """reports that an engine keeps for a consumer that is away; the oldest go first"""
+SNAPSHOTS_PER_DESKTOP_MAX: Final = 5
+"""snapshots of one desktop, those under way and those that failed among them"""
 CONSOLES_PER_MACHINE_MAX: Final = 4
 """displays of one machine that an engine keeps open at once"""
 LIBVIRT_THREADS: Final = 8
@@ -56,6 +58,12 @@ OPENSTACK_PAGE: Final = 200
 """servers a page"""
 OPENSTACK_SERVERS_MAX: Final = 20_000
 """servers of one installation in one cloud"""
+STORAGE_CLASSES_MAX: Final = 16
+"""classes of storage of one host"""
+STORAGE_LOOK_S: Final = 60.0
+"""between two looks at how full a host's classes of storage are"""
+STORAGE_ANSWER_S: Final = 30.0
+"""for a storage pool to be looked into, before nothing more is made in it"""
 PROBE_STEP_S: Final = 20.0
 """one step of looking at a host before it is added"""
 PROBE_S: Final = 100.0

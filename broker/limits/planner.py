@@ -49,6 +49,8 @@ STRAYS_MAX: Final = 100
 """strays removed in one comparison"""
 DESKTOPS_PER_HOST_MAX: Final = 10_000
 """desktops of one host that a comparison with its machines reads"""
+STORAGE_FULL_ABOVE: Final = 0.95
+"""part of a storage class that is taken, past which no disk more is made in it"""
 PLACEMENT_REASONS_MAX: Final = 10
 """hosts whose reasons one decision keeps; the others are counted"""
 BEGUN_PER_LOOK_MAX: Final = 500

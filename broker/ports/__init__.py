@@ -14,7 +14,7 @@ from broker.ports.engine import (
     Operation,
     PartialListError,
 )
-from broker.ports.inspection import DriftInspector, HostInspector, HostWatcher
+from broker.ports.inspection import DriftInspector, HostInspector, HostWatcher, StorageTeller
 from broker.ports.links import (
     ConsentOrder,
     DisplayClient,
@@ -26,6 +26,7 @@ from broker.ports.links import (
     Line,
     NoticeOrder,
     Order,
+    ShadowDisplays,
     StartOrder,
     StopOrder,
     Subscription,
@@ -42,6 +43,7 @@ from broker.ports.records import (
     RosterChange,
     SessionChange,
 )
+from broker.ports.snapshots import SnapshotStore
 from broker.ports.store import (
     CampaignStore,
     CredentialStore,
@@ -123,9 +125,12 @@ __all__ = [
     "RosterChange",
     "SessionChange",
     "SessionStore",
+    "ShadowDisplays",
     "Signatures",
+    "SnapshotStore",
     "StartOrder",
     "StopOrder",
+    "StorageTeller",
     "Store",
     "Subscription",
     "TableDump",

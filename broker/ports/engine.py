@@ -10,6 +10,7 @@ from broker.domain.errors import EngineError
 from broker.domain.features import Feature
 from broker.domain.model import Desktop, Host, Image, Resources
 from broker.domain.settings import EQUAL_SHARES, Limits, Share
+from broker.domain.storage import OWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,8 @@ class Operation:
     The desktop's generation is the fence: an engine that knows the machine in a later
     generation refuses (StaleGenerationError) whatever the operation asks. `guarantee`,
     `weights`, `limits` and `share_pages` are the pool's (PoolSettings); an engine that cannot hold
-    to one of these leaves it out.
+    to one of these leaves it out. `storage`: the class that a new disk is made in, OWN for that of
+    pools which name none; an engine that has no such class there refuses.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Operation:
     weights: Share = EQUAL_SHARES
     limits: Limits = field(default_factory=Limits)
     share_pages: bool = True
+    storage: str = OWN
     restart: bool = False
     """of a resume: a machine that runs is switched off first, as it may hang"""
 
@@ -141,8 +144,10 @@ class Engine(Protocol):
     async def resume(self, operation: Operation) -> None:
         """Let a suspended machine run, or start one that is off, as it is: what lies on its disk
         stays. Returns when that is under way; a MachineReport follows. A machine that runs
-        already is success, one that does not exist EngineError: it is never made anew. Only a
-        suspended machine needs Feature.SUSPEND."""
+        already is success, one that does not exist EngineError: it is never made anew. One of an
+        earlier generation, which was to be made fresh or reverted and was not, goes on as it is
+        under the operation's, where the engine has Feature.SNAPSHOT. Only a suspended machine
+        needs Feature.SUSPEND."""
 
     async def migrate(self, operation: Operation, to: Host) -> None:
         """Move a running machine to another host without stopping it; returns when it is there.
@@ -150,6 +155,22 @@ class Engine(Protocol):
 
     async def resize(self, operation: Operation, to: Resources) -> None:
         """Change what a running machine may take."""
+
+    async def snapshot(self, operation: Operation, snapshot_id: str) -> int | None:
+        """Keep the machine as it is at this moment, its disk and, if it has some, its memory; one
+        that runs stands still meanwhile and goes on, one that is suspended stays so. Answers the
+        bytes that this took on the host's disk, None where the engine does not know. One that is
+        there already is success. It goes with the machine's disk, and moves with the machine."""
+
+    async def revert(self, operation: Operation, snapshot_id: str) -> None:
+        """Bring the machine back to that snapshot under the desktop's (new) generation, wherever
+        it is, and let it run; the other snapshots stay. Returns when that is under way; a
+        MachineReport follows. Sessions of which it has data (Machine.users) are those of then.
+        EngineError where there is no such snapshot: the machine stays as it is."""
+
+    async def drop_snapshot(self, operation: Operation, snapshot_id: str) -> None:
+        """Forget that snapshot, half-made or whole, and free its room; the machine goes on as it
+        is. One that does not exist is success."""
 
     async def power(self, operation_id: str, host: Host, *, on: bool, deadline_s: float) -> None:
         """Switch a host on or off; returns when it answers, or is off. EngineError when machines

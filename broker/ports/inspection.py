@@ -3,12 +3,13 @@ finds out first."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol, runtime_checkable
 
 from broker.domain.drift import Difference
 from broker.domain.inspection import Abilities, Condition, Step
 from broker.domain.model import Host
+from broker.domain.storage import StorageClass
 from broker.ports.engine import Operation
 
 
@@ -29,6 +30,14 @@ class HostWatcher(Protocol):
     async def condition(self, host: Host) -> Condition:
         """How the host is at this moment; nothing is changed. Raises EngineError when it does not
         answer."""
+
+
+@runtime_checkable
+class StorageTeller(Protocol):
+    def storage_classes(self, host: Host) -> Mapping[str, StorageClass]:
+        """The host's classes of storage by name, OWN among them, as they were seen last; nothing
+        is asked now. None for a host without classes, which is placed on as if there were no such
+        thing. It raises nothing."""
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from broker.domain.model import Desktop, Image, Notice, Pool, Session, Wish
+from broker.domain.model import Desktop, Identity, Image, Notice, Pool, Session, Wish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,3 +170,27 @@ class Displays(Protocol):
 
     def open_sessions(self) -> tuple[str, ...]:
         """The sessions whose displays are open here."""
+
+
+class ShadowDisplays(Protocol):
+    """The staff's displays of other people's sessions in this process. Implemented in gateway/."""
+
+    @property
+    def open_count(self) -> int: ...
+
+    async def serve(
+        self,
+        client: DisplayClient,
+        *,
+        who: Identity,
+        session_id: str,
+        shadow_id: str,
+        ticket: str,
+    ) -> str:
+        """Redeem the ticket, show the desktop until it ends; answers why it ended, as a stable
+        code. The client is closed then. Raises TriviumError, before `ready`, when it could not be
+        opened; the client is not closed then."""
+
+    def end(self, shadow_id: str, code: str) -> bool:
+        """End it at once; False when it is not open here. `code` is the stable code that its
+        client is closed with."""

@@ -43,6 +43,7 @@ from broker.ports.records import (
     Release,
     SessionChange,
 )
+from broker.ports.snapshots import SnapshotStore
 from broker.ports.trail import AuditStore, BackupStore, DocumentStore, LeaseStore
 
 
@@ -406,6 +407,8 @@ class Store(Protocol):
     def leases(self) -> LeaseStore: ...
     @property
     def documents(self) -> DocumentStore: ...
+    @property
+    def snapshots(self) -> SnapshotStore: ...
     @property
     def backup(self) -> BackupStore: ...
 

@@ -41,9 +41,11 @@ from broker.services.reconciler.machines import Machines
 from broker.services.reconciler.running import Running
 from broker.services.rulebook import Rulebook
 from broker.services.sessions import Sessions
+from broker.services.shadows import Shadows
 from broker.services.shared_work import SharedWork
 from broker.services.showing import Showing
 from broker.services.site import Site
+from broker.services.snapshots import Snapshots
 from broker.services.strays import Strays
 from broker.services.tally import Tally
 from broker.services.viewers import Viewers
@@ -61,18 +63,16 @@ def assemble(
     anchors: AnchorKeeper | None = None,
     image_store: ImageStore | None = None,
 ) -> Services:
-    """The services of one broker process. `engines`: an engine by its short name. `anchors`:
-    where the audit trail's newest seal is kept, if anywhere; `image_store`: where uploaded images
-    are."""
+    """The services of one broker process. `engines`: an engine by its short name. `anchors`: where
+    the audit trail's newest seal is kept; `image_store`: where uploaded images are; None: none."""
     pools, watch, tally = Pools(kit), SessionWatch(kit), Tally()
     shared, site, breakers = SharedWork(kit), Site(kit, pools), Breakers(kit, pools)
-    policies = Policies(kit, site)
-    parking, queues = Parking(kit, engines), Queues(kit, pools, tally)
+    policies, parking = Policies(kit, site), Parking(kit, engines)
+    queues = Queues(kit, pools, tally)
     accounts, delivery = Accounts(kit, hasher), Delivery(kit, pools, link, parking)
-    directory = Directory(kit, pools, accounts)
     connect = Connect(kit, pools, policies, delivery, parking, queues, tally)
     sessions = Sessions(kit, pools, delivery, parking, queues, images, tally, watch)
-    showing = Showing(kit, shared, sessions)
+    directory, showing = Directory(kit, pools, accounts), Showing(kit, shared, sessions)
     endpoints = Endpoints(kit, signatures, sessions, delivery, tally)
     works = EngineWork(kit, pools, engines, sessions, tally)
     works.on_outcome = breakers.outcome
@@ -112,9 +112,11 @@ def assemble(
         reconciler=reconciler,
         rulebook=Rulebook(kit, policies, directory, pools),
         sessions=sessions,
+        shadows=Shadows(kit, sessions, pools),
         shared=shared,
         showing=showing,
         site=site,
+        snapshots=Snapshots(kit, pools, works, engines),
         tally=tally,
         viewers=Viewers(kit, sessions, engines),
         watch=watch,

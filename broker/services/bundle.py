@@ -31,9 +31,11 @@ from broker.services.queues import Queues
 from broker.services.reconciler import Reconciler
 from broker.services.rulebook import Rulebook
 from broker.services.sessions import Sessions
+from broker.services.shadows import Shadows
 from broker.services.shared_work import SharedWork
 from broker.services.showing import Showing
 from broker.services.site import Site
+from broker.services.snapshots import Snapshots
 from broker.services.tally import Tally
 from broker.services.viewers import Viewers
 from broker.services.watch import SessionWatch
@@ -68,9 +70,11 @@ class Services:
     reconciler: Reconciler
     rulebook: Rulebook
     sessions: Sessions
+    shadows: Shadows
     shared: SharedWork
     showing: Showing
     site: Site
+    snapshots: Snapshots
     tally: Tally
     viewers: Viewers
     watch: SessionWatch

@@ -41,7 +41,7 @@ class DesktopCare:
             NotFoundError. ConflictError: nobody owns it. DesktopInUseError: a session has it.
             IllegalTransitionError: it is in the middle of something.
         """
-        desktop = await self._free(desktop_id)
+        desktop = await free_desktop(self._kit, desktop_id)
         if desktop.owner_id is None:
             raise ConflictError(f"{desktop.name} is nobody's")
         details = {"owner_id": desktop.owner_id}
@@ -53,7 +53,7 @@ class DesktopCare:
         Raises as `unassign`. ConflictError: an endpoint carries it with its owner's work, who may
         come back before it is done; unassign it.
         """
-        desktop = await self._free(desktop_id)
+        desktop = await free_desktop(self._kit, desktop_id)
         pool = await self._pools.find(desktop.pool_id)
         if desktop.endpoint_id is not None and keeps_work(pool, desktop.owner_id):
             raise ConflictError(f"{desktop.name} holds its owner's work; unassign it")
@@ -73,7 +73,7 @@ class DesktopCare:
         # a machine waits for its host's turn without a deadline, an absent endpoint for its return
         away = desktop.host_id is not None or desktop.state is DesktopState.UNAVAILABLE
         entry = decision(
-            kit, action, "an administrator asked for it", about=_about(desktop), actor=actor,
+            kit, action, "an administrator asked for it", about=about_desktop(desktop), actor=actor,
             details=details, origin=origin,
         )  # fmt: skip
         moved = await kit.store.desktops.advance(
@@ -101,14 +101,15 @@ class DesktopCare:
             NotFoundError. ConflictError: the pool is floating, somebody owns the desktop, or the
             user has one in this pool. DesktopInUseError: a session has it.
         """
-        desktop = await self._free(desktop_id)
+        desktop = await free_desktop(self._kit, desktop_id)
         owner = await self._directory.user(user)
         pool = await self._pools.find(desktop.pool_id)
         if pool.kind is not PoolKind.DEDICATED:
             raise ConflictError(f"{pool.name} is floating: its desktops are nobody's")
         entry = decision(
-            self._kit, "desktop.assign", "an administrator asked for it", about=_about(desktop),
-            actor=actor, details={"owner_id": owner.id}, origin=origin,
+            self._kit, "desktop.assign", "an administrator asked for it",
+            about=about_desktop(desktop), actor=actor, details={"owner_id": owner.id},
+            origin=origin,
         )  # fmt: skip
         assigned = await self._kit.store.desktops.assign(
             desktop.id, owner.id, desktop.generation, entry
@@ -123,14 +124,14 @@ class DesktopCare:
             NotFoundError. ConflictError: it is an endpoint's own. DesktopInUseError: a session
             has it. IllegalTransitionError: it is in the middle of something.
         """
-        desktop = await self._free(desktop_id)
+        desktop = await free_desktop(self._kit, desktop_id)
         if desktop.endpoint_id is not None:
             raise ConflictError(f"{desktop.name} is its endpoint's own; retire the endpoint")
         if desktop.state in {DesktopState.DELETING, DesktopState.DELETED}:
             return desktop
         kit, now = self._kit, self._kit.clock.now()
         entry = decision(
-            kit, "desktop.delete", "an administrator asked for it", about=_about(desktop),
+            kit, "desktop.delete", "an administrator asked for it", about=about_desktop(desktop),
             actor=actor, details={"owner_id": desktop.owner_id or ""}, origin=origin,
         )  # fmt: skip
         moved = await kit.store.desktops.advance(
@@ -147,26 +148,28 @@ class DesktopCare:
         self._tell(moved)
         return moved
 
-    async def _free(self, desktop_id: str) -> Desktop:
-        """The desktop, if no session has it. Raises NotFoundError, DesktopInUseError."""
-        desktop = await self._kit.store.desktops.desktop(desktop_id)
-        if desktop is None:
-            raise NotFoundError(f"there is no desktop {desktop_id!r}")
-        query = PageQuery(limit=1, filters={"desktop_id": desktop.id, "live": "true"})
-        held = (await self._kit.store.sessions.sessions(query)).items
-        if held or DESKTOP.allows(desktop.state, DesktopEvent.RELEASED_RESET):
-            raise DesktopInUseError(f"a session has {desktop.name}; log it off first")
-        return desktop
-
     def _tell(self, desktop: Desktop) -> None:
         self._kit.events.publish("desktop", id=desktop.id, pool_id=desktop.pool_id)
         self._kit.events.publish("work", pool_id=desktop.pool_id)
 
 
-def _about(desktop: Desktop) -> dict[str, str]:
+def about_desktop(desktop: Desktop) -> dict[str, str]:
+    """What an entry about it names."""
     return {
         "desktop_id": desktop.id,
         "pool_id": desktop.pool_id,
         "host_id": desktop.host_id or "",
         "endpoint_id": desktop.endpoint_id or "",
     }
+
+
+async def free_desktop(kit: Kit, desktop_id: str) -> Desktop:
+    """The desktop, if no session has it. Raises NotFoundError, DesktopInUseError."""
+    desktop = await kit.store.desktops.desktop(desktop_id)
+    if desktop is None:
+        raise NotFoundError(f"there is no desktop {desktop_id!r}")
+    query = PageQuery(limit=1, filters={"desktop_id": desktop.id, "live": "true"})
+    held = (await kit.store.sessions.sessions(query)).items
+    if held or DESKTOP.allows(desktop.state, DesktopEvent.RELEASED_RESET):
+        raise DesktopInUseError(f"a session has {desktop.name}; log it off first")
+    return desktop

@@ -208,6 +208,7 @@ class Drifts:
             weights=pool.settings.weights,
             limits=pool.settings.limits,
             share_pages=pool.settings.share_pages,
+            storage=pool.settings.storage,
         )
         try:
             async with asyncio.timeout(limits.DRIFT_ONE_S):

@@ -17,6 +17,9 @@ WORDS: Final[Mapping[str, str]] = {
     "desktop.delete": "The desktop was removed by an administrator",
     "desktop.fail": "The desktop failed",
     "desktop.recover": "The desktop is used again as it is",
+    "desktop.snapshot": "A snapshot of the desktop was taken",
+    "desktop.revert": "The desktop was brought back to a snapshot",
+    "desktop.drop_snapshot": "A snapshot of the desktop was dropped",
     "desktop.reset": "The desktop was made fresh for an administrator",
     "desktop.unassign": "The desktop is not its person's any more",
     "desktop.expire": "The desktop took too long",
@@ -63,6 +66,13 @@ WORDS: Final[Mapping[str, str]] = {
     "session.reconnected": "The session was connected again",
     "session.reported_live": "The session is live",
     "session.taken_over": "The session moved to another place",
+    "shadow.ask": "The support asked to see the desktop",
+    "shadow.answer": "The person answered who asks to see the desktop",
+    "shadow.allow": "The support may see the desktop",
+    "shadow.refuse": "The support may not see the desktop",
+    "shadow.ticket": "The support opens what was allowed",
+    "shadow.begin": "The support sees the desktop",
+    "shadow.end": "The support does not see the desktop any more",
 }
 """what happened, for each action; another action is told by its own words"""
 

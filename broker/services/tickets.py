@@ -11,6 +11,8 @@ from typing import Final
 
 _MARK: Final = "."
 """between the endpoint's id and the random part; neither has one"""
+VIEWER_PREFIX: Final = "vwr"
+"""what ids of viewers' tickets begin with"""
 _VIEWER_MARK: Final = "~"
 """between the parts of a viewer's ticket; none has one"""
 
@@ -43,3 +45,8 @@ def place_of(ticket: str) -> str | None:
     """The endpoint that the ticket was given to; None is a browser."""
     place, mark, _ = ticket.rpartition(_MARK)
     return place if mark else None
+
+
+def in_viewer(display: str) -> bool:
+    """Whether a session's display was opened with a viewer's ticket, outside the browser."""
+    return display.rpartition(_MARK)[2].startswith(f"{VIEWER_PREFIX}_")

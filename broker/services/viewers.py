@@ -25,7 +25,7 @@ from broker.domain.viewers import ViewerKind
 from broker.ports import Engine
 from broker.services.kit import Kit
 from broker.services.sessions import Sessions
-from broker.services.tickets import secret_hash, viewer_ticket
+from broker.services.tickets import VIEWER_PREFIX, secret_hash, viewer_ticket
 
 VNC_PASSWORD_CHARS: Final = 8
 """what VNC's own authentication takes of a password: 48 random bits"""
@@ -118,7 +118,7 @@ class Viewers:
         )
         await kit.store.credentials.add_ticket(
             Ticket(
-                id=kit.ids.new("tkt"),
+                id=kit.ids.new(VIEWER_PREFIX),
                 secret_hash=secret_hash(viewer_ticket(kind, session.browser, secret)),
                 session_id=session.id,
                 user_id=session.user_id,

@@ -23,6 +23,7 @@ from broker.domain.settings import ServiceState
 from broker.services.bundle import Services
 from broker.services.decisions import decision
 from broker.services.rulebook import QuotaWish, RuleWish
+from broker.simulation.keepers import Keeper
 from broker.simulation.people import Office, Person
 from broker.simulation.rulers import SIZE, draw_quota, draw_rule
 
@@ -58,7 +59,11 @@ class Administrator(Person):
         self._made = 0
 
     async def live(self) -> None:
+        keeper = Keeper(self._do, self.identity.user_id, self._chance, self._site.pools, self._name)
         acts = (
+            (keeper.take, 4),
+            (keeper.revert, 3),
+            (keeper.drop, 2),
             (self._close_host, 3),
             (self._close_pool, 3),
             (self._close_site, 1),

@@ -131,16 +131,16 @@ class Hypervisor:
 
     def start(
         self,
-        verb: Callable[..., Awaitable[None]],
+        verb: Callable[..., Awaitable[object]],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         delay_s: float,
-    ) -> asyncio.Task[None]:
+    ) -> asyncio.Task[object]:
         """Carry it out, whatever becomes of the broker that asked."""
 
-        async def work() -> None:
+        async def work() -> object:
             await asyncio.sleep(delay_s)
-            await verb(*args, **kwargs)
+            return await verb(*args, **kwargs)
 
         task = self._loop.task(work(), None, "engine call")
         # the one who asked may be gone by then: the outcome is nobody's
@@ -195,8 +195,8 @@ class EnginePort:
         self._reports.put_nowait(report)
 
     async def _call(
-        self, verb: str, act: Callable[..., Awaitable[None]], *args: Any, **kwargs: Any
-    ) -> None:
+        self, verb: str, act: Callable[..., Awaitable[object]], *args: Any, **kwargs: Any
+    ) -> object:
         process, hypervisor = self._process, self._hypervisor
         weather, draw, history = process.weather, process.chance.random, process.history
         label = f"{process.name} {_about(args[0])}"
@@ -216,11 +216,12 @@ class EnginePort:
         if draw() < weather.engine_doubled:
             history.fault("engine call doubled", label)
             _ = hypervisor.start(act, args, kwargs, draw() * ENGINE_SLOW_S)
-        await asyncio.shield(hypervisor.start(act, args, kwargs, delay_s))
+        answer = await asyncio.shield(hypervisor.start(act, args, kwargs, delay_s))
         await process.point(f"engine {verb}")
         if fate > 1 - weather.engine_reply_lost:
             history.fault("engine reply lost", label)
             raise EngineError("the engine's answer was lost")
+        return answer
 
     async def adopt(self, desktop: Desktop, host: Host) -> None:
         """The machines outlive the brokers here, so there is nothing to tell the engine."""

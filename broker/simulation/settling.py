@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, Protocol
 
-from broker.domain.lifecycle import DESKTOP, HOST, SESSION
+from broker.domain.lifecycle import DESKTOP, HOST, SESSION, SNAPSHOT
 from broker.domain.model import (
     Architecture,
     DesktopState,
@@ -20,6 +20,7 @@ from broker.domain.planning.recover import is_kept
 from broker.domain.planning.rooms import demand_of
 from broker.domain.settings import SiteSettings
 from broker.domain.site import SITE_DOCUMENT, settings_of
+from broker.domain.snapshots import SnapshotState, counts_for
 from broker.simulation.engine import Hypervisor
 from broker.simulation.seams import SimClock
 from broker.simulation.station import Station
@@ -66,6 +67,11 @@ def _rows(scene: Scene) -> list[Complaint]:
         for one in state.hosts.values()
         if one.state in HOST.transient
     ]
+    found += [
+        ("L1", f"{one.id} is {one.state} for ever")
+        for one in state.snapshots.values()
+        if one.state in SNAPSHOT.transient and counts_for(one, state.desktops[one.desktop_id])
+    ]
     return found
 
 
@@ -87,6 +93,11 @@ def _machines(scene: Scene) -> list[Complaint]:
         known = machines.get(desktop.id)
         if known is None or not known.running:
             found.append(("L2", f"{desktop.id} is {desktop.state}, and its machine does not run"))
+    for one in scene.state.snapshots.values():
+        desktop, machine = desktops[one.desktop_id], machines.get(one.desktop_id)
+        whole = one.state is SnapshotState.READY and counts_for(one, desktop)
+        if whole and machine is not None and one.id not in machine.snapshots:
+            found.append(("L2", f"{one.id} is ready, and {desktop.id} does not have it"))
     return found
 
 

@@ -34,6 +34,7 @@ SAFE_TEXTS: Final = frozenset(
         "prefer_labels",
         "profile",
         "start",
+        "storage",
         "time_zone",
         "title",
         "username",

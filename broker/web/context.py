@@ -10,7 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from broker.config import Config
-from broker.ports import Displays, Subscription
+from broker.ports import Displays, ShadowDisplays, Subscription
 from broker.services.bundle import Services
 from broker.web.headers import headers_of
 from broker.web.names import Names
@@ -49,6 +49,7 @@ class Web:
     pool_counts: PoolCounts
     link: AgentSocket
     displays: Displays
+    shadows: ShadowDisplays
     profiles: Mapping[str, Collection[str]] | None
     """engine -> its host profiles; None when they are not checked here"""
     running: Running = field(default_factory=Running)
@@ -66,6 +67,7 @@ class Web:
         config: Config,
         link: AgentSocket,
         displays: Displays,
+        shadows: ShadowDisplays,
         profiles: Mapping[str, Collection[str]] | None,
     ) -> Web:
         sites = Sites(config)
@@ -78,6 +80,7 @@ class Web:
             pool_counts=PoolCounts(services.kit),
             link=link,
             displays=displays,
+            shadows=shadows,
             profiles=profiles,
             surface_headers={
                 surface: headers_of(surface, https=sites.https) for surface in Surface

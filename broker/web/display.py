@@ -1,6 +1,6 @@
-"""The display sockets: a person's in the browser, and an endpoint's.
+"""The display sockets: a person's in the browser, an endpoint's; the staff's are in shadows.py.
 
-Both speak the same: the first message presents the ticket, the answer says ready or why not,
+All speak the same: the first message presents the ticket, the answer says ready or why not,
 then frames go down and input goes up as binary messages. What happens in between is the
 gateway's; this file is its DisplayClient over a WebSocket.
 """
@@ -11,7 +11,8 @@ import asyncio
 import logging
 import socket
 import struct
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 import msgspec
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
@@ -23,7 +24,7 @@ from broker.domain.errors import (
     NotSignedInError,
     TriviumError,
 )
-from broker.domain.roles import Permission
+from broker.domain.roles import Permission, allows
 from broker.limits import (
     DISPLAY_CLOSE_S,
     DISPLAY_INPUT_BYTES_MAX,
@@ -129,98 +130,117 @@ class SocketClient:
                 transport.abort()
 
 
+Relay: TypeAlias = Callable[[SocketClient, str], Awaitable[None]]
+"""what is done with a client and the ticket that it presented; may raise TriviumError"""
+
+
+async def serve_socket(call: Call, relay: Relay) -> web.StreamResponse:
+    """One display's WebSocket, from its handshake to its end."""
+    answer = web.WebSocketResponse(
+        autoping=False,
+        protocols=(wire.SUBPROTOCOL,),
+        compress=False,
+        max_msg_size=DISPLAY_INPUT_BYTES_MAX,
+        heartbeat=PING_S,
+        timeout=DISPLAY_CLOSE_S,
+    )
+    if not answer.can_prepare(call.request):
+        raise BadRequestError("this address is a WebSocket")
+    await call.stream(answer)
+    client = SocketClient(answer, call.request.transport)
+    try:
+        ticket = await _ticket(client)
+        if ticket is not None:
+            await relay(client, ticket)
+    except TriviumError as error:
+        await client.refuse(error)
+    if not answer.closed:
+        await answer.close(code=WSCloseCode.OK)
+    return answer
+
+
+async def _ticket(client: SocketClient) -> str | None:
+    """The ticket in the first message; None when the client left without one.
+
+    Raises:
+        BadRequestError: the first message is something else, or nothing came in time.
+    """
+    try:
+        async with asyncio.timeout(DISPLAY_OPEN_S):
+            message = await client.message()
+    except TimeoutError:
+        raise BadRequestError("the ticket did not come in time") from None
+    if message.type is WSMsgType.TEXT:
+        try:
+            return wire.decode_display_open(message.data).ticket
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            pass
+    elif message.type is not WSMsgType.BINARY:
+        return None
+    raise BadRequestError("the first message presents the ticket")
+
+
+async def while_signed_in(
+    call: Call, work: Awaitable[object], gone: Callable[[], object], need: Permission
+) -> None:
+    """Await `work`, and call `gone` once whoever opened it is not signed in any more, or may not
+    do it any more. Raises TriviumError."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            watch = tasks.create_task(_watch(call, gone, need), name="display sign-in")
+            try:
+                await work
+            finally:
+                watch.cancel()
+    except* TriviumError as group:
+        raise _first(group) from None
+
+
+async def _watch(call: Call, gone: Callable[[], object], need: Permission) -> None:
+    before = call.who
+    while True:
+        await asyncio.sleep(EVENTS_BEAT_S)
+        try:
+            now = await call.identify()
+        except NotSignedInError:
+            now = None
+        except TriviumError:
+            # the store is away: what is open stays open until it can be asked
+            continue
+        if now is None or now.user_id != before.user_id or not allows(now.role, need):
+            gone()
+            return
+
+
 class DisplaySockets:
     def __init__(self, web_: Web) -> None:
         self._web = web_
 
     async def agent(self, call: Call) -> web.StreamResponse:
-        return await self._serve(call, None)
+        async def relay(client: SocketClient, ticket: str) -> None:
+            await self._web.displays.serve(client, ticket=ticket)
+
+        return await serve_socket(call, relay)
 
     async def person(self, call: Call) -> web.StreamResponse:
-        session_id = call.part("id")
+        """A display does not outlive the sign-in that it was opened with."""
+        session_id, displays = call.part("id"), self._web.displays
         # before the handshake: somebody else's session is not there at all
         session = await self._web.services.sessions.get(call.who, session_id)
         if session.user_id != call.who.user_id:
             raise errors.ForbiddenError("only the session's own person opens its display")
-        return await self._serve(call, session_id)
 
-    async def _serve(self, call: Call, session_id: str | None) -> web.StreamResponse:
-        answer = web.WebSocketResponse(
-            autoping=False,
-            protocols=(wire.SUBPROTOCOL,),
-            compress=False,
-            max_msg_size=DISPLAY_INPUT_BYTES_MAX,
-            heartbeat=PING_S,
-            timeout=DISPLAY_CLOSE_S,
-        )
-        if not answer.can_prepare(call.request):
-            raise BadRequestError("this address is a WebSocket")
-        await call.stream(answer)
-        client = SocketClient(answer, call.request.transport)
-        try:
-            ticket = await self._ticket(client)
-            if ticket is not None:
-                await self._relay(call, client, ticket, session_id)
-        except TriviumError as error:
-            await client.refuse(error)
-        if not answer.closed:
-            await answer.close(code=WSCloseCode.OK)
-        return answer
+        async def relay(client: SocketClient, ticket: str) -> None:
+            await while_signed_in(
+                call,
+                displays.serve(
+                    client, ticket=ticket, session_id=session_id, browser=call.who.token_id
+                ),
+                lambda: displays.kill(session_id, code="display.signed_out"),
+                Permission.OWN_SESSIONS,
+            )
 
-    async def _ticket(self, client: SocketClient) -> str | None:
-        """The ticket in the first message; None when the client left without one.
-
-        Raises:
-            BadRequestError: the first message is something else, or nothing came in time.
-        """
-        try:
-            async with asyncio.timeout(DISPLAY_OPEN_S):
-                message = await client.message()
-        except TimeoutError:
-            raise BadRequestError("the ticket did not come in time") from None
-        if message.type is WSMsgType.TEXT:
-            try:
-                return wire.decode_display_open(message.data).ticket
-            except (msgspec.DecodeError, UnicodeError, RecursionError):
-                pass
-        elif message.type is not WSMsgType.BINARY:
-            return None
-        raise BadRequestError("the first message presents the ticket")
-
-    async def _relay(
-        self, call: Call, client: SocketClient, ticket: str, session_id: str | None
-    ) -> None:
-        displays = self._web.displays
-        if session_id is None:
-            await displays.serve(client, ticket=ticket)
-            return
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                watch = tasks.create_task(self._watch(call, session_id), name="display sign-in")
-                try:
-                    await displays.serve(
-                        client, ticket=ticket, session_id=session_id, browser=call.who.token_id
-                    )
-                finally:
-                    watch.cancel()
-        except* TriviumError as group:
-            raise _first(group) from None
-
-    async def _watch(self, call: Call, session_id: str) -> None:
-        """A display does not outlive the sign-in that it was opened with."""
-        before = call.who
-        while True:
-            await asyncio.sleep(EVENTS_BEAT_S)
-            try:
-                now = await call.identify()
-            except NotSignedInError:
-                now = None
-            except TriviumError:
-                # the store is away: what is open stays open until it can be asked
-                continue
-            if now is None or now.user_id != before.user_id:
-                self._web.displays.kill(session_id, code="display.signed_out")
-                return
+        return await serve_socket(call, relay)
 
 
 def _first(group: BaseExceptionGroup[TriviumError]) -> TriviumError:

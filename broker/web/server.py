@@ -12,9 +12,10 @@ from aiohttp.typedefs import Handler, Middleware
 from broker.config import Address, Config
 from broker.domain.errors import UnavailableError
 from broker.listening import stop_listening
-from broker.ports import Displays
+from broker.ports import Displays, ShadowDisplays
 from broker.services.bundle import Services
 from broker.web import display, enrol, health, segments
+from broker.web import shadows as shadow_sockets
 from broker.web.api import api_routes
 from broker.web.context import AgentSocket, Web
 from broker.web.guard import GuardedRunner, GuardLimits
@@ -94,6 +95,7 @@ def build_web(
     config: Config,
     link: AgentSocket,
     displays: Displays,
+    shadows: ShadowDisplays,
     profiles: Mapping[str, Collection[str]] | None = None,
     extra_routes: Iterable[Route] = (),
     error_page: ErrorPage | None = None,
@@ -103,13 +105,21 @@ def build_web(
     profiles: engine -> its host profiles, for checking new hosts and rosters. extra_routes: the
     console's. error_page: what people see instead of problem+json.
     """
-    web_ = Web.of(services=services, config=config, link=link, displays=displays, profiles=profiles)
+    web_ = Web.of(
+        services=services,
+        config=config,
+        link=link,
+        displays=displays,
+        shadows=shadows,
+        profiles=profiles,
+    )
     counts, lag = RequestCounts(), LoopLag()
     metrics = Metrics(services, displays, web_.running, counts, lag)
     table = RouteTable(
         (
             *api_routes(web_),
             *display.routes(web_),
+            *shadow_sockets.routes(web_),
             *segments.routes(web_),
             *enrol.routes(web_),
             *health.routes(web_, metrics),

@@ -97,6 +97,18 @@ class FiledEngine:
         del to
         _cannot(operation.host, Feature.RESIZE)
 
+    async def snapshot(self, operation: Operation, snapshot_id: str) -> int | None:
+        del snapshot_id
+        _cannot(operation.host, Feature.SNAPSHOT)
+
+    async def revert(self, operation: Operation, snapshot_id: str) -> None:
+        del snapshot_id
+        _cannot(operation.host, Feature.SNAPSHOT)
+
+    async def drop_snapshot(self, operation: Operation, snapshot_id: str) -> None:
+        del snapshot_id
+        _cannot(operation.host, Feature.SNAPSHOT)
+
     async def power(self, operation_id: str, host: Host, *, on: bool, deadline_s: float) -> None:
         del operation_id, on, deadline_s
         _cannot(host, Feature.HOST_POWER)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,19 +10,22 @@ import pytest
 
 from broker.domain.audit import AuditEntry, Outcome
 from broker.domain.errors import UnavailableError
-from broker.domain.lifecycle import HostEvent, SessionEvent
-from broker.domain.model import DesktopState, PoolKind, Resources
+from broker.domain.lifecycle import SessionEvent
 from broker.ports import PageQuery
 from broker.web.audited import GIVEN
 from broker.web.routes import SAFE_METHODS, Route
 from tests.support.app import PASSWORD, App, Reply
-from tests.support.live_broker import live_broker
+from tests.support.audited_requests import (
+    Ask,
+    as_alice,
+    on_desktop,
+    on_snapshot,
+    retire_a_host_that_is_down,
+)
 
 SECRETS = ("s3cret-word", "t0ps3cret")
 """put wherever a password, secret or free text goes: none may be in the trail"""
 NEW_PASSWORD = "s3cret-word t0ps3cret phrase"
-
-Ask = Callable[[App], Awaitable[Reply]]
 
 
 def key(route: Route) -> str:
@@ -44,13 +44,6 @@ async def fresh(app: App, ask: Ask) -> tuple[Reply, list[AuditEntry]]:
     before = {one.id for one in await entries(app)}
     reply = await ask(app)
     return reply, [one for one in await entries(app) if one.id not in before]
-
-
-def as_alice(method: str, path: str, body: Any = None) -> Ask:
-    async def ask(app: App) -> Reply:
-        return await app.call(method, path, app.people["alice"], body=body)
-
-    return ask
 
 
 def as_nobody(path: str, body: Any) -> Ask:
@@ -82,19 +75,6 @@ def on_session(method: str, path: str, body: Any = None) -> Ask:
     return ask
 
 
-async def retire_a_host_that_is_down(app: App) -> Reply:
-    host = await app.services.directory.add_host(
-        name="server-8",
-        engine="simulated",
-        profile="hosted",
-        capacity=Resources(cpus=4, memory_mib=4096),
-        overcommit_cpu=1,
-        start_limit=1,
-    )
-    await app.services.kit.store.directory.move_host(host.id, HostEvent.LOST, app.clock.now())
-    return await as_alice("POST", "/hosts/server-8/retire", {"give_up": True})(app)
-
-
 async def _upload(app: App) -> Reply:
     return await app.call(
         "POST",
@@ -103,25 +83,6 @@ async def _upload(app: App) -> Reply:
         raw=bytes(1024),
         headers={"Content-Type": "application/octet-stream"},
     )
-
-
-def on_desktop(method: str, path: str, body: Any = None, *, dedicated: bool = False) -> Ask:
-    """A desktop of the pool design, which nobody has: another one for each path."""
-
-    async def ask(app: App) -> Reply:
-        pool = await app.services.pools.find("design")
-        kind = PoolKind.DEDICATED if dedicated else pool.kind
-        await app.services.kit.store.directory.save_pool(replace(pool, kind=kind), new=False)
-        app.services.pools.forget()
-        query = PageQuery(filters={"pool_id": pool.id})
-        rows = (await app.services.kit.store.desktops.desktops(query)).items
-        owned = [one for one in rows if one.owner_id is not None]
-        ready = [one for one in rows if one.state is DesktopState.READY and one.owner_id is None]
-        one = owned[0] if "unassign" in path else ready[0]
-        full = path.replace("DESKTOP", f"/desktops/{one.id}")
-        return await app.call(method, full, app.people["alice"], body=body)
-
-    return ask
 
 
 async def _identity(app: App) -> Any:
@@ -197,6 +158,20 @@ POOL = {
 }
 USER = {"username": "dora", "groups": ["class-a"], "password": NEW_PASSWORD}
 
+SHADOWS: Sequence[tuple[str, Ask, Sequence[str]]] = [
+    (
+        f"{method} /api/v1/sessions/{{id}}/shadows{rest}",
+        on_session(method, f"/sessions/ID/shadows{rest}".replace("{shadow_id}", "shd_none"), body),
+        [f"shadow.{verb}"],
+    )
+    for method, rest, body, verb in (
+        ("POST", "", {"mode": "view", "reason": "s3cret-word"}, "ask"),
+        ("POST", "/{shadow_id}/answer", {"granted": True}, "answer"),
+        ("POST", "/{shadow_id}/ticket", None, "ticket"),
+        ("DELETE", "/{shadow_id}", None, "end"),
+    )
+]
+"""of a session whose display is not open"""
 REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
     ("POST /api/v1/users", as_alice("POST", "/users", USER), ["user.create"]),
     (
@@ -262,6 +237,21 @@ REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
         ["desktop.unassign"],
     ),
     ("POST /api/v1/desktops/{id}/reset", on_desktop("POST", "DESKTOP/reset"), ["desktop.reset"]),
+    (
+        "POST /api/v1/desktops/{id}/snapshots",
+        on_snapshot("POST", "", {"name": "before", "note": SECRETS[0]}),
+        ["desktop.snapshot"],
+    ),
+    (
+        "POST /api/v1/desktops/{id}/snapshots/{snapshot}/revert",
+        on_snapshot("POST", "/before/revert"),
+        ["desktop.revert"],
+    ),
+    (
+        "DELETE /api/v1/desktops/{id}/snapshots/{snapshot}",
+        on_snapshot("DELETE", "/before"),
+        ["desktop.drop_snapshot"],
+    ),
     ("DELETE /api/v1/desktops/{id}", on_desktop("DELETE", "DESKTOP"), ["desktop.delete"]),
     (
         "POST /api/v1/endpoints/tokens",
@@ -291,6 +281,7 @@ REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
         on_session("POST", "/sessions/ID/connection", {"kind": "vnc"}),
         ["session.open_viewer"],
     ),
+    *SHADOWS,
     (
         "POST /api/v1/sessions/{id}/message",
         on_session("POST", "/sessions/ID/message", {"text": "s3cret-word"}),
@@ -362,6 +353,7 @@ OF_SETUP = {"POST /api/v1/setup", "POST /setup"}
 """tested where nobody administers the broker yet"""
 REFUSED = {
     "POST /api/v1/sessions/{id}/connection",
+    *(name for name, _, _ in SHADOWS),
     "POST /api/v1/sessions/{id}/extend",
     "POST /api/v1/sessions/{id}/consent",
     "POST /api/v1/auth/password",
@@ -512,65 +504,3 @@ async def test_a_request_whose_end_cannot_be_written_is_sealed_as_unknown(
 
 
 # --------------------------------------------------------------------------------- looking
-
-
-async def test_the_trail_is_listed_newest_first_and_filtered(app: App) -> None:
-    for title in ("one", "two", "three"):
-        await as_alice("PATCH", "/pools/library", {"title": title})(app)
-    audrey = app.people["audrey"]
-    first = (await app.call("GET", "/audit?action=pool.change&limit=2", audrey)).json
-    assert [one["details"]["fields"]["title"] for one in first["items"]] == ["three", "two"]
-    assert first["items"][0]["actor"] == {"id": app.people["alice"].id, "name": "alice"}
-    second = (
-        await app.call("GET", f"/audit?action=pool.change&after={first['next']}", audrey)
-    ).json
-    assert [one["details"]["fields"]["title"] for one in second["items"]] == ["one"]
-    at = first["items"][0]["at"]
-    later = await app.call("GET", f"/audit?action=pool.change&since={at}&until={at}", audrey)
-    assert later.json["items"] == []
-    for bad in ("since=yesterday", "outcome=good", "limit=0", "since=2026-11-21T08:00:00"):
-        assert (await app.call("GET", f"/audit?{bad}", audrey)).status == 400
-
-
-async def test_an_export_holds_the_sealed_chain_and_says_where_it_ends(app: App) -> None:
-    for title in ("one", "two", "three"):
-        await as_alice("PATCH", "/pools/library", {"title": title})(app)
-    await app.services.audit.seal()
-    audrey = app.people["audrey"]
-    lines = (await app.call("GET", "/audit/export", audrey)).body.splitlines()
-    found = [json.loads(line) for line in lines]
-    assert [one["number"] for one in found[:-1]] == list(range(1, len(found)))
-    assert found[-1] == {
-        "end": {"last_number": found[-2]["number"], "last_seal": found[-2]["seal"]}
-    }
-    rest = (await app.call("GET", "/audit/export?after=2", audrey)).body.splitlines()
-    assert rest == lines[2:]
-
-
-async def test_a_check_tells_that_the_chain_holds_and_gives_an_anchor(app: App) -> None:
-    await as_alice("PATCH", "/pools/library", {"title": "one"})(app)
-    await app.services.audit.seal()
-    audrey = app.people["audrey"]
-    found = (await app.call("GET", "/audit/check", audrey)).json
-    assert found["break"] is None
-    assert found["sealed"] == found["last_number"] >= 1
-    anchor = f"{found['last_number']}:{found['last_seal']}"
-    good = (await app.call("GET", f"/audit/check?anchor={anchor}&since={anchor}", audrey)).json
-    assert good["break"] is None
-    wrong = f"{found['last_number']}:{'0' * 64}"
-    bad = (await app.call("GET", f"/audit/check?anchor={wrong}", audrey)).json
-    assert bad["break"]["number"] == found["last_number"]
-    assert bad["break"]["here"]["entry"]["action"]
-    refused = await app.call("GET", "/audit/check?anchor=7", audrey)
-    assert (refused.status, refused.json["field"]) == (400, "anchor")
-
-
-def test_a_running_broker_seals_by_itself(tmp_path: Path) -> None:
-    with live_broker(tmp_path) as broker:
-
-        async def sealed() -> bool:
-            return (await broker.store.audit.last_seal())[0] > 0
-
-        entry = AuditEntry(id="aud_1", at=1, actor="", action="x.y", outcome=Outcome.DONE)
-        broker.ask(broker.store.audit.append([entry]))
-        broker.until_true(sealed)

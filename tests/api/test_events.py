@@ -146,6 +146,14 @@ def test_a_place_in_the_queue_is_told_to_the_one_who_waits() -> None:
     assert found.text().count(b"event: place") == 2
 
 
+def test_a_plain_user_hears_only_who_asks_to_see_the_own_desktop() -> None:
+    found = gathered(Role.USER, set())
+    found.take(Hint(topic="shadow", data={"id": "ses_2", "user_id": "usr_2"}))
+    assert found.text() == b": alive\n\n"
+    found.take(Hint(topic="shadow", data={"id": "ses_1", "user_id": "usr_1"}))
+    assert b"event: shadow" in found.text()
+
+
 async def test_a_stream_without_news_shows_that_it_lives(app: App) -> None:
     async with listening(app, app.people["bob"]) as stream:
         assert await stream.block() == b": alive\n\n"

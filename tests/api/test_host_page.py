@@ -12,6 +12,7 @@ from broker.domain.inspection import Condition, PageSharing, Pressure
 from broker.domain.model import Desktop, DesktopState, Host, HostState, Resources
 from broker.domain.placement import HostLoad
 from broker.domain.settings import HostSettings
+from broker.domain.storage import StorageClass
 from broker.web.console.host_page import rooms, what_waits
 from tests.support.app import App
 from tests.support.builders import make_desktop, make_host
@@ -25,6 +26,18 @@ KNOWN = Condition(
     memory_free_mib=1024,
     disk_total=2**40,
     disk_free=2**30,
+    storage=(
+        StorageClass(
+            name="fast",
+            cost=2.5,
+            place="ssd",
+            kind="netfs",
+            capacity=2**40,
+            available=2**39,
+            shared="netfs nas:/d",
+        ),
+        StorageClass(name="bulk", cost=1, place="disks", refuses="it is not <there>"),
+    ),
     unknown={},
 )
 UNKNOWN = Condition(unknown={"pressure": "libvirt does not tell it of <others>"})
@@ -91,6 +104,9 @@ async def test_how_a_host_is_just_now_is_shown_with_what_is_not_known(
     text = await page(app, path, "condition")
     assert "98 % of the last 10 s, 50 % of a minute" in text
     assert "all at once 2 % of a minute" in text
+    shown = "fast</dt><dd>550 GB of 1.1 TB free; ssd (netfs), cost 2.5, shared</dd>"
+    assert f"Storage class {shown}" in text
+    assert "bulk</dt><dd>disks, cost 1; it is not &lt;there&gt;</dd>" in text
     assert "Page sharing (KSM)</dt><dd>on; saves 5.4 GB (1.0 MB kept once)</dd>" in text
     watch(app, monkeypatch, UNKNOWN)
     text = await page(app, path, "condition")
@@ -111,6 +127,13 @@ async def test_how_a_host_is_just_now_is_told_over_http(
     assert found["pressure"] == [
         {"resource": "cpu", "some": [0.98, 0.5, 0.1], "full": [0.0, 0.02, 0.0]}
     ]
+    assert found["storage"][0] == {
+        "name": "fast", "place": "ssd", "kind": "netfs", "cost": 2.5, "capacity": 2**40,
+        "available": 2**39, "shared": True, "refuses": "",
+    }  # fmt: skip
+    assert (found["storage"][1]["available"], found["storage"][1]["refuses"]) == (
+        None, "it is not <there>",
+    )  # fmt: skip
     assert found["page_sharing"] == {"on": True, "kept": 2**20, "saved": 5 * 2**30}
     watch(app, monkeypatch, UNKNOWN)
     found = (await app.call("GET", path, app.people["audrey"])).json
@@ -165,7 +188,16 @@ def test_what_an_emptied_host_waits_for_is_counted_by_reason() -> None:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (KNOWN, ("98%, 50%, 10%", "1,024 of 65,536 MiB", "on; saves 5,120 MiB")),
+        (
+            KNOWN,
+            (
+                "98%, 50%, 10%",
+                "1,024 of 65,536 MiB",
+                "on; saves 5,120 MiB",
+                "ssd (netfs), cost 2.5, 524,288 of 1,048,576 MiB free",
+                "disks (not known), cost 1; it is not <there>",
+            ),
+        ),
         (UNKNOWN, ("not known",)),
     ],
 )

@@ -147,6 +147,19 @@ async def test_a_pools_limits_are_set_shown_and_held_against_its_size(app: App) 
     assert b'value="80"' in page
 
 
+async def test_a_pool_names_a_class_of_storage_in_the_api_and_in_the_console(app: App) -> None:
+    assert (await as_alice(app, "POST", "/pools", new_pool(architecture="vdi"))).status == 201
+    changed = await as_alice(app, "PATCH", "/pools/physics", {"settings": {"storage": "fast"}})
+    assert (changed.status, changed.json["settings"]["storage"]) == (200, "fast")
+    odd = await as_alice(app, "PATCH", "/pools/physics", {"settings": {"storage": "../disks"}})
+    assert (odd.status, odd.json["field"]) == (400, "settings.storage")
+    path = f"/pools/{changed.json['id']}"
+    page = (await app.call("GET", path, app.people["alice"], base="")).body
+    assert b'name="settings.storage" value="fast"' in page
+    again = await as_alice(app, "PATCH", "/pools/physics", {"settings": {"storage": ""}})
+    assert again.json["settings"]["storage"] == ""
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "field"),
     [

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.bench import broker as bench_broker
-from tests.bench import displays, endpoints, floor, planner, refill, storm
+from tests.bench import display_memory, displays, endpoints, floor, planner, refill, storm
 from tests.bench.load import Load, run
 from tests.support.process import BrokerProcess, free_port
 
@@ -162,6 +164,19 @@ async def _refill(console: Console) -> None:
 async def _displays(console: Console) -> None:
     with tempfile.TemporaryDirectory() as directory:
         displays.show(console, await displays.measure(Path(directory)))
+        memory = await display_memory.measure(Path(directory) / "memory")
+        display_memory.show(console, memory)
+
+
+async def _clones(console: Console) -> None:
+    lacks = [name for name in ("virsh", "qemu-img", "qemu-system-x86_64") if not shutil.which(name)]
+    if lacks or find_spec("libvirt") is None:
+        console.print("  left out: it needs libvirt and QEMU; `make libvirt guest` installs them")
+        return
+    from tests.bench import clones  # noqa: PLC0415 - libvirt need not be installed
+
+    with tempfile.TemporaryDirectory() as directory:
+        clones.show(console, await clones.measure(Path(directory)))
 
 
 async def _planner(console: Console) -> None:
@@ -170,6 +185,7 @@ async def _planner(console: Console) -> None:
 
 BENCHES: Mapping[str, Callable[[Console], Awaitable[None]]] = {
     "claims": _claims,
+    "clones": _clones,
     "displays": _displays,
     "endpoints": _endpoints,
     "planner": _planner,

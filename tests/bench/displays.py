@@ -117,7 +117,7 @@ async def _source() -> AsyncIterator[Address]:
 
 
 @contextlib.asynccontextmanager
-async def _process(
+async def started(
     *arguments: str, quiet: bool = False
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
@@ -137,17 +137,17 @@ async def _process(
         await process.wait()
 
 
-async def _line(process: asyncio.subprocess.Process) -> bytes:
+async def first_line(process: asyncio.subprocess.Process) -> bytes:
     assert process.stdout is not None
     async with asyncio.timeout(START_S):
         return await process.stdout.readline()
 
 
 @contextlib.asynccontextmanager
-async def _bare(source: Address) -> AsyncIterator[Relay]:
+async def bare_relay(source: Address) -> AsyncIterator[Relay]:
     async with contextlib.AsyncExitStack() as stack:
-        process = await stack.enter_async_context(_process("-c", _FLOOR, *map(str, source)))
-        port = int(await _line(process))
+        process = await stack.enter_async_context(started("-c", _FLOOR, *map(str, source)))
+        port = int(await first_line(process))
 
         async def open_one(_number: int) -> Read:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -175,7 +175,7 @@ async def _websockify(source: Address) -> AsyncIterator[Relay]:
     target = f"{source[0]}:{source[1]}"
     async with contextlib.AsyncExitStack() as stack:
         process = await stack.enter_async_context(
-            _process("-m", "websockify", f"127.0.0.1:{port}", target, quiet=True)
+            started("-m", "websockify", f"127.0.0.1:{port}", target, quiet=True)
         )
         http = await stack.enter_async_context(aiohttp.ClientSession())
         await _listens(port)
@@ -200,14 +200,14 @@ async def _listens(port: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _broker(source: Address, folder: Path) -> AsyncIterator[Relay]:
-    people = str(ROUNDS)
+async def broker_relay(source: Address, folder: Path, people: int) -> AsyncIterator[Relay]:
+    """`people`: who may have a display each."""
     module = "tests.bench.display_broker"
     async with contextlib.AsyncExitStack() as stack:
         process = await stack.enter_async_context(
-            _process("-m", module, *map(str, source), people, str(folder))
+            started("-m", module, *map(str, source), str(people), str(folder))
         )
-        told = json.loads(await _line(process))
+        told = json.loads(await first_line(process))
         connector = aiohttp.TCPConnector(limit=0)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
 
@@ -232,9 +232,9 @@ async def measure(directory: Path) -> dict[str, Cost]:
     costs: dict[str, Cost] = {}
     async with _source() as source:
         relays = {
-            "bare TCP": _bare(source),
+            "bare TCP": bare_relay(source),
             "websockify": _websockify(source),
-            "broker": _broker(source, directory / "data"),
+            "broker": broker_relay(source, directory / "data", ROUNDS),
         }
         for name, starting in relays.items():
             async with starting as relay:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from broker.domain.model import Role
-from tests.support.browsing import ARGUMENTS, DEADLINE_MS, Visitor, Visitors
+from tests.support.browsing import DEADLINE_MS, Visitor, Visitors, launched
 from tests.support.live_broker import LiveBroker, live_broker
 
 expect.set_options(timeout=DEADLINE_MS)
@@ -42,9 +41,7 @@ def browser() -> Iterator[Browser]:
     could start one.
     """
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=ARGUMENTS
-        )
+        chromium = launched(playwright.chromium)
         yield chromium
         chromium.close()
 

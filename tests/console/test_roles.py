@@ -36,6 +36,7 @@ def every_page(school: LiveBroker) -> tuple[str, ...]:
         *PAGES,
         f"/sessions/{session.id}",
         f"/pools/{session.pool_id}",
+        f"/desktops/{session.desktop_id}",
         f"/users/{session.user_id}",
     )
 

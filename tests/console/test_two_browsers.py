@@ -1,12 +1,15 @@
-"""One person with one session at two browsers: the first is asked, and nobody else answers."""
+"""One person with one session at two browsers: where it is open is asked, and nobody else
+answers."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 
 from playwright.sync_api import expect
 
+from broker.domain.model import SessionState
 from broker.domain.settings import PoolSettings, TakeOver
 from tests.console.test_live import until_ready
 from tests.console.test_my_desktops import open_display
@@ -70,3 +73,27 @@ def test_the_first_browser_keeps_the_session_and_opens_it_again_without_being_as
     one.page.reload()
     open_display(one.page)
     expect(one.page.locator("#status")).not_to_contain_text(re.compile("Somebody asks"))
+
+
+def test_a_session_that_is_open_nowhere_goes_on_where_its_person_opens_it(
+    school: LiveBroker, visitor: Visitors
+) -> None:
+    until_ready(school)
+    one = visitor("li")
+    one.page.get_by_role("region", name="Library").get_by_role("button", name="Connect").click()
+    open_display(one.page)
+    session_id = one.page.url.rpartition("/")[2]
+    one.page.close()
+    school.until_true(partial(disconnected, school, session_id))
+    two = visitor("li")
+    two.open("/me")
+    expect(two.page.get_by_role("region", name="Library")).to_contain_text("kept for you")
+    two.page.get_by_role("link", name="Open").click()
+    open_display(two.page)
+    expect(two.page.locator("#status")).to_contain_text("active")
+    assert two.page.url.rpartition("/")[2] == session_id
+
+
+async def disconnected(school: LiveBroker, session_id: str) -> bool:
+    session = await school.store.sessions.session(session_id)
+    return session is not None and session.state is SessionState.DISCONNECTED

@@ -331,11 +331,12 @@ async def test_what_runs_out_of_time_leaves_the_machine_as_it_was_and_can_be_rep
 async def test_what_an_engine_does_not_claim_it_refuses_at_once(case: EngineCase) -> None:
     async with one_ready(case) as (engine, _):
         operation = case.operation("job_2", make_desktop())
-        verbs: dict[Feature, Callable[[], Awaitable[None]]] = {
+        verbs: dict[Feature, Callable[[], Awaitable[object]]] = {
             Feature.SUSPEND: lambda: engine.suspend(operation),
             Feature.MIGRATE: lambda: engine.migrate(operation, case.other),
             Feature.RESIZE: lambda: engine.resize(operation, SMALL),
             Feature.HOST_POWER: lambda: engine.power("j", case.host, on=True, deadline_s=60),
+            Feature.SNAPSHOT: lambda: engine.snapshot(operation, "snp_1"),
         }
         assert set(verbs) == set(Feature)
         for feature in set(Feature) - engine.features(case.host):

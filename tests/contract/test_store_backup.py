@@ -13,7 +13,7 @@ import pytest
 
 from broker.domain.audit import GENESIS, AuditEntry, first_break
 from broker.domain.errors import BadBackupError, ConflictError, UnavailableError
-from broker.domain.lifecycle import DesktopEvent, EndpointEvent
+from broker.domain.lifecycle import DesktopEvent, EndpointEvent, SnapshotEvent
 from broker.domain.model import (
     DesktopState,
     EndpointState,
@@ -21,6 +21,7 @@ from broker.domain.model import (
     SessionState,
     Ticket,
 )
+from broker.domain.snapshots import SnapshotState
 from broker.limits import EXPORT_BATCH, GENERATION_STEP
 from broker.ports import OneUseSecret, PageQuery, Store, TableDump
 from broker.store import open_store
@@ -29,6 +30,9 @@ from broker.store.memory.state import State
 from broker.store.restoring import RESTORED
 from broker.store.sql import dumping
 from broker.store.sql.schema import METADATA
+from tests.contract.test_store_snapshots import add as add_snapshot
+from tests.contract.test_store_snapshots import made as made_snapshot
+from tests.contract.test_store_snapshots import one_desktop as kept_desktop
 from tests.support.builders import NOW
 from tests.support.busy_site import ENTRY, LATER, live_through
 from tests.support.postgres import PostgresServer
@@ -447,3 +451,24 @@ async def test_a_dump_goes_to_another_kind_of_database_and_back(
     assert len(by_table(there)) > 15
     for store in stores:
         await store.close()
+
+
+async def test_whole_snapshots_fit_their_desktops_and_those_under_way_have_failed(
+    store: Store, empty: Store
+) -> None:
+    desktop = await kept_desktop(store)
+    ready, making = await made_snapshot(store, 1), await add_snapshot(store, 2)
+    await restored(store, empty)
+    generation = desktop.generation + GENERATION_STEP
+    assert await empty.snapshots.of_desktop(desktop.id) == (
+        replace(ready, generation=generation),
+        replace(
+            making,
+            generation=generation,
+            state=SnapshotState.FAILED,
+            why=RESTORED,
+            changed_at=ENTRY.at,
+        ),
+    )
+    dropping = await empty.snapshots.advance(making.id, SnapshotEvent.DROP_ASKED, LATER)
+    assert dropping.state is SnapshotState.DROPPING

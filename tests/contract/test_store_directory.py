@@ -27,6 +27,7 @@ from broker.domain.settings import (
     PoolSettings,
     ScheduleEntry,
     ServiceState,
+    Shadowing,
     Share,
     TakeOver,
 )
@@ -168,6 +169,7 @@ async def test_a_pool_is_read_back_with_every_setting(store: Store) -> None:
     settings = PoolSettings(
         state=ServiceState.DRAINING,
         take_over=TakeOver.ASK,
+        shadowing=Shadowing.VIEW,
         guarantee=Share(cpus=0.5, memory=1),
         labels=("gpu", "ssd"),
         time_zone="Europe/Berlin",

@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 
 from broker.domain.errors import ConfigError
-from broker.domain.lifecycle import DESKTOP, ENDPOINT, HOST, JOB, SESSION, Lifecycle
+from broker.domain.lifecycle import DESKTOP, ENDPOINT, HOST, JOB, SESSION, SNAPSHOT, Lifecycle
 from broker.store import open_store
 from broker.store.sql.engine import make_engine, parse_url
 from broker.store.sql.migrate import current_version, fill_moves
@@ -141,6 +141,7 @@ def test_the_moves_are_those_of_the_lifecycles(engine: sa.Engine) -> None:
         "endpoint_moves": ENDPOINT,
         "job_moves": JOB,
         "host_moves": HOST,
+        "snapshot_moves": SNAPSHOT,
     }
     with engine.connect() as connection:
         for name, lifecycle in tables.items():

@@ -6,15 +6,16 @@ import base64
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from broker.domain.model import Desktop, DesktopState
+from broker.domain.model import Desktop, DesktopState, SessionState
 from broker.ports import PageQuery
 from tests.console.conftest import browser, visitor
-from tests.support.browsing import Visitors
-from tests.support.guest_machine import Screen
+from tests.support.browsing import Visitor, Visitors, launched
+from tests.support.guest_machine import Screen, letters, window
 from tests.support.libvirt_lab import LibvirtLab
 from tests.support.live_broker import LiveBroker, live_broker
 from tests.support.real_guests import (
@@ -31,11 +32,27 @@ from tests.support.rfb import SHIFTED
 
 __all__ = ["browser", "visitor"]
 pytestmark = pytest.mark.timeout(2 * GENEROUS_S)
+SECRET = "the-secret-of-ann"
 SAME = 0.02
 """a clock ticks between two pictures"""
 KEY_MS = 80
 KEYS = {"\n": "Enter", "\b": "Backspace", " ": "Space"}
 PICTURE = "() => document.querySelector('#screen [data-vnc] canvas').toDataURL('image/png')"
+
+
+@pytest.fixture
+def other_browser(broker: LiveBroker, browser: Browser) -> Iterator[Visitors]:
+    """As `visitor`, from another Chromium."""
+    made: list[Visitor] = []
+    with launched(browser.browser_type) as chromium:
+
+        def come(username: str = "", **options: Any) -> Visitor:
+            made.append(Visitor(chromium, broker.url, username, **options))
+            return made[-1]
+
+        yield come
+        for one in made:
+            one.leave()
 
 
 @pytest.fixture
@@ -72,8 +89,9 @@ def ready(broker: LiveBroker, generation: int) -> Desktop:
     return found
 
 
-def open_desktop(page: Page) -> None:
-    page.get_by_role("region", name="Desk").get_by_role("button").first.click()
+def open_desktop(page: Page, word: str) -> None:
+    page.get_by_role("region", name="Desk").get_by_text(word, exact=True).click()
+    page.wait_for_url("**/me/sessions/*", timeout=GENEROUS_S * 1000)
     expect(page.locator("#screen")).to_have_attribute("data-open", "yes", timeout=GENEROUS_S * 1000)
 
 
@@ -103,17 +121,76 @@ def answer(page: Page, guests: RealGuests, desktop_id: str, command: str) -> str
         return heard_of(heard())
 
 
-def test_a_person_sees_in_chromium_what_the_machine_draws_and_types_into_it(
-    broker: LiveBroker, desktop_lab: LibvirtLab, visitor: Visitors
+def log_off(page: Page) -> None:
+    page.get_by_role("button", name="Log off").click()
+    page.get_by_role("dialog").get_by_role("button", name="Log off").click()
+    status = page.locator("#status")
+    expect(status).to_contain_text("This session is over.", timeout=GENEROUS_S * 1000)
+    expect(page.locator("#screen")).to_be_hidden()
+
+
+def until_left(broker: LiveBroker) -> None:
+    """Every session has been disconnected."""
+
+    async def left() -> bool:
+        found = (await broker.store.sessions.sessions(PageQuery())).items
+        return all(one.state is SessionState.DISCONNECTED for one in found)
+
+    soon(lambda: broker.ask(left()), "disconnected session")
+
+
+def until_alike(page: Page, guests: RealGuests, desktop_id: str) -> Screen:
+    """What noVNC has drawn, once it is what the machine draws; only the clock goes on."""
+
+    def alike() -> bool:
+        here, there = picture(page), guests.screenshot(desktop_id)
+        return window(here) == window(there) and difference(here, there) < SAME
+
+    soon(alike, "likeness")
+    return picture(page)
+
+
+def until_spelt(page: Page, before: Screen) -> None:
+    """The letters aba have come into the terminal."""
+
+    def spelt() -> bool:
+        after = picture(page)
+        if window(after) == window(before):
+            return False
+        one, two, three = letters(before, after, 3)
+        return one == three != two
+
+    soon(spelt, "letters")
+
+
+def test_a_person_works_at_two_browsers_and_leaves_nothing_to_the_next(
+    broker: LiveBroker, desktop_lab: LibvirtLab, visitor: Visitors, other_browser: Visitors
 ) -> None:
     guests = RealGuests(desktop_lab)
     desktop = ready(broker, 1)
-    first = visitor("ann").page
-    open_desktop(first)
-    soon(lambda: difference(picture(first), guests.screenshot(desktop.id)) < SAME, "likeness")
-    before = picture(first)
-    type_keys(first, "aba")
-    soon(lambda: difference(picture(first), before) > 0, "letters")
-    type_keys(first, "\b\b\b")
-    assert answer(first, guests, desktop.id, "echo of-ann >note; cat note") == "of-ann"
-    soon(lambda: difference(picture(first), guests.screenshot(desktop.id)) < SAME, "likeness")
+    first = visitor("ann")
+    open_desktop(first.page, "Connect")
+    fresh = until_alike(first.page, guests, desktop.id)
+    written = f"echo {SECRET} >note; sync; cat note"
+    assert answer(first.page, guests, desktop.id, written) == SECRET
+    before = until_alike(first.page, guests, desktop.id)
+    type_keys(first.page, "aba")
+    until_spelt(first.page, before)
+    worked = until_alike(first.page, guests, desktop.id)
+    first.page.close()
+    until_left(broker)
+
+    second = other_browser("ann")
+    open_desktop(second.page, "Open")
+    assert window(until_alike(second.page, guests, desktop.id)) == window(worked)
+    type_keys(second.page, "\b\b\b")
+    assert answer(second.page, guests, desktop.id, "cat note") == SECRET
+    log_off(second.page)
+    assert ready(broker, 2).id == desktop.id
+
+    third = other_browser("bob")
+    open_desktop(third.page, "Connect")
+    assert window(until_alike(third.page, guests, desktop.id)) == window(fresh)
+    assert "No such file" in answer(third.page, guests, desktop.id, "cat note")
+    for disk in guests.volumes().values():
+        assert SECRET.encode() not in disk.read_bytes()

@@ -15,8 +15,10 @@ from broker import guest_wire
 from tests.support.guest_machine import (
     GENEROUS_S,
     TIME_JUMP_S,
+    WINDOW,
     GuestMachine,
     Screen,
+    letters,
     machine,
     overlay,
 )
@@ -31,11 +33,8 @@ pytestmark = [
     ),
 ]
 
-WINDOW = (10, 10, 1000, 760)
-"""the person's terminal"""
 NOTICES = (1025, 260, 250, 400)
 """below the clock"""
-LETTER = (10, 20)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,18 +131,7 @@ def test_letters_typed_at_the_display_appear_in_the_persons_terminal(clone: Gues
     clone.type("aba")
     clone.wait(lambda: clone.screen().area(*WINDOW) != before.area(*WINDOW), "letter")
     after = settled(clone, WINDOW)
-    changed = [
-        (x, y)
-        for y, (old, new) in enumerate(
-            zip(before.area(*WINDOW), after.area(*WINDOW), strict=True), start=WINDOW[1]
-        )
-        for x in range(WINDOW[2])
-        if old[x * 3 : x * 3 + 3] != new[x * 3 : x * 3 + 3]
-    ]
-    left, top = WINDOW[0] + min(x for x, _ in changed), min(y for _, y in changed)
-    first, second, third = (
-        after.area(left + LETTER[0] * place, top, *LETTER) for place in range(3)
-    )
+    first, second, third = letters(before, after, 3)
     assert first == third
     assert first != second
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, Response
+from playwright.sync_api import (
+    Browser,
+    BrowserType,
+    ConsoleMessage,
+    Dialog,
+    Error,
+    Page,
+    Response,
+)
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -23,6 +32,12 @@ NO_CLOCK = """
 """
 """SLOW_MS / 5 of live.js"""
 PASSWORD = "open sesame 1"
+
+
+def launched(chromium: BrowserType) -> Browser:
+    """One more Chromium, in processes of its own."""
+    path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    return chromium.launch(executable_path=path, args=ARGUMENTS)
 
 
 class Visitor:

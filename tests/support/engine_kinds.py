@@ -94,7 +94,15 @@ _OF_LIBVIRT: Final[tuple[EngineKind, ...]] = (
         name="libvirt_qemu",
         make=_libvirt_qemu,
         claims=frozenset(
-            {Feature.SUSPEND, Feature.MIGRATE, Feature.RESIZE, DISPLAYS, INSPECT, TIME}
+            {
+                Feature.SUSPEND,
+                Feature.MIGRATE,
+                Feature.RESIZE,
+                Feature.SNAPSHOT,
+                DISPLAYS,
+                INSPECT,
+                TIME,
+            }
         ),
         real=True,
     ),

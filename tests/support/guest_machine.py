@@ -26,6 +26,10 @@ _SHIFTED = {">": "dot", "|": "backslash", "&": "7", "%": "5", "+": "equal", "_":
 _ABSOLUTE = 32768
 MEMORY_MIB = 256
 TIME_JUMP_S = 86_400.0
+WINDOW = (10, 10, 1000, 760)
+"""where the person's terminal is on the whole desktop's screen; the clock is beside it"""
+LETTER = (10, 20)
+"""a letter in it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,25 @@ class Screen:
         """The rows of a part of it."""
         starts = [(row * self.width + x) * 3 for row in range(y, y + height)]
         return tuple(self.pixels[start : start + width * 3] for start in starts)
+
+
+def window(screen: Screen) -> tuple[bytes, ...]:
+    """The person's terminal; unlike the clock, it stands still while nobody types."""
+    return screen.area(*WINDOW)
+
+
+def letters(before: Screen, after: Screen, count: int) -> list[tuple[bytes, ...]]:
+    """So many letters from the first one on that came into the person's terminal."""
+    rows = enumerate(zip(window(before), window(after), strict=True), start=WINDOW[1])
+    changed = [
+        (x, y)
+        for y, (old, new) in rows
+        if old != new
+        for x in range(WINDOW[2])
+        if old[x * 3 : x * 3 + 3] != new[x * 3 : x * 3 + 3]
+    ]
+    left, top = WINDOW[0] + min(x for x, _ in changed), min(y for _, y in changed)
+    return [after.area(left + LETTER[0] * place, top, *LETTER) for place in range(count)]
 
 
 class EnginePort:

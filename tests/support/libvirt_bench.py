@@ -13,7 +13,7 @@ from broker.ports import MachineReport
 from tests.support.builders import make_desktop
 from tests.support.engines import EngineCase, listening, said
 from tests.support.eventually import eventually
-from tests.support.libvirt_cases import libvirt_engine, libvirt_qemu_case
+from tests.support.libvirt_cases import INSTALLATION, libvirt_engine, libvirt_qemu_case
 from tests.support.libvirt_lab import LibvirtLab
 
 SMALL = Resources(cpus=1, memory_mib=256)
@@ -58,8 +58,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def on_bench(lab: LibvirtLab, **knobs: str) -> AsyncIterator[Bench]:
+async def on_bench(
+    lab: LibvirtLab, *, installation_id: str = INSTALLATION, **knobs: str
+) -> AsyncIterator[Bench]:
     """`knobs`: of both hosts' profiles."""
-    engine = libvirt_engine()
+    engine = libvirt_engine(installation_id=installation_id)
     async with listening(engine) as heard:
         yield Bench(lab, libvirt_qemu_case(lab, **knobs), engine, heard)

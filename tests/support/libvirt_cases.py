@@ -25,10 +25,12 @@ _HELD: list[Any] = []
 """a connection: the test driver forgets its machines when the last one closes"""
 
 
-def libvirt_engine(data: Path | None = None) -> LibvirtEngine:
+def libvirt_engine(
+    data: Path | None = None, *, installation_id: str = INSTALLATION
+) -> LibvirtEngine:
     return LibvirtEngine(
         clock=SystemClock(), chance=SystemChance(1), ids=SystemIds(),
-        installation_id=INSTALLATION, data=data,
+        installation_id=installation_id, data=data,
     )  # fmt: skip
 
 

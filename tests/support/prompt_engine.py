@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.model import Desktop, DesktopState, Host, Resources
 from broker.domain.settings import Limits, Share
+from broker.domain.storage import StorageClass
 from broker.ports import Console, Machine, MachineReport, Operation
 
 _SUSPENDED = frozenset(
@@ -33,6 +34,10 @@ class PromptEngine:
         self.weights: dict[str, Share] = {}
         self.limits: dict[str, tuple[Limits, bool]] = {}
         """of the machines that were resized; and whether their pages are shared"""
+        self.classes: dict[str, dict[str, StorageClass]] = {}
+        """of storage, by name, of each host by its name"""
+        self.stored: dict[str, str] = {}
+        """desktop id -> the class that its disk was made in"""
         self.asleep: set[str] = set()
         self.halted: set[str] = set()
         """desktop ids of machines that are off"""
@@ -43,6 +48,8 @@ class PromptEngine:
         self.failing: set[str] = set()
         self.forgetful: set[str] = set()
         self.silent = False
+        self.snapshots: dict[str, list[str]] = {}
+        """desktop id -> ids of its snapshots, oldest first"""
         self._finished: set[str] = set()
         self._closed = False
         self._reports: asyncio.Queue[MachineReport | None] = asyncio.Queue()
@@ -53,6 +60,9 @@ class PromptEngine:
     async def close(self) -> None:
         self._closed = True
         self._reports.put_nowait(None)
+
+    def storage_classes(self, host: Host) -> Mapping[str, StorageClass]:
+        return self.classes.get(host.name, {})
 
     def features(self, host: Host) -> frozenset[Feature]:
         del host
@@ -89,6 +99,7 @@ class PromptEngine:
             self._need(Feature.SUSPEND)
         if self._begins("resume", operation):
             self._exists(operation)
+            self.known[operation.desktop.id] = operation.desktop.generation
             self.asleep.discard(operation.desktop.id)
             self.halted.discard(operation.desktop.id)
             self.done.append(("resume", operation.desktop.name))
@@ -118,6 +129,40 @@ class PromptEngine:
             self.limits[operation.desktop.id] = (operation.limits, operation.share_pages)
             self.done.append(("resize", operation.desktop.name))
         self._end("resize", operation.id)
+
+    async def snapshot(self, operation: Operation, snapshot_id: str) -> int | None:
+        self._need(Feature.SNAPSHOT)
+        if self._begins("snapshot", operation):
+            self._exists(operation)
+            kept = self.snapshots.setdefault(operation.desktop.id, [])
+            if snapshot_id not in kept:
+                kept.append(snapshot_id)
+            self.done.append(("snapshot", operation.desktop.name))
+        self._end("snapshot", operation.id)
+        return 1024
+
+    async def revert(self, operation: Operation, snapshot_id: str) -> None:
+        self._need(Feature.SNAPSHOT)
+        if self._begins("revert", operation):
+            self._exists(operation)
+            if snapshot_id not in self.snapshots.get(operation.desktop.id, []):
+                raise EngineError(f"{operation.desktop.name} has no such snapshot")
+            host_id = self.places[operation.desktop.id]
+            kept = self.snapshots[operation.desktop.id]
+            self._keep(operation.desktop, host_id, operation.desktop.resources)
+            self.snapshots[operation.desktop.id] = kept
+            self.halted.discard(operation.desktop.id)
+            self.done.append(("revert", operation.desktop.name))
+        self._answer("revert", operation)
+
+    async def drop_snapshot(self, operation: Operation, snapshot_id: str) -> None:
+        self._need(Feature.SNAPSHOT)
+        if self._begins("drop_snapshot", operation):
+            self._exists(operation)
+            kept = self.snapshots.get(operation.desktop.id, [])
+            self.snapshots[operation.desktop.id] = [one for one in kept if one != snapshot_id]
+            self.done.append(("drop_snapshot", operation.desktop.name))
+        self._end("drop_snapshot", operation.id)
 
     async def power(self, operation_id: str, host: Host, *, on: bool, deadline_s: float) -> None:
         del deadline_s
@@ -234,6 +279,7 @@ class PromptEngine:
 
     def _make(self, verb: str, operation: Operation) -> None:
         self._keep(operation.desktop, operation.host.id, operation.desktop.resources)
+        self.stored[operation.desktop.id] = operation.storage
         self.done.append((verb, operation.desktop.name))
 
     def _keep(self, desktop: Desktop, host_id: str, resources: Resources) -> None:
@@ -241,6 +287,7 @@ class PromptEngine:
         self.places[desktop.id] = host_id
         self.sizes[desktop.id] = resources.memory_mib
         self.asleep.discard(desktop.id)
+        self.snapshots.pop(desktop.id, None)
 
     def _forget(self, desktop_id: str) -> None:
         self.known.pop(desktop_id, None)

@@ -10,10 +10,12 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import aiohttp
 
+from broker.domain.model import Desktop
+from broker.ports import Console, Engine
 from tests.support.app import API, App, Person
 from tests.support.guest_machine import Screen
 
@@ -28,6 +30,16 @@ _PAUSE_S: Final = 0.08
 """between two keys: an emulated keyboard holds few"""
 
 
+class Wire(Protocol):
+    """What carries a display: a WebSocket, as aiohttp has it."""
+
+    async def send_bytes(self, data: bytes) -> None: ...
+
+    async def receive(self, within_s: float | None = None, /) -> aiohttp.WSMessage: ...
+
+    async def close(self) -> object: ...
+
+
 class DisplayClosedError(Exception):
     """`code`: why, as the broker says."""
 
@@ -39,7 +51,7 @@ class DisplayClosedError(Exception):
 class Display:
     """A person's eyes and hands at an open display."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: Wire) -> None:
         self._socket = socket
         self._rest = bytearray()
         self._pixels = bytearray()
@@ -48,7 +60,7 @@ class Display:
     # ---------------------------------------------------------------------- opening
 
     @classmethod
-    async def over(cls, socket: aiohttp.ClientWebSocketResponse) -> Self:
+    async def over(cls, socket: Wire) -> Self:
         """Shake hands with the machine's VNC server."""
         one = cls(socket)
         greeting = await one._take(12)
@@ -175,3 +187,32 @@ async def display_of(app: App, who: Person, connected: dict[str, Any]) -> AsyncI
             yield display
         finally:
             await display.close()
+
+
+class _ConsoleWire:
+    """A console of an engine's, as if a WebSocket led to it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    async def send_bytes(self, data: bytes) -> None:
+        await self._console.send(data)
+
+    async def receive(self, within_s: float | None = None, /) -> aiohttp.WSMessage:
+        async with asyncio.timeout(within_s):
+            data = await self._console.receive()
+        kind = aiohttp.WSMsgType.BINARY if data else aiohttp.WSMsgType.CLOSED
+        return aiohttp.WSMessage(kind, data, None)
+
+    async def close(self) -> None:
+        await self._console.close()
+
+
+@asynccontextmanager
+async def display_at(engine: Engine, desktop: Desktop) -> AsyncIterator[Display]:
+    """The display of a machine, straight from its engine."""
+    wire = _ConsoleWire(await engine.console(desktop))
+    try:
+        yield await Display.over(wire)
+    finally:
+        await wire.close()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
@@ -30,14 +31,18 @@ class _Server(asyncssh.SSHServer):
     def public_key_auth_supported(self) -> bool:
         return True
 
-    def unix_connection_requested(self, dest_path: str) -> bool:
+    def unix_connection_requested(self, dest_path: str) -> Any:
         self._host.asked_for.append(dest_path)
+        inside = self._host.root / dest_path.lstrip("/")
+        if inside.exists():
+            return self._conn.forward_unix_connection(str(inside))
         return True
 
 
 @dataclass(slots=True)
 class FarHost:
-    """`key`: its own. `asked_for`: sockets that were asked for. `connections`: all there were."""
+    """`key`: its own. `asked_for`: sockets that were asked for. `connections`: all there were.
+    `root`: of its file system, as far as that is not this machine's own."""
 
     key: asyncssh.SSHKey
     authorized: Path
@@ -45,6 +50,7 @@ class FarHost:
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
     _acceptor: asyncssh.SSHAcceptor | None = None
     port: int = 0
+    root: Path = Path("/")
 
     @property
     def fingerprint(self) -> str:

@@ -40,6 +40,7 @@ class End:
     hosts: Any
     sessions: Any
     machines: Any
+    snapshots: Any
     done: Any
     open_jobs: Any
 
@@ -51,6 +52,7 @@ async def end_of(bench: Bench) -> End:
         hosts=[replace(one, changed_at=0) for one in state.hosts.values()],
         sessions=[(one.id[:4], one.state, one.desktop_id) for one in state.sessions.values()],
         machines=await bench.engine.machines(),
+        snapshots=[replace(one, changed_at=0) for one in state.snapshots.values()],
         done=sorted(bench.engine.done),
         open_jobs=[job for job in await bench.jobs() if job.state not in JOB.terminal],
     )

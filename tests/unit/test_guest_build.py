@@ -64,16 +64,15 @@ def test_another_package_or_file_makes_another_image(
 ) -> None:
     source = tmp_path / "source"
     source.write_text("one")
-    monkeypatch.setattr(build, "_sources", lambda: iter([source]))
     monkeypatch.setattr(rootfs, "PROJECT", tmp_path)
-    first = build.key(("libc6=1",))
-    assert build.key(("libc6=1",)) == first
-    assert build.key(("libc6=2",)) != first
+    first = build.key(("libc6=1",), [source])
+    assert build.key(("libc6=1",), [source]) == first
+    assert build.key(("libc6=2",), [source]) != first
     source.write_text("two")
-    second = build.key(("libc6=1",))
+    second = build.key(("libc6=1",), [source])
     assert second != first
     source.chmod(0o755)
-    assert build.key(("libc6=1",)) != second
+    assert build.key(("libc6=1",), [source]) != second
 
 
 def test_the_image_hangs_on_the_agent_and_on_the_builder() -> None:

@@ -24,6 +24,7 @@ from broker.domain.placement import (
     some_reasons,
 )
 from broker.domain.settings import HostSettings, Share, Spread
+from broker.domain.storage import StorageClass
 from tests.support.builders import make_host
 
 NEED = Resources(cpus=2, memory_mib=4096)
@@ -276,12 +277,14 @@ def test_fullness_is_that_of_the_scarcest_resource() -> None:
     assert twice.fullness() == pytest.approx(0.5)
 
 
-def test_the_score_orders_by_company_then_wishes_then_room_then_name() -> None:
+def test_the_score_orders_by_company_then_wishes_then_cost_then_room_then_name() -> None:
     room = Room(load("a", used_mib=4096, desktops={"pol_1": 2}, labels=("x",)), {})
     demand = Demand(need=NEED, pool_id="pol_1", prefer_labels=("x", "y", "z"))
-    assert score(room, demand) == (0, 2, 0.5, "a")
-    assert score(room, replace(demand, apart=True)) == (2, 2, 0.5, "a")
-    assert score(room, replace(demand, spread=Spread.DEPTH)) == (0, 2, -0.5, "a")
+    assert score(room, demand) == (0, 2, 0.0, 0.5, "a")
+    assert score(room, replace(demand, apart=True)) == (2, 2, 0.0, 0.5, "a")
+    assert score(room, replace(demand, spread=Spread.DEPTH)) == (0, 2, 0.0, -0.5, "a")
+    room.storage = {"fast": StorageClass(name="fast", cost=2.5)}
+    assert score(room, replace(demand, storage="fast")) == (0, 2, 2.5, 0.5, "a")
     assert score(room, replace(demand, pool_id="pol_2", apart=True))[0] == 0
 
 

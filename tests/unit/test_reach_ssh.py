@@ -18,6 +18,7 @@ from broker.engines.reach.ssh import (
     KEY_FILE,
     SOCKETS,
     Refused,
+    SshStream,
     SshTunnel,
     broker_key,
     host_key,
@@ -185,3 +186,45 @@ def host_free(tmp_path: Path) -> FarHost:
     """A host that nothing reaches."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     return FarHost(key=key, authorized=tmp_path / "none", port=9)
+
+
+async def test_other_sockets_are_reached_over_the_same_connection(
+    host: FarHost, data: Path, target: Path
+) -> None:
+    key = broker_key(data)
+    host.let_in(public_line(key))
+    tunnel = SshTunnel(host.to_reach(), key, data=data, target=str(target))
+    with refusal(Refused.NETWORK):
+        await tunnel.stream(str(target))
+    await tunnel.open()
+    async with echoing(data / "display.sock") as display:
+        streams = [await tunnel.stream(str(display)) for _ in range(3)]
+        with refusal(Refused.SOCKET):
+            await tunnel.stream(str(data / "nobody.sock"))
+        for number, stream in enumerate(streams):
+            stream.write(b"picture %d" % number)
+            await stream.drain()
+            async with asyncio.timeout(30):
+                assert await stream.read(100) == b"picture %d" % number
+        assert len(host.connections) == 1
+        first, second, third = streams
+        first.abort()
+        await first.wait_closed()
+        # that one was given up takes nothing from the others
+        second.write(b"still here")
+        async with asyncio.timeout(30):
+            assert await second.read(100) == b"still here"
+        await tunnel.close()
+        for stream in (second, third):
+            with pytest.raises(ConnectionError):
+                await until_lost(stream)
+        with refusal(Refused.NETWORK):
+            await tunnel.stream(str(display))
+
+
+async def until_lost(stream: SshStream) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            stream.write(b"anybody?")
+            await stream.drain()
+            await asyncio.sleep(0.01)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from broker.domain.errors import EngineError, StaleGenerationError
 from broker.domain.model import DesktopState, Host
+from broker.engines.simulated.display import SimulatedConsole
+from broker.engines.simulated.frames import KEY, InputEvent, input_message
 from broker.engines.simulated.knobs import Knobs, split_profile
 from broker.limits import CONSOLES_PER_MACHINE_MAX
 from broker.ports import Engine, MachineReport, Operation
@@ -244,6 +248,27 @@ async def test_the_oldest_display_goes_when_a_machine_has_too_many() -> None:
         assert await consoles[0].receive() == b""
         assert await consoles[1].receive() != b""
         assert await consoles[-1].receive() != b""
+
+
+async def test_what_is_typed_at_one_display_shows_at_the_machine_s_others() -> None:
+    engine = simulated_engine(clock=ManualClock())
+    async with listening(engine):
+        await engine.adopt(make_desktop(state=DesktopState.READY), make_host())
+        await engine.adopt(make_desktop(id="dsk_2", state=DesktopState.READY), make_host())
+        one, beside = [await engine.console(make_desktop()) for _ in range(2)]
+        other = await engine.console(make_desktop(id="dsk_2"))
+        for each in (one, beside, other):
+            await each.receive()
+        await one.send(input_message(InputEvent(kind=KEY, x=0, y=0, code=ord("q"))))
+        for each in (one, beside):
+            assert b"> q_" in await each.receive()
+        assert not cast("SimulatedConsole", other)._echoes
+        # who comes later sees it; who comes after everybody left does not
+        later = await engine.console(make_desktop())
+        assert b"> q_" in await later.receive()
+        for each in (one, beside, later):
+            await each.close()
+        assert b"> _" in await (await engine.console(make_desktop())).receive()
 
 
 @pytest.mark.parametrize("state", [DesktopState.PLANNED, DesktopState.CREATING])

@@ -57,9 +57,9 @@ async def took_s(clock: ManualClock, *works: Any) -> float:
     [
         ("bare-metal", set(Feature)),
         ("paravirtual", set(Feature)),
-        ("hosted", {Feature.SUSPEND, Feature.HOST_POWER}),
+        ("hosted", {Feature.SUSPEND, Feature.HOST_POWER, Feature.SNAPSHOT}),
         ("container", {Feature.RESIZE, Feature.HOST_POWER}),
-        ("bare-metal?migrate=0&host_power=0", {Feature.SUSPEND, Feature.RESIZE}),
+        ("bare-metal?migrate=0&host_power=0&snapshot=0", {Feature.SUSPEND, Feature.RESIZE}),
         ("container?suspend=1", {Feature.RESIZE, Feature.HOST_POWER}),
         ("mainframe", set()),
     ],
@@ -156,6 +156,18 @@ async def test_the_memory_of_a_suspended_machine_is_its_hosts_again() -> None:
         assert "lacks 2192 MiB" in full.detail
         await during(clock, engine.suspend(asked(7, "c", tight)))
         assert await during(clock, engine.migrate(asked(0, "d"), tight)) == [None]
+
+
+async def test_a_machine_that_is_off_keeps_nobody_from_its_memory() -> None:
+    engine = plain(clock := ManualClock())
+    tight = make_host(id="hst_2", name="server-2", capacity=Resources(cpus=32, memory_mib=6000))
+    async with listening(engine):
+        await up(engine, clock, 2)
+        assert await during(clock, engine.migrate(asked(0, "b"), tight)) == [None]
+        [full] = await during(clock, engine.migrate(asked(1, "c"), tight))
+        assert isinstance(full, EngineError)
+        engine.lose("dsk_0")
+        assert await during(clock, engine.migrate(asked(1, "d"), tight)) == [None]
 
 
 async def test_two_migrations_do_not_both_get_the_last_place() -> None:

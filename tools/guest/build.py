@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -38,10 +38,10 @@ def _sources() -> Iterator[Path]:
             yield path
 
 
-def key(pinned: tuple[str, ...]) -> str:
-    """Of everything that the image is made of."""
+def key(pinned: tuple[str, ...], sources: Iterable[Path]) -> str:
+    """Of everything that an image is made of."""
     digest = hashlib.sha256("\n".join(pinned).encode())
-    for path in _sources():
+    for path in sources:
         mode = "x" if os.access(path, os.X_OK) else "-"
         digest.update(f"\n{path.relative_to(rootfs.PROJECT)} {mode}\n".encode())
         digest.update(path.read_bytes())
@@ -49,7 +49,7 @@ def key(pinned: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One build at a time, whoever asks."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -66,8 +66,8 @@ def image() -> Path:
     """
     pinned = packages.resolve()
     folder = cache()
-    with _locked(folder):
-        wanted = folder / key(pinned) / "guest.qcow2"
+    with locked(folder):
+        wanted = folder / key(pinned, _sources()) / "guest.qcow2"
         if not wanted.exists():
             _build(wanted, packages.fetch(pinned, folder / "packages"))
             _forget_old(folder)

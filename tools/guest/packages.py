@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -58,9 +58,11 @@ def _run(arguments: Sequence[str], folder: Path | None = None) -> str:
     return done.stdout
 
 
-def _depends(names: Iterable[str]) -> list[str]:
+def _depends(names: Sequence[str]) -> list[str]:
     """The direct dependencies of all of them."""
-    found = []
+    found: list[str] = []
+    if not names:
+        return found
     for line in _run(["apt-cache", "depends", *names]).splitlines():
         match = _DEPENDS.match(line)
         if match is not None:
@@ -68,17 +70,20 @@ def _depends(names: Iterable[str]) -> list[str]:
     return found
 
 
-def resolve() -> tuple[str, ...]:
-    """Every package of the guest as `name=version`, sorted: the same lists, the same answer."""
-    kernels = [name for name in _depends([KERNEL]) if name.startswith("linux-image-")]
-    if not kernels:
-        raise PackagesError(f"apt knows no kernel by the name {KERNEL}.")
-    names = {kernels[0], *WANTED}
-    fresh = sorted(WANTED)
+def resolve(
+    wanted: Sequence[str] = WANTED, left_out: re.Pattern[str] = LEFT_OUT, *, kernel: str = KERNEL
+) -> tuple[str, ...]:
+    """Every package of a guest as `name=version`, sorted: the same lists, the same answer.
+    `kernel`: the package that depends on the newest; empty: without one."""
+    kernels = [
+        name for name in _depends([kernel] if kernel else []) if name.startswith("linux-image-")
+    ][:1]
+    if kernel and not kernels:
+        raise PackagesError(f"apt knows no kernel by the name {kernel}.")
+    names = {*kernels, *wanted}
+    fresh = sorted(wanted)
     while fresh:
-        fresh = sorted(
-            {name for name in _depends(fresh) if LEFT_OUT.fullmatch(name) is None} - names
-        )
+        fresh = sorted({name for name in _depends(fresh) if not left_out.fullmatch(name)} - names)
         names.update(fresh)
     return tuple(sorted(_versions(sorted(names))))
 

@@ -151,26 +151,37 @@ def install_agent(root: Path) -> None:
     agent.lay_out(root / "usr" / "lib" / "trivium" / "agent")
 
 
-def fill(root: Path, packages: Sequence[Path], modules: Path, version: str) -> None:
-    """The whole root file system."""
-    unpack(packages, root)
-    for folder in ("dev", "proc", "sys", "run", "tmp", "root", "home", "var/lib", "var/log"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    shutil.copytree(HERE / "files", root, dirs_exist_ok=True)
+def lay_out(files: Path, root: Path) -> None:
+    """Put the project's own files over the packages', and a link for each command of busybox that
+    no package brings."""
+    shutil.copytree(files, root, dirs_exist_ok=True)
     busybox = root / "bin" / "busybox"
     for name in run([busybox, "--list"]).split():
         applet = root / "bin" / name
         if not (applet.exists() or (root / "sbin" / name).exists()):
             applet.symlink_to("busybox")
-    (root / "sbin" / "init").symlink_to("/bin/busybox")
     if not (root / "var" / "run").is_symlink():
         (root / "var" / "run").symlink_to("/run")
+
+
+def only_fonts(root: Path, wanted: Sequence[str]) -> None:
+    """Keep these of X's fonts, and index them."""
     fonts = root / "usr" / "share" / "fonts" / "X11" / "misc"
     for file in fonts.iterdir():
-        if file.name.split(".")[0] not in _FONTS:
+        if file.name.split(".")[0] not in wanted:
             file.unlink()
     index = sorted(f"{each.name} {each.name.split('.')[0]}" for each in fonts.glob("*.pcf.gz"))
     (fonts / "fonts.dir").write_text("\n".join([str(len(index)), *index]) + "\n")
+
+
+def fill(root: Path, packages: Sequence[Path], modules: Path, version: str) -> None:
+    """The whole root file system."""
+    unpack(packages, root)
+    for folder in ("dev", "proc", "sys", "run", "tmp", "root", "home", "var/lib", "var/log"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    lay_out(HERE / "files", root)
+    (root / "sbin" / "init").symlink_to("/bin/busybox")
+    only_fonts(root, _FONTS)
     install_modules(modules, root, version, (*BOOT_MODULES, *MODULES))
     install_agent(root)
     _compile(root)

@@ -118,6 +118,6 @@ def consolidate(
                     why=f"{why}; {choice.why}",
                     reasons=choice.reasons,
                 )
-            elif not moves.possible(room) and row.pool_id in calm:
+            elif not moves.possible(room, row) and row.pool_id in calm:
                 calm.discard(row.pool_id)
                 yield ClearDesktop(desktop=row, why=why)

@@ -18,6 +18,7 @@ from broker.domain.placement import (
     reason,
     refusal,
     score,
+    shares_storage,
     some_reasons,
 )
 from broker.domain.planning.rooms import Rooms, demand_of
@@ -43,15 +44,23 @@ class Moves:
             and room.moving < limits.MIGRATIONS_PER_HOST_MAX
         )
 
-    def possible(self, room: Room) -> bool:
-        """Whether desktops of this host could move at all: another host of its kind is up."""
+    def possible(self, room: Room, desktop: Desktop | None = None) -> bool:
+        """Whether desktops of this host (this one) could move at all: another host of its kind is
+        up, and has their disks."""
+        storage = self._storage(desktop) if desktop is not None else None
         return self._view.can(room.host.id, Feature.MIGRATE) and any(
             other.host.state is HostState.UP
             and other.host.hardware == room.host.hardware
             and other is not room
             and self._view.can(other.host.id, Feature.MIGRATE)
+            and (storage is None or shares_storage(room, other, storage))
             for other in self._rooms.by_id.values()
         )
+
+    def _storage(self, desktop: Desktop) -> str | None:
+        """The class that its disk is taken to be in: its pool's, as of now."""
+        pool = self.pools.get(desktop.pool_id)
+        return pool.settings.storage if pool is not None else None
 
     def choose(self, desktop: Desktop, source: Room, *, at_most: float | None = None) -> Choice:
         """Where this desktop goes; its room there is taken. `at_most`: no host may be fuller than
@@ -67,6 +76,8 @@ class Moves:
             if room is source:
                 continue
             refused = self._refusal(room, source, demand, at_most)
+            if refused is None and not shares_storage(source, room, pool.settings.storage):
+                refused = f"{room.host.name} has not the disks of {source.host.name}"
             if refused is not None:
                 reasons.append(refused)
                 continue
@@ -116,4 +127,5 @@ class Moves:
 
 
 def _moved(desktop: Desktop, pool: Pool) -> Demand:
-    return replace(demand_of(pool), need=desktop.resources, starts=False)
+    # its disk is there already
+    return replace(demand_of(pool), need=desktop.resources, starts=False, storage=None)

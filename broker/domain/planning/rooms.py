@@ -43,6 +43,7 @@ def demand_of(pool: Pool) -> Demand:
         prefer_labels=settings.prefer_labels,
         apart=settings.apart,
         spread=settings.spread,
+        storage=settings.storage,
     )
 
 

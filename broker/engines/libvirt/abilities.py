@@ -7,10 +7,12 @@ from typing import Final
 
 from broker.domain.features import Feature
 from broker.domain.inspection import Abilities, Ability
-from broker.engines.libvirt.address import Transport
+from broker.domain.storage import OWN
 from broker.engines.libvirt.capabilities import Capabilities, accelerated
+from broker.engines.libvirt.classes import classes, describe_class
 from broker.engines.libvirt.kinds import Agent, Clone
-from broker.engines.libvirt.knobs import Place, Storage
+from broker.engines.libvirt.knobs import Place, Shows, Storage
+from broker.engines.libvirt.pool_kinds import POOL_KINDS
 
 _CLONES: Final[Mapping[Clone, str]] = {
     Clone.LINKED: "a desktop's disk is an overlay on its golden image",
@@ -22,6 +24,7 @@ _FEATURES: Final[Mapping[Feature, str]] = {
     Feature.MIGRATE: "a desktop moves to another host while it is used",
     Feature.RESIZE: "what a desktop may take is changed while it runs",
     Feature.HOST_POWER: "the host is switched on and off",
+    Feature.SNAPSHOT: "a desktop is kept as it is, and brought back to that",
 }
 _NAMED_MAX: Final = 8
 """names of one sort that a fact shows"""
@@ -41,9 +44,11 @@ def abilities(
     made = f"machines of type {place.domain_type}"
     tell("desktops", refuses, made)
     for clone, says in _CLONES.items():
-        tell(f"clone_{clone}", refuses or _no_clone(place, clone), says)
+        tell(f"clone_{clone}", refuses or _no_clone(place, found, clone), says)
     missing = {**place.kind.lacks, **found.lacks(place), **(lacks or {})}
-    if place.storage is not Storage.SHARED and Feature.MIGRATE in place.kind.features:
+    stores = classes(place, found)
+    shared = place.storage is Storage.SHARED or any(one.shared for one in stores.values())
+    if not shared and Feature.MIGRATE in place.kind.features:
         missing.setdefault(
             Feature.MIGRATE, "its pool is not shared with other hosts (storage=shared)"
         )
@@ -54,16 +59,21 @@ def abilities(
         tell(feature.value, refuses or why_not, _FEATURES.get(feature, feature.value))
     tell("display", refuses or no_display(place, found), "its machines' displays, over VNC")
     tell("agent", refuses or no_agent(place, found), "desktops' agents are heard over a channel")
+    for name, one in stores.items():
+        if name != OWN:
+            tell(f"storage_{name}", refuses or one.refusal() or "", describe_class(one))
     return Abilities(facts=_facts(place, found), can=tuple(can), cannot=tuple(cannot))
 
 
-def _no_clone(place: Place, clone: Clone) -> str:
+def _no_clone(place: Place, found: Capabilities, clone: Clone) -> str:
     if clone not in place.kind.clones:
         has = ", ".join(place.kind.clones)
         return f"the broker makes disks there in other ways: {has}"
     if clone is Clone.INSTANT and place.agent is Agent.NONE:
         return "instant clones need a guest agent that tells them apart (agent=channel)"
-    return ""
+    pool = found.pool(place.pool)
+    kind = POOL_KINDS.get(pool.kind) if pool is not None else None
+    return kind.refusal(place.kind, clone) if kind is not None else ""
 
 
 def no_display(place: Place, found: Capabilities) -> str:
@@ -71,8 +81,9 @@ def no_display(place: Place, found: Capabilities) -> str:
         return "libvirt's driver for it hands over no display"
     if found.described and "vnc" not in found.graphics:
         return "the host's machines have no VNC"
-    if place.address.transport is not Transport.UNIX:
-        return "a daemon on another machine cannot hand a connection over"
+    if place.shows is Shows.NONE:
+        way = place.address.transport
+        return f"displays come from the broker's own machine and over SSH, not over {way}"
     return ""
 
 

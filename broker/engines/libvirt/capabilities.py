@@ -16,6 +16,7 @@ from broker.domain.features import Feature
 from broker.engines.libvirt.errors import telling
 from broker.engines.libvirt.kinds import Kind
 from broker.engines.libvirt.knobs import Accel, Place
+from broker.engines.libvirt.pool_kinds import POOL_KINDS, no_kind
 from broker.engines.libvirt.xml import parse
 
 ARCH: Final = "x86_64"
@@ -27,13 +28,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolRoom:
-    """A storage pool. capacity, available: bytes; 0 for one that is not running."""
+    """A storage pool. capacity, available: bytes; 0 for one that is not running. source: what a
+    pool across the network is a pool of; empty: of what is the host's own."""
 
     name: str
     kind: str
     running: bool
     capacity: int
     available: int
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +89,10 @@ class Capabilities:
         if place.domain_type not in self.domain_types:
             offered = ", ".join(self.domain_types) or "none"
             return f"it does not offer machines of type {place.domain_type}; it offers {offered}"
-        if not self.described:
-            return ""
+        pool = self.pool(place.pool)
+        no_disks = _no_disks(place, pool) if pool is not None else ""
+        if no_disks or not self.described:
+            return no_disks
         if place.machine and place.machine not in self.machine_types:
             return f"it knows no machine type {place.machine}"
         if place.cpu and place.cpu not in self.cpu_models:
@@ -117,7 +122,7 @@ def read(connection: Any, host: str, place: Place) -> Capabilities:
         domain_types=found[0],
         machine_types=found[1],
         migration=migration_of(own),
-        pools=tuple(_pools(connection)),
+        pools=tuple(_tried(lambda: rooms_of(connection)) or ()),
         networks=tuple(_networks(connection)),
         **(domain_facts(domain) if domain is not None else {}),
     )
@@ -180,21 +185,54 @@ def _domain_capabilities(connection: Any, place: Place) -> ET.Element:
     return parse(text)
 
 
-def _pools(connection: Any) -> list[PoolRoom]:
-    found = []
-    for pool in (_tried(lambda: connection.listAllStoragePools(0)) or ())[:_NAMES_MAX]:
-        state, capacity, _, available = _tried(pool.info) or (0, 0, 0, 0)
-        described = parse(_tried(lambda one=pool: one.XMLDesc(0)) or "<pool/>")  # type: ignore[misc]
-        found.append(
-            PoolRoom(
-                name=pool.name(),
-                kind=described.get("type", ""),
-                running=state == libvirt.VIR_STORAGE_POOL_RUNNING,
-                capacity=int(capacity),
-                available=int(available),
-            )
-        )
-    return found
+def rooms_of(connection: Any) -> list[PoolRoom]:
+    """Its storage pools, as it knows them; nothing is looked into. Raises libvirt's error."""
+    return [_room(one) for one in connection.listAllStoragePools(0)[:_NAMES_MAX]]
+
+
+def _room(pool: Any) -> PoolRoom:
+    state, capacity, _, available = _tried(pool.info) or (0, 0, 0, 0)
+    described = parse(_tried(lambda: pool.XMLDesc(0)) or "<pool/>")
+    return PoolRoom(
+        name=pool.name(),
+        kind=described.get("type", ""),
+        running=state == libvirt.VIR_STORAGE_POOL_RUNNING,
+        capacity=int(capacity),
+        available=int(available),
+        source=source_of(described),
+    )
+
+
+def look(connection: Any, host: str, name: str) -> PoolRoom | None:
+    """One pool, looked into anew; None: it is not there. Raises EngineError."""
+    try:
+        pool = connection.storagePoolLookupByName(name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+            return None
+        with telling(host, f"find its storage pool {name}"):
+            raise
+    # one in which a disk is being made cannot be looked into: its figures stay
+    _tried(lambda: pool.refresh(0))
+    return _room(pool)
+
+
+def source_of(described: ET.Element) -> str:
+    """What a pool across the network is a pool of, the same text wherever it is named so."""
+    source = described.find("source")
+    if source is None:
+        return ""
+    hosts = sorted(one.get("name", "") for one in source.iterfind("host"))
+    if not hosts:
+        return ""
+    folder = source.find("dir")
+    path = folder.get("path", "") if folder is not None else source.findtext("name", "")
+    return f"{','.join(hosts)}:{path}"
+
+
+def _no_disks(place: Place, pool: PoolRoom) -> str:
+    kind = POOL_KINDS.get(pool.kind)
+    return kind.refusal(place.kind, place.clone) if kind is not None else no_kind(pool.kind)
 
 
 def _networks(connection: Any) -> list[tuple[str, bool]]:

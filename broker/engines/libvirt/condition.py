@@ -14,6 +14,9 @@ from typing import Any, Final, TypeVar
 import libvirt
 
 from broker.domain.inspection import Condition, PageSharing, Pressure
+from broker.domain.storage import OWN, StorageClass
+from broker.engines.libvirt.capabilities import Capabilities, PoolRoom, rooms_of
+from broker.engines.libvirt.classes import classes
 from broker.engines.libvirt.errors import telling
 from broker.engines.libvirt.knobs import Place
 
@@ -36,6 +39,7 @@ def condition(connection: Any, host: str, place: Place) -> Condition:
     total, free = _memory_mib(memory)
     shared = _told(unknown, "page_sharing", lambda: connection.getMemoryParameters(0))
     pool = _told(unknown, "disk", lambda: connection.storagePoolLookupByName(place.pool).info())
+    rooms = _told(unknown, "storage", lambda: rooms_of(connection)) if place.classes else None
     pressure = read_pressure(PRESSURE) if place.is_local else None
     if pressure is None:
         unknown["pressure"] = (
@@ -48,8 +52,14 @@ def condition(connection: Any, host: str, place: Place) -> Condition:
         memory_free_mib=free,
         disk_total=int(pool[1]) if pool else None,
         disk_free=int(pool[3]) if pool else None,
+        storage=_classes(place, rooms) if rooms is not None else (),
         unknown=unknown,
     )
+
+
+def _classes(place: Place, rooms: list[PoolRoom]) -> tuple[StorageClass, ...]:
+    found = classes(place, Capabilities(hypervisor="", pools=tuple(rooms)))
+    return tuple(one for name, one in found.items() if name != OWN)
 
 
 def _told(unknown: dict[str, str], what: str, ask: Callable[[], _T]) -> _T | None:

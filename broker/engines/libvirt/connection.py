@@ -23,11 +23,12 @@ from typing import Any, TypeVar
 import libvirt
 
 from broker.domain.errors import EngineError, UnsupportedError
-from broker.engines.libvirt.capabilities import Capabilities, read
+from broker.engines.libvirt.capabilities import Capabilities, look, read
 from broker.engines.libvirt.errors import telling
 from broker.engines.libvirt.events import run_events
 from broker.engines.libvirt.knobs import Place
 from broker.engines.libvirt.route import Route
+from broker.engines.reach.ssh import SshStream
 from broker.limits import (
     LIBVIRT_CALLS_MAX,
     LIBVIRT_KEEPALIVE_COUNT,
@@ -113,6 +114,20 @@ class HostConnection:
         await self.open()
         return await self._run(self._threads, lambda: self._with_own(work))
 
+    async def look(self, pool: str) -> None:
+        """See anew how full that storage pool is, as far as the host says so. It waits as long as
+        the host takes, and raises nothing."""
+        try:
+            room = await self.call(lambda one: look(one, self.name, pool))
+        except EngineError as error:
+            _log.info("%s did not look into %s: %s", self.name, pool, error)
+            return
+        found = self.capabilities
+        if found is not None:
+            others = (one for one in found.pools if one.name != pool)
+            new = (room,) if room is not None else ()
+            self.capabilities = replace(found, pools=(*others, *new))
+
     async def hear(self, work: Callable[[Any], _T]) -> _T:
         """`work`, a short one, with the connection that hears events and guests."""
         await self.open()
@@ -122,6 +137,11 @@ class HostConnection:
     async def speak(self, work: Callable[[], _T]) -> _T:
         """`work`, a short one, with something of the connection that hears."""
         return await self._run(self._hearing_thread, work)
+
+    async def stream(self, path: str) -> SshStream:
+        """To a socket at a host that is reached over SSH. Raises EngineError."""
+        await self.open()
+        return await self._route.stream(path)
 
     async def close(self) -> None:
         """Hang up; calls under way end by themselves."""

@@ -6,28 +6,45 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from broker.domain.errors import EngineError
+from broker.engines.reach.ssh import SshStream
 from broker.limits import FRAME_BYTES_MAX
 
 RDP_PORT: Final = 3389
 """where a machine's RDP server listens"""
 
 
+class Reads(Protocol):
+    async def read(self, most: int, /) -> bytes: ...
+
+
+class Writes(Protocol):
+    def write(self, data: bytes, /) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    async def wait_closed(self) -> None: ...
+
+
 class StreamConsole:
-    """An open connection to a server of that protocol. `on_close` is called once."""
+    """An open connection to a server of that protocol. `abort` ends it; `on_close` is called
+    once."""
 
     def __init__(
         self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        reader: Reads,
+        writer: Writes,
         on_close: Callable[[StreamConsole], object],
         protocol: str = "vnc",
+        *,
+        abort: Callable[[], object],
     ) -> None:
         self._protocol = protocol
         self._reader = reader
         self._writer = writer
+        self._abort = abort
         self._on_close = on_close
         self._closed = False
 
@@ -43,7 +60,14 @@ class StreamConsole:
         except BaseException:
             connected.close()
             raise
-        return cls(reader, writer, on_close, protocol)
+        return cls(reader, writer, on_close, protocol, abort=writer.transport.abort)
+
+    @classmethod
+    def through(
+        cls, stream: SshStream, on_close: Callable[[StreamConsole], object], protocol: str = "vnc"
+    ) -> StreamConsole:
+        """Over a host's SSH connection."""
+        return cls(stream, stream, on_close, protocol, abort=stream.abort)
 
     @classmethod
     async def to(
@@ -55,7 +79,7 @@ class StreamConsole:
         except OSError as error:
             text = f"the desktop does not answer on its {protocol.upper()} port"
             raise EngineError(text) from error
-        return cls(reader, writer, on_close, protocol)
+        return cls(reader, writer, on_close, protocol, abort=writer.transport.abort)
 
     @property
     def protocol(self) -> str:
@@ -97,5 +121,5 @@ class StreamConsole:
         """The display goes away now; `receive` answers b"" from here on."""
         if not self._closed:
             self._closed = True
-            self._writer.transport.abort()
+            self._abort()
             self._on_close(self)

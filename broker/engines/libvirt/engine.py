@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 from broker.config import IMAGES_FOLDER
@@ -19,13 +19,15 @@ from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.inspection import Abilities, Condition, Step
 from broker.domain.model import Desktop, DesktopState, Host, Resources
+from broker.domain.storage import StorageClass
 from broker.engines.libvirt.display import RDP_PORT, StreamConsole
 from broker.engines.libvirt.golden_images import GoldenImages
 from broker.engines.libvirt.guests import Guests
 from broker.engines.libvirt.hosts import HostLink, Hosts
 from broker.engines.libvirt.inspector import Inspector
 from broker.engines.libvirt.instant import GoldenDesktops
-from broker.engines.libvirt.kinds import KINDS
+from broker.engines.libvirt.kinds import KINDS, Agent
+from broker.engines.libvirt.knobs import Shows
 from broker.engines.libvirt.machines import Found, fence
 from broker.engines.libvirt.turns import Turn, Turns
 from broker.engines.libvirt.verbs import Verbs
@@ -104,15 +106,22 @@ class LibvirtEngine:
             return frozenset()
 
     def displays(self, host: Host) -> frozenset[str]:
-        """See the port: VNC and SPICE, where the daemon can hand a connection over, and RDP, where
-        the profile says in which network the desktops are."""
+        """See the port: VNC and SPICE, where the daemon can hand a connection over or SSH leads to
+        the host, and RDP, where the profile says in which network the desktops are."""
         try:
             place = self._hosts.know(host).place
         except EngineError:
             return frozenset()
         own = {"vnc", "spice"} if place.spice else {"vnc"}
-        shown = own if place.kind.displays and place.is_local else set()
+        shown = own if place.shows is not Shows.NONE else set()
         return frozenset(shown | ({"rdp"} if place.rdp else set()))
+
+    def storage_classes(self, host: Host) -> Mapping[str, StorageClass]:
+        """See broker.ports.StorageTeller."""
+        try:
+            return self._hosts.know(host).storage
+        except EngineError:
+            return {}
 
     async def abilities(self, host: Host) -> Abilities:
         """See broker.ports.HostInspector."""
@@ -195,6 +204,24 @@ class LibvirtEngine:
         """See the port. More than the machine was started with is refused."""
         self._need(operation.host, Feature.RESIZE)
         await self._once(operation, self._verbs.resize(operation, to), exists=True)
+
+    async def snapshot(self, operation: Operation, snapshot_id: str) -> int | None:
+        """See the port: in the machine's own disk."""
+        self._need(operation.host, Feature.SNAPSHOT)
+        took: list[int | None] = []
+        await self._once(operation, self._verbs.snapshot(snapshot_id, took), exists=True)
+        return took[0] if took else None
+
+    async def revert(self, operation: Operation, snapshot_id: str) -> None:
+        """See the port."""
+        self._need(operation.host, Feature.SNAPSHOT)
+        work = self._verbs.revert(operation, snapshot_id)
+        await self._once(operation, work, reports=True, exists=True)
+
+    async def drop_snapshot(self, operation: Operation, snapshot_id: str) -> None:
+        """See the port."""
+        self._need(operation.host, Feature.SNAPSHOT)
+        await self._once(operation, self._verbs.drop_snapshot(snapshot_id), exists=True)
 
     async def power(self, operation_id: str, host: Host, *, on: bool, deadline_s: float) -> None:
         """See the port: libvirt does not switch hosts on and off."""
@@ -325,7 +352,7 @@ class LibvirtEngine:
     async def console(self, desktop: Desktop, session_id: str = "", protocol: str = "") -> Console:
         """See the port: the machine's VNC or SPICE server, as a raw connection, or the RDP server
         in it. The oldest goes when a machine has too many of a protocol. Raises UnsupportedError
-        for the former of a daemon on another machine, which cannot hand a connection over."""
+        for the former of a daemon that is reached over TLS, which cannot hand a connection over."""
         guest = self._guests.get(desktop.id)
         link = self._hosts.get(guest.host_id if guest is not None else desktop.host_id or "")
         if link is None:
@@ -348,10 +375,17 @@ class LibvirtEngine:
             if session_id:
                 tags = there.tags.used_by(session_id)
                 await turn.do(link, lambda machines: machines.tag(there, tags))
+            if protocol != "rdp" and link.place.shows is Shows.SOCKET:
+                path = await turn.do(link, lambda machines: machines.socket(there, protocol))
+                stream = await link.connection.stream(path)
+                return self._keep(desktop.id, StreamConsole.through(stream, gone, protocol))
             if protocol != "rdp":
                 fd = await turn.do(link, lambda machines: machines.display(there, protocol))
                 return self._keep(desktop.id, await StreamConsole.over(fd, gone, protocol))
-        told = guest.state.addresses if guest is not None and guest.state is not None else ()
+            if link.place.agent is Agent.NONE:
+                told = await turn.do(link, lambda machines: machines.leases(there))
+            else:
+                told = guest.state.addresses if guest and guest.state else ()
         address = link.place.address_of(told)
         console = await StreamConsole.to(address, RDP_PORT, protocol, gone)
         if self._guests.get(desktop.id) is not guest:

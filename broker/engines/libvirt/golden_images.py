@@ -14,9 +14,11 @@ from typing import Any, BinaryIO, Final
 import libvirt
 
 from broker.domain.model import Image
+from broker.domain.storage import OWN
 from broker.engines.libvirt import xml
 from broker.engines.libvirt.errors import is_absent, telling
 from broker.engines.libvirt.hosts import HostLink
+from broker.engines.libvirt.pool_kinds import POOL_KINDS, Disks
 from broker.engines.libvirt.tags import image_volume
 from broker.engines.libvirt.turns import Turn
 from broker.ports import Clock
@@ -37,11 +39,12 @@ class GoldenImages:
     def __init__(self, folder: Path | None, clock: Clock) -> None:
         self._folder = folder
         self._clock = clock
-        self._under_way: dict[tuple[str, str], threading.Lock] = {}
+        self._under_way: dict[tuple[str, str, str], threading.Lock] = {}
 
-    async def ensure(self, turn: Turn, home: HostLink, image: Image) -> None:
-        """The image is in the host's pool, if it was uploaded here; else that is as it is. Who
-        comes while it is on its way waits, as long as whoever asked him does.
+    async def ensure(self, turn: Turn, home: HostLink, image: Image, storage: str = OWN) -> None:
+        """The image is in the host's pool of that class, if it was uploaded here and the pool
+        keeps files; else that is as it is. Who comes while it is on its way waits, as long as
+        whoever asked him does.
 
         Raises EngineError: it could not be brought there."""
         if self._folder is None or home.place.kind.disk_format != FORMAT:
@@ -50,8 +53,8 @@ class GoldenImages:
         file = self._folder / name
         if not file.is_file():
             return
-        lock = self._under_way.setdefault((home.host.id, name), threading.Lock())
-        host, pool = home.host.name, home.place.pool
+        host, pool = home.host.name, home.place.at(storage).pool
+        lock = self._under_way.setdefault((home.host.id, pool, name), threading.Lock())
 
         def work(connection: Any) -> bool:
             if not lock.acquire(blocking=False):
@@ -67,9 +70,13 @@ class GoldenImages:
 
 
 def bring(connection: Any, host: str, pool_name: str, name: str, file: Path) -> None:
-    """Blocking, for as long as the copy takes; nothing is done where the image is there."""
+    """Blocking, for as long as the copy takes; nothing is done where the image is there, or in a
+    pool of what are no files."""
     with telling(host, f"find its storage pool {pool_name}"):
         pool = connection.storagePoolLookupByName(pool_name)
+        kind = POOL_KINDS.get(xml.parse(pool.XMLDesc(0)).get("type", ""))
+    if kind is None or kind.disks is not Disks.FILES:
+        return
     volume = _look(pool, host, name) or _look(pool, host, name, fresh=True)
     if volume is not None and _format(volume, host) == FORMAT:
         return

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.model import Host, HostState
+from broker.domain.storage import SAME, StorageClass
+from broker.engines.libvirt.classes import classes
 from broker.engines.libvirt.connection import HostConnection
 from broker.engines.libvirt.knobs import Place, Storage, parse_profile
 from broker.engines.libvirt.machines import Machines
 from broker.engines.libvirt.route import Route
+from broker.limits import STORAGE_ANSWER_S, STORAGE_LOOK_S
 from broker.ports import Chance, Clock
 
 _log = logging.getLogger("trivium.libvirt")
@@ -31,13 +34,15 @@ _AWAY = frozenset(
 
 @dataclass(slots=True, eq=False)
 class HostLink:
-    """A host as its record says. `lacks`: what it was found unable to do."""
+    """A host as its record says. `lacks`: what it was found unable to do. `silent`: a storage pool
+    that has not answered for long; empty: all do."""
 
     host: Host
     place: Place
     connection: HostConnection
     lacks: set[Feature] = field(default_factory=set)
-    task: asyncio.Task[None] | None = None
+    silent: str = ""
+    tasks: tuple[asyncio.Task[None], ...] = ()
 
     @property
     def features(self) -> frozenset[Feature]:
@@ -47,7 +52,28 @@ class HostLink:
         seen = self.connection.capabilities
         if seen is not None:
             found -= seen.lacks(self.place).keys()
-        return found if self.place.storage is Storage.SHARED else found - {Feature.MIGRATE}
+        if self.place.storage is Storage.SHARED or any(one.shared for one in self.storage.values()):
+            return found
+        return found - {Feature.MIGRATE}
+
+    @property
+    def storage(self) -> dict[str, StorageClass]:
+        """Its classes, as they were seen last; nothing is made in one that does not answer."""
+        found = classes(self.place, self.connection.capabilities)
+        for name, one in found.items() if self.silent else ():
+            if one.place == self.silent:
+                found[name] = replace(one, refuses="it does not answer")
+        return found
+
+    def shares(self, other: HostLink, pool: str) -> bool:
+        """Whether the disks in that storage pool are the other host's, too."""
+        return bool(_shared(self, pool) & _shared(other, pool))
+
+    def leave(self) -> None:
+        """Keep it up no more."""
+        tasks, self.tasks = self.tasks, ()
+        for task in tasks:
+            task.cancel()
 
     @property
     def is_away(self) -> bool:
@@ -56,6 +82,13 @@ class HostLink:
 
     def machines(self, connection: object, installation_id: str) -> Machines:
         return Machines(connection, self.host.name, self.place, installation_id)
+
+
+def _shared(link: HostLink, pool: str) -> set[str]:
+    found = {one.shared for one in link.storage.values() if one.place == pool and one.shared}
+    if pool == link.place.pool and link.place.storage is Storage.SHARED:
+        found.add(SAME)
+    return found
 
 
 Happened = Callable[[HostLink, str], object]
@@ -111,8 +144,7 @@ class Hosts:
         """Keep up no connection any more."""
         self._tasks = None
         for link in self:
-            if link.task is not None:
-                link.task.cancel()
+            link.leave()
 
     async def close(self) -> None:
         for link in self:
@@ -132,13 +164,16 @@ class Hosts:
         return link
 
     def _tend(self, link: HostLink) -> None:
-        if self._tasks is not None and link.task is None:
-            name = f"host {link.host.name}"
-            link.task = self._tasks.create_task(self._keep_up(link), name=name)
+        if self._tasks is None or link.tasks:
+            return
+        name = f"host {link.host.name}"
+        link.tasks = (self._tasks.create_task(self._keep_up(link), name=name),)
+        if link.place.classes:
+            watch = self._tasks.create_task(self._watch(link), name=f"storage of {name}")
+            link.tasks += (watch,)
 
     def _drop(self, link: HostLink) -> None:
-        if link.task is not None:
-            link.task.cancel()
+        link.leave()
         if self._tasks is not None:
             self._tasks.create_task(link.connection.close(), name=f"leave {link.host.name}")
 
@@ -152,3 +187,22 @@ class Hosts:
                 _log.warning("%s is not connected: %s", link.host.name, error)
                 continue  # the next attempt waits by itself
             await link.connection.lost.wait()
+
+    async def _watch(self, link: HostLink) -> None:
+        """How full its classes of storage are. A pool that hangs, as one of a file server that is
+        away does, holds up one of the host's threads and this watch, and no more."""
+        while True:
+            await self._clock.sleep(STORAGE_LOOK_S)
+            for pool in link.place.pools:
+                if link.connection.lost.is_set():
+                    break
+                await self._look(link, pool)
+
+    async def _look(self, link: HostLink, pool: str) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            look = tasks.create_task(link.connection.look(pool))
+            done, _ = await asyncio.wait({look}, timeout=STORAGE_ANSWER_S)
+            if not done:
+                link.silent = pool
+                _log.warning("%s does not look into its storage pool %s", link.host.name, pool)
+        link.silent = ""

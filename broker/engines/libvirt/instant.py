@@ -25,7 +25,6 @@ from broker.engines.libvirt.errors import is_absent, telling
 from broker.engines.libvirt.hosts import HostLink
 from broker.engines.libvirt.machines import Machines
 from broker.engines.libvirt.saved import HEADER_BYTES, SavedHead
-from broker.engines.libvirt.storage import Volumes
 from broker.engines.libvirt.tags import Tags, image_volume, machine_uuid
 from broker.engines.libvirt.turns import Turn
 from broker.guest_wire import FromGuest, Hello, Identify, State
@@ -49,6 +48,7 @@ class Golden:
         """The one whose clone the operation wants."""
         place, size = machines.place, operation.desktop.resources
         kind = f"{place.machine}/{place.cpu}/{place.accel}/{place.append}"
+        kind += f"/{operation.storage}" if operation.storage else ""
         like = f"{machines.host}/{kind}/{size}"
         mark = hashlib.sha256(like.encode()).hexdigest()[:12]
         name = f"{image_volume(operation.image, '')}-golden-{mark}"
@@ -64,13 +64,13 @@ class Golden:
 
 
 class InstantClones:
-    """Golden desktops and their clones, on one connection."""
+    """Golden desktops and their clones in one class of storage, on one connection."""
 
-    def __init__(self, machines: Machines) -> None:
+    def __init__(self, machines: Machines, storage: str) -> None:
         self._machines = machines
         self._connection = machines.connection
         self._host = machines.host
-        self._volumes = Volumes(machines.connection, machines.host, machines.place)
+        self._volumes = machines.volumes(storage)
 
     def is_saved(self, golden: Golden) -> bool:
         """Whether its disk and its whole memory are there."""
@@ -208,7 +208,8 @@ class GoldenDesktops:
         """Boot and save it, unless that was done. The caller holds the lock."""
 
         def look(machines: Machines) -> str:
-            golden, clones = Golden.of(machines, operation), InstantClones(machines)
+            golden = Golden.of(machines, operation)
+            clones = InstantClones(machines, operation.storage)
             if clones.is_saved(golden):
                 return ""
             uuid = str(golden.uuid)
@@ -224,7 +225,10 @@ class GoldenDesktops:
         if uuid:
             await self._settled(link, uuid)
             await turn.do(
-                link, lambda machines: InstantClones(machines).save(Golden.of(machines, operation))
+                link,
+                lambda machines: InstantClones(machines, operation.storage).save(
+                    Golden.of(machines, operation)
+                ),
             )
             self._booting.pop(uuid, None)
 

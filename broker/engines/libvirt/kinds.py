@@ -87,7 +87,9 @@ KINDS: Final[Mapping[str, Kind]] = {
             domain_types=("qemu", "kvm"),
             clones=_ALL_CLONES,
             agents=(Agent.CHANNEL, Agent.NONE),
-            features=frozenset({Feature.SUSPEND, Feature.MIGRATE, Feature.RESIZE}),
+            features=frozenset(
+                {Feature.SUSPEND, Feature.MIGRATE, Feature.RESIZE, Feature.SNAPSHOT}
+            ),
             displays=True,
             lacks={Feature.HOST_POWER: _POWER},
         ),
@@ -104,6 +106,7 @@ KINDS: Final[Mapping[str, Kind]] = {
                 Feature.SUSPEND: "a frozen container keeps its memory, and none can be saved",
                 Feature.MIGRATE: "a running container cannot be moved",
                 Feature.HOST_POWER: _POWER,
+                Feature.SNAPSHOT: "libvirt keeps none of containers",
             },
         ),
         Kind(
@@ -118,6 +121,7 @@ KINDS: Final[Mapping[str, Kind]] = {
                 Feature.MIGRATE: "moves between Xen hosts have not been tried",
                 Feature.RESIZE: "Xen's scheduler takes other figures than the broker gives",
                 Feature.HOST_POWER: _POWER,
+                Feature.SNAPSHOT: "libvirt's driver for Xen has none",
             },
         ),
         Kind(
@@ -161,6 +165,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             lacks={
                 Feature.MIGRATE: "its machines are of one process",
                 Feature.HOST_POWER: _POWER,
+                Feature.SNAPSHOT: "its machines have no disks to keep them in",
             },
         ),
     )

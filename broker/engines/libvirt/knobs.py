@@ -12,15 +12,17 @@ import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl
 
 from broker.domain.errors import EngineError
+from broker.domain.storage import CLASS_NAME, OWN
 from broker.engines.libvirt.address import HOST_KEY, Address, Transport, parse_address
 from broker.engines.libvirt.kinds import KINDS, Agent, Clone, Kind
+from broker.limits import STORAGE_CLASSES_MAX
 
 
 class Accel(StrEnum):
@@ -43,8 +45,32 @@ class Storage(StrEnum):
     SHARED = "shared"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassKnob:
+    """A class of storage: one of the host's storage pools, by its name. cost: None: by its kind.
+    shared: the pool of that name is the same at every host that says so."""
+
+    name: str
+    pool: str
+    cost: float | None = None
+    shared: bool = False
+
+
+class Shows(StrEnum):
+    """How displays come to the broker: the daemon, on the broker's machine, hands a connection
+    over; or through a socket of QEMU's at the host, reached over SSH."""
+
+    NONE = "none"
+    HANDED = "handed"
+    SOCKET = "socket"
+
+
 _ChoiceT = TypeVar("_ChoiceT", bound=StrEnum)
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CLASS: Final = re.compile(
+    rf"(?P<name>{CLASS_NAME.pattern}):(?P<pool>{_WORD.pattern})"
+    r"(:(?P<cost>[0-9]{1,6}(\.[0-9]{1,3})?))?(?P<shared>:shared)?"
+)
 _MIGRATION: Final = re.compile(r"tcp://[A-Za-z0-9.:\[\]-]{1,255}")
 _APPEND: Final = re.compile(r"[\x20-\x7e]{0,512}")
 
@@ -62,6 +88,7 @@ class Place:
     clone: how a desktop's disk is made of its golden image.
     agent: where the guest's agent is heard.
     storage: shared where machines that move find their disks at the other host.
+    classes: of storage, beside `pool`, that pools may name.
     moves: where other hosts send machines that move here, as in tcp://10.0.0.2; empty: the
         host's own name.
     append: the kernel's command line, for images with a kernel beside them.
@@ -82,6 +109,7 @@ class Place:
     clone: Clone = Clone.LINKED
     agent: Agent
     storage: Storage = Storage.LOCAL
+    classes: tuple[ClassKnob, ...] = ()
     moves: str = ""
     append: str = "root=/dev/vda1 quiet"
     rdp: IPv4Network | IPv6Network | None = None
@@ -97,10 +125,32 @@ class Place:
                     return str(address)
         raise EngineError("the desktop has told no address in the desktops' network")
 
+    def at(self, storage: str) -> Place:
+        """Whose `pool` is that of the class. Raises EngineError where the host has none."""
+        if storage == OWN:
+            return self
+        found = next((one.pool for one in self.classes if one.name == storage), None)
+        if found is None:
+            raise EngineError(f"the host has no storage class {storage}")
+        return replace(self, pool=found)
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Every storage pool that desktops' disks may be in, once each."""
+        return tuple(dict.fromkeys((self.pool, *(one.pool for one in self.classes))))
+
     @property
     def is_local(self) -> bool:
         """Whether the daemon is on the broker's own machine, so that files can be handed over."""
         return self.address.transport is Transport.UNIX
+
+    @property
+    def shows(self) -> Shows:
+        """How displays come from its machines to the broker."""
+        if not self.kind.displays:
+            return Shows.NONE
+        ways = {Transport.UNIX: Shows.HANDED, Transport.SSH: Shows.SOCKET}
+        return ways.get(self.address.transport, Shows.NONE)
 
     @property
     def domain_type(self) -> str:
@@ -111,7 +161,7 @@ class Place:
 
 KNOBS: Final = (
     "uri", "host_key", "plain", "pool", "network", "accel", "cpu", "machine", "clone", "agent",
-    "storage", "moves", "append", "rdp", "spice",
+    "storage", "classes", "moves", "append", "rdp", "spice",
 )  # fmt: skip
 
 
@@ -157,6 +207,7 @@ def parse_profile(text: str) -> Place:
         clone=_one_of("clone", given.get("clone", kind.clones[0]), kind, kind.clones),
         agent=_one_of("agent", given.get("agent", kind.agent), kind, kind.agents),
         storage=_choice("storage", given.get("storage", Storage.LOCAL), Storage),
+        classes=_classes("classes", given.get("classes", "")),
         moves=_matching("moves", given.get("moves", ""), _MIGRATION, empty=True),
         append=_matching("append", given.get("append", "root=/dev/vda1 quiet"), _APPEND),
         rdp=_network("rdp", given.get("rdp", "")),
@@ -182,6 +233,27 @@ def _network(key: str, value: str) -> IPv4Network | IPv6Network | None:
     if found.is_loopback or found.is_multicast or found.is_link_local or not found.prefixlen:
         raise EngineError(f"knob {key}: {value!r} is no network that desktops are in")
     return found
+
+
+def _classes(key: str, value: str) -> tuple[ClassKnob, ...]:
+    """As in fast:ssd:4,bulk:nas:1:shared."""
+    found: dict[str, ClassKnob] = {}
+    for text in value.split(",") if value else ():
+        one = _CLASS.fullmatch(text)
+        if one is None:
+            raise EngineError(f"knob {key}: {text!r} is not NAME:POOL, NAME:POOL:COST or …:shared")
+        name, cost = one["name"], one["cost"]
+        if name in found:
+            raise EngineError(f"knob {key}: {name} is given twice")
+        found[name] = ClassKnob(
+            name=name,
+            pool=one["pool"],
+            cost=float(cost) if cost is not None else None,
+            shared=one["shared"] is not None,
+        )
+    if len(found) > STORAGE_CLASSES_MAX:
+        raise EngineError(f"knob {key}: more than {STORAGE_CLASSES_MAX} classes")
+    return tuple(found.values())
 
 
 def _word(key: str, value: str, *, empty: bool = False) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from broker.domain.inspection import Step, Verdict
+from broker.domain.storage import OWN
 from broker.engines.libvirt.abilities import no_agent, no_display
 from broker.engines.libvirt.capabilities import Capabilities, accelerated
+from broker.engines.libvirt.classes import classes, describe_class
 from broker.engines.libvirt.knobs import Accel, Place
 from broker.limits import HOST_CLOCK_OFF_S_MAX, PROBE_ROOM_BYTES_MIN
 
@@ -47,11 +49,26 @@ def acceleration(place: Place, found: Capabilities) -> Step:
 
 
 def storage(place: Place, found: Capabilities) -> Step:
-    pool = found.pool(place.pool)
+    """The pool of desktops, and those of the classes."""
+    own = _pool(place, found, place.pool)
+    if own.verdict is not Verdict.OK:
+        return own
+    named = [one for name, one in classes(place, found).items() if name != OWN]
+    for one in named:
+        if one.refuses:
+            text = f"storage class {one.name}: {one.refuses}"
+            advice = _pool(place, found, one.place).advice or "Give the class another pool."
+            return missing("storage", text, advice)
+    told = [f"{one.name}: {describe_class(one)}" for one in named]
+    return ok("storage", "; ".join([own.says, *told]))
+
+
+def _pool(place: Place, found: Capabilities, name: str) -> Step:
+    pool = found.pool(name)
     if pool is None:
         have = ", ".join(one.name for one in found.pools) or "none"
-        advice = f"Define a pool called {place.pool} at the host, or name one that is there."
-        text = f"there is no storage pool {place.pool}; there are: {have}"
+        advice = f"Define a pool called {name} at the host, or name one that is there."
+        text = f"there is no storage pool {name}; there are: {have}"
         return missing("storage", text, advice)
     if not pool.running:
         advice = f"Start it: virsh pool-start {pool.name}; and virsh pool-autostart {pool.name}."
@@ -80,7 +97,7 @@ def network(place: Place, found: Capabilities) -> Step:
 def display(place: Place, found: Capabilities) -> Step:
     why_not = no_display(place, found)
     if why_not:
-        advice = "Desktops there are not seen in the console."
+        advice = "Desktops there are not seen in the console. Over SSH (qemu+ssh) they would be."
         return unknown("display", why_not, advice)
     return ok("display", "desktops' displays, over VNC")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,12 +19,13 @@ from broker.domain.drift import Difference, differences
 from broker.domain.errors import EngineError, StaleGenerationError
 from broker.domain.features import Feature
 from broker.domain.model import Resources
+from broker.domain.storage import OWN
 from broker.engines.libvirt import describe, xml
 from broker.engines.libvirt.connection import connect
 from broker.engines.libvirt.drift import facts
 from broker.engines.libvirt.errors import is_absent, telling
 from broker.engines.libvirt.knobs import Place
-from broker.engines.libvirt.storage import Volumes
+from broker.engines.libvirt.storage import Volumes, disk_pool, has_pool
 from broker.engines.libvirt.tags import (
     NAMESPACE,
     PREFIX,
@@ -44,7 +45,10 @@ Check = Callable[[], None]
 
 _ELEMENT: Final = libvirt.VIR_DOMAIN_METADATA_ELEMENT
 _UNDEFINE: Final = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+_UNDEFINE_SNAPSHOTS: Final = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 _RUNNING: Final = frozenset({libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED})
+_HELD: Final = frozenset({libvirt.VIR_DOMAIN_PAUSED_SAVE, libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT})
+"""why a machine stands still for a moment, and runs on by itself"""
 _KIB_PER_MIB: Final = 1024
 _GRAPHICS: Final = ("vnc", "spice")
 """a machine's displays, in the order of its description"""
@@ -79,10 +83,17 @@ class Machines:
         self.place = place
         self.installation_id = installation_id
 
+    def volumes(self, storage: str = OWN) -> Volumes:
+        """Of that class of storage. Raises EngineError where the host has none of that name."""
+        return Volumes(self.connection, self.host, self.place.at(storage))
+
     @property
     def _undefine(self) -> int:
-        """What undefining is told: where memory can be saved, that goes, too."""
-        return _UNDEFINE if Feature.SUSPEND in self.place.kind.features else 0
+        """What undefining is told: where memory can be saved, that goes, too; and snapshots that
+        an interrupted call left in libvirt's books."""
+        has = self.place.kind.features
+        saved = _UNDEFINE if Feature.SUSPEND in has else 0
+        return saved | (_UNDEFINE_SNAPSHOTS if Feature.SNAPSHOT in has else 0)
 
     # ----------------------------------------------------------------------- looking
 
@@ -105,6 +116,13 @@ class Machines:
                 raise
         return self._seen(domain)
 
+    def leases(self, found: Found) -> tuple[str, ...]:
+        """The addresses that the libvirt network of this host has given the machine."""
+        source = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
+        with telling(self.host, "tell a machine's addresses"):
+            cards = self._domain(found).interfaceAddresses(source)
+        return tuple(one["addr"] for card in cards.values() for one in card["addrs"] or ())
+
     def _domain(self, found: Found) -> Any:
         """The machine on this thread's own connection."""
         return self.connection.lookupByUUIDString(found.uuid)
@@ -115,13 +133,14 @@ class Machines:
             tags = read_tags(xml.parse(domain.metadata(_ELEMENT, NAMESPACE, 0)))
             if tags is None or tags.installation_id != self.installation_id:
                 return None
-            state = domain.state()[0]
+            state, why = domain.state()
+            held = state == libvirt.VIR_DOMAIN_PAUSED and why in _HELD
             return Found(
                 uuid=domain.UUIDString(),
                 tags=tags,
                 memory_mib=domain.maxMemory() // _KIB_PER_MIB,
                 active=bool(domain.isActive()),
-                running=state in _RUNNING,
+                running=state in _RUNNING or held,
                 saved=bool(domain.hasManagedSaveImage()),
             )
         except libvirt.libvirtError as error:
@@ -154,7 +173,7 @@ class Machines:
         """A fresh machine of the operation's generation, in place of an earlier one, running.
         `how`: its disk and its start, where they are not the usual ones."""
         desktop = operation.desktop
-        volumes = Volumes(self.connection, self.host, self.place)
+        volumes = self.volumes(operation.storage)
         check()
         self._take_off(desktop.id)
         check()
@@ -171,7 +190,7 @@ class Machines:
             else:
                 how.wake(domain)
         try:
-            volumes.remove(desktop.id, below=desktop.generation)
+            self._remove_disks(desktop.id, below=desktop.generation)
         except EngineError:
             _log.warning("%s keeps an old disk of %s for now", self.host, desktop.id)
         return Found(
@@ -187,18 +206,29 @@ class Machines:
             self._domain(found).create()
         self.tag(found, found.tags.after(operation.id))
 
+    def unpause(self, found: Found) -> None:
+        """Let a machine run that an interrupted call left standing still."""
+        with telling(self.host, f"start {found.tags.name}"):
+            self._domain(found).resume()
+
     def restart(self, found: Found, operation: Operation) -> None:
         """Switch it off, as one pulls the plug, and start it."""
         with telling(self.host, f"restart {operation.desktop.name}"):
-            _switch_off(self._domain(found))
+            switch_off(self._domain(found))
             self._domain(found).create()
         self.tag(found, found.tags.after(operation.id))
 
     def remove(self, desktop_id: str, generation: int) -> None:
         """The machine, and its disks up to that generation; nothing there is success."""
         self._take_off(desktop_id)
-        volumes = Volumes(self.connection, self.host, self.place)
-        volumes.remove(desktop_id, below=generation + 1)
+        self._remove_disks(desktop_id, below=generation + 1)
+
+    def _remove_disks(self, desktop_id: str, *, below: int) -> None:
+        """In whatever class they were made; a pool that the host does not have has none."""
+        for name in self.place.pools:
+            place = replace(self.place, pool=name)
+            if name == self.place.pool or has_pool(self.connection, self.host, name):
+                Volumes(self.connection, self.host, place).remove(desktop_id, below=below)
 
     def _take_off(self, desktop_id: str) -> None:
         found = self.find(desktop_id)
@@ -207,7 +237,7 @@ class Machines:
         with telling(self.host, f"remove {found.tags.name}"):
             try:
                 if found.active:
-                    _switch_off(self._domain(found))
+                    switch_off(self._domain(found))
                 self._domain(found).undefineFlags(self._undefine)
             except libvirt.libvirtError as error:
                 if not is_absent(error):
@@ -277,8 +307,12 @@ class Machines:
         desktop = operation.desktop
         with telling(self.host, f"describe {desktop.name}"):
             now = xml.parse(self._domain(found).XMLDesc(0))
-        volumes = Volumes(self.connection, self.host, self.place)
-        disk = volumes.described(operation.image, desktop.id, desktop.generation)
+        pool = disk_pool(self.connection, now, self.place.pools)
+        if pool not in self.place.pools:
+            pool = self.place.at(operation.storage).pool
+        # a disk stays in its class, whatever the desktop's pool names by now
+        volumes = Volumes(self.connection, self.host, replace(self.place, pool=pool))
+        disk = volumes.described(operation.image, desktop.id, found.tags.on_disk)
         wanted = xml.parse(describe.domain(self.spec(operation, disk)))
         return differences(facts(now), facts(wanted))
 
@@ -304,10 +338,28 @@ class Machines:
             flags = libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH
             return int(self._domain(found).openGraphicsFD(_GRAPHICS.index(protocol), flags))
 
-    def expect(self) -> int:
-        """Before a machine comes from elsewhere: its disk is in the pool, which looks for it.
+    def socket(self, found: Found, protocol: str = "vnc") -> str:
+        """Where, at the host, the machine's VNC or SPICE server listens."""
+        with telling(self.host, f"show {found.tags.name}"):
+            described = xml.parse(self._domain(found).XMLDesc(0))
+        path = f"devices/graphics[@type='{protocol}']/listen[@type='socket']"
+        listen = described.find(path)
+        there = listen.get("socket", "") if listen is not None else ""
+        if not there.startswith("/"):
+            text = f"{found.tags.name} was made without a display that is reached over SSH"
+            raise EngineError(f"{text}: it has one when it is made fresh")
+        return there
+
+    def pool_of(self, found: Found) -> str:
+        """The storage pool that its disk is in; empty: in none."""
+        with telling(self.host, f"describe {found.tags.name}"):
+            described = xml.parse(self._domain(found).XMLDesc(0))
+        return disk_pool(self.connection, described, self.place.pools)
+
+    def expect(self, pool: str) -> int:
+        """Before a machine comes from elsewhere: its disk is in that pool, which looks for it.
         Answers the MiB that are promised to this installation's machines that are on."""
-        Volumes(self.connection, self.host, self.place).refresh()
+        Volumes(self.connection, self.host, replace(self.place, pool=pool)).refresh()
         return sum(one.memory_mib for one in self.all() if one.active)
 
 
@@ -319,7 +371,7 @@ def _quota_of_container(cpus: float) -> dict[str, int]:
     return {"vcpu_period": CPU_PERIOD_US, "vcpu_quota": cpu_quota_us(cpus)}
 
 
-def _switch_off(domain: Any) -> None:
+def switch_off(domain: Any) -> None:
     """One that went off by itself in between is off, too."""
     try:
         domain.destroy()

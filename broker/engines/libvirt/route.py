@@ -9,7 +9,7 @@ from pathlib import Path
 from broker.domain.errors import ConfigError, EngineError, UnsupportedError
 from broker.engines.libvirt.address import Transport
 from broker.engines.libvirt.knobs import Place
-from broker.engines.reach.ssh import SshHost, SshTunnel, broker_key
+from broker.engines.reach.ssh import SshHost, SshStream, SshTunnel, broker_key
 from broker.engines.reach.tls import pki_of
 
 NO_PASSWORDS = "the broker keeps no passwords for hypervisors, and this one asks for one"
@@ -52,6 +52,12 @@ class Route:
         tunnel = self._tunnel = self._tunnel or await self._made(self._data)
         await tunnel.open()
         return address.through(str(tunnel.path))
+
+    async def stream(self, path: str) -> SshStream:
+        """To a socket at a host that is reached over SSH. Raises EngineError."""
+        if self._tunnel is None:
+            raise EngineError(f"{self._name} is not reached over SSH just now")
+        return await self._tunnel.stream(path)
 
     async def _made(self, data: Path) -> SshTunnel:
         try:

@@ -1,18 +1,26 @@
-"""Golden images and desktops' disks in a host's storage pool. Blocking: on a host's thread."""
+"""Golden images and desktops' disks in a host's storage pools. Blocking: on a host's thread.
+
+In directories and other file systems a linked clone is a qcow2 file over its golden image, in an
+LVM volume group a snapshot of the golden volume, as large as that, and in Ceph RBD a layered clone.
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, Final
+from xml.etree import ElementTree as ET
 
 import libvirt
 
-from broker.domain.errors import EngineError
+from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.model import Image
 from broker.engines.libvirt import xml
 from broker.engines.libvirt.errors import is_absent, telling
 from broker.engines.libvirt.kinds import Clone
 from broker.engines.libvirt.knobs import Place
+from broker.engines.libvirt.pool_kinds import Disks, PoolKind, pool_kind
 from broker.engines.libvirt.tags import image_volume, volume_name, volume_of
 
 _REFRESH_TRIES: Final = 20
@@ -28,6 +36,24 @@ class Volumes:
         with telling(host, f"find its storage pool {place.pool}"):
             self._pool = connection.storagePoolLookupByName(place.pool)
 
+    @cached_property
+    def _described(self) -> ET.Element:
+        with telling(self._host, "describe its storage pool"):
+            return xml.parse(self._pool.XMLDesc(0))
+
+    @cached_property
+    def _kind(self) -> PoolKind:
+        """Raises UnsupportedError for one in which no such disks are made."""
+        kind = pool_kind(self._described.get("type", ""), self._host)
+        refuses = kind.refusal(self._place.kind, self._place.clone)
+        if refuses:
+            raise UnsupportedError(f"{self._host}: {refuses}")
+        return kind
+
+    @property
+    def _format(self) -> str:
+        return self._kind.disk_format(self._place.kind)
+
     def make(
         self, image: Image, desktop_id: str, generation: int, golden_disk: str = ""
     ) -> xml.Disk:
@@ -35,44 +61,49 @@ class Volumes:
         `golden_disk`: what an instant clone's is an overlay on.
 
         Raises EngineError where the host has no such image."""
-        form = self._place.kind.disk_format
-        return self.overlay(image, volume_name(desktop_id, generation, form), golden_disk)
+        name = volume_name(desktop_id, generation, self._format)
+        return self.overlay(image, name, golden_disk)
 
     def overlay(self, image: Image, name: str, golden_disk: str = "") -> xml.Disk:
-        form = self._place.kind.disk_format
-        golden = self.find(golden_disk or image_volume(image, f".{form}"), fresh=True)
+        golden = self.find(golden_disk or image_volume(image, f".{self._format}"), fresh=True)
         if golden is None:
-            text = f"{image.name} version {image.version} in its storage pool"
+            text = f"{image.name} version {image.version} in its storage pool {self._place.pool}"
             raise EngineError(f"{self._host} has no image {text}")
         self.delete(name)
         with telling(self._host, f"make the disk {name}"):
-            capacity = int(golden.info()[1])
-            if self._place.clone is Clone.FULL:
-                made = self._pool.createXMLFrom(xml.volume(name, capacity, form=form), golden)
-            else:
-                made = self._pool.createXML(xml.volume(name, capacity, golden.path(), form))
-        return xml.Disk(
-            pool=self._place.pool,
-            volume=name,
-            path=str(made.path()),
-            kernel=self._beside(image, ".kernel"),
-            initrd=self._beside(image, ".initrd"),
-        )
+            made = self._made(name, golden)
+        return replace(self._disk(image, name), path=str(made.path()))
+
+    def _made(self, name: str, golden: Any) -> Any:
+        """By layering, as a snapshot, as an overlay, or as a copy."""
+        capacity, form = int(golden.info()[1]), self._format
+        whole = self._kind.whole
+        linked = self._place.clone is not Clone.FULL
+        if linked and self._kind.disks is not Disks.NETWORK:
+            text = xml.volume(name, capacity, golden.path(), form, whole=whole)
+            return self._pool.createXML(text)
+        text = xml.volume(name, capacity, form=form, whole=whole)
+        return self._pool.createXMLFrom(text, golden)
 
     def described(self, image: Image, desktop_id: str, generation: int) -> xml.Disk:
         """The disk of that generation as it is said in its machine's description, whether or not
         it is there."""
+        return self._disk(image, volume_name(desktop_id, generation, self._format))
+
+    def _disk(self, image: Image, name: str) -> xml.Disk:
+        files = self._kind.disks is Disks.FILES
         return xml.Disk(
             pool=self._place.pool,
-            volume=volume_name(desktop_id, generation, self._place.kind.disk_format),
-            kernel=self._beside(image, ".kernel"),
-            initrd=self._beside(image, ".initrd"),
+            volume=name,
+            form=self._format,
+            ceph=None if self._kind.disks is not Disks.NETWORK else ceph_of(self._described, name),
+            kernel=self._beside(image, ".kernel") if files else "",
+            initrd=self._beside(image, ".initrd") if files else "",
         )
 
     def path(self, name: str) -> str:
         """Where, at the host, a file of that name would be."""
-        with telling(self._host, "describe its storage pool"):
-            root = xml.parse(self._pool.XMLDesc(0)).findtext("target/path")
+        root = self._described.findtext("target/path")
         if not root:
             raise EngineError(f"{self._host} keeps its volumes in no directory")
         return f"{root}/{name}"
@@ -126,6 +157,53 @@ class Volumes:
             if not is_absent(error):
                 with telling(self._host, f"delete the disk {name}"):
                     raise
+
+
+def ceph_of(described: ET.Element, volume: str) -> xml.Ceph:
+    """Where a volume of a Ceph pool is, for a machine: libvirt does not look that up itself."""
+    source = described.find("source")
+    if source is None:
+        raise EngineError("the host does not say where its storage pool is")
+    auth, secret = source.find("auth"), source.find("auth/secret")
+    return xml.Ceph(
+        name=f"{source.findtext('name', '')}/{volume}",
+        hosts=tuple((one.get("name", ""), one.get("port", "")) for one in source.iterfind("host")),
+        user=auth.get("username", "") if auth is not None else "",
+        secret={
+            key: value
+            for key in ("uuid", "usage")
+            if secret is not None and (value := secret.get(key))
+        },
+    )
+
+
+def has_pool(connection: Any, host: str, name: str) -> bool:
+    try:
+        connection.storagePoolLookupByName(name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+            return False
+        with telling(host, f"find its storage pool {name}"):
+            raise
+    return True
+
+
+def disk_pool(connection: Any, described: ET.Element, pools: tuple[str, ...]) -> str:
+    """Which of the host's pools that machine's disk is in; empty: in none."""
+    source = described.find("devices/disk/source")
+    if source is None:
+        return ""
+    if source.get("protocol") != "rbd":
+        return source.get("pool", "")
+    ceph_pool = source.get("name", "").partition("/")[0]
+    for name in pools:
+        try:
+            found = xml.parse(connection.storagePoolLookupByName(name).XMLDesc(0))
+        except libvirt.libvirtError:
+            continue
+        if found.get("type") == "rbd" and found.findtext("source/name") == ceph_pool:
+            return name
+    return ""
 
 
 def clock_of(connection: Any, host: str, place: Place, mark: str) -> int | None:

@@ -30,7 +30,8 @@ ET.register_namespace(PREFIX, NAMESPACE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tags:
-    """`operations`: the latest that were carried out, oldest first."""
+    """`operations`: the latest that were carried out, oldest first. `disk`: the generation that
+    its disk was made under, where that is not its own (it was reverted since); 0: it is."""
 
     installation_id: str
     desktop_id: str
@@ -38,6 +39,12 @@ class Tags:
     name: str = ""
     operations: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
+    disk: int = 0
+
+    @property
+    def on_disk(self) -> int:
+        """The generation that its disk was made under."""
+        return self.disk or self.generation
 
     def after(self, operation_id: str) -> Tags:
         """With that operation done."""
@@ -59,6 +66,7 @@ class Tags:
                 "id": self.desktop_id,
                 "generation": str(self.generation),
                 "name": printable(self.name),
+                **({"disk": str(self.disk)} if self.disk else {}),
             },
         )
         for kind, ids in (("operation", self.operations), ("session", self.users)):
@@ -77,6 +85,7 @@ def read_tags(element: ET.Element) -> Tags | None:
         desktop_id=element.get("id", ""),
         generation=int(generation),
         name=element.get("name", ""),
+        disk=int(disk) if (disk := element.get("disk", "")).isdecimal() else 0,
         operations=tuple(_ids(element, "operation")),
         users=tuple(_ids(element, "session")),
     )

@@ -18,6 +18,7 @@ from broker.engines.libvirt.hosts import HostLink, Hosts
 from broker.engines.libvirt.instant import Golden, GoldenDesktops, InstantClones
 from broker.engines.libvirt.kinds import Clone
 from broker.engines.libvirt.machines import Begin, Found, Machines, fence
+from broker.engines.libvirt.snapshots import Snapshots, under
 from broker.engines.libvirt.turns import Turn
 from broker.ports import Machine, Operation
 
@@ -125,12 +126,13 @@ class Verbs:
         self.expect(home, made, operation.id)
 
     async def _made(self, turn: Turn, home: HostLink, operation: Operation) -> Found:
-        await self._images.ensure(turn, home, operation.image)
+        await self._images.ensure(turn, home, operation.image, operation.storage)
         if home.place.clone is not Clone.INSTANT:
             return await turn.do(home, lambda machines: machines.make(operation, turn.check))
 
         def make(machines: Machines) -> Found:
-            golden, clones = Golden.of(machines, operation), InstantClones(machines)
+            golden = Golden.of(machines, operation)
+            clones = InstantClones(machines, operation.storage)
             begin = Begin(
                 disk=lambda: clones.disk(golden, operation),
                 wake=lambda domain: clones.wake(golden, domain),
@@ -162,20 +164,22 @@ class Verbs:
         if guest is None or guest.host is link.connection:
             self._leave(machine.desktop_id)
         generation = found.tags.generation
-        if await self._is_elsewhere(turn, link, machine.desktop_id, generation):
-            generation -= 1
+        elsewhere = await self._disk_elsewhere(turn, link, machine.desktop_id, generation)
+        if elsewhere is not None:
+            generation = elsewhere - 1
         await turn.do(link, lambda machines: machines.remove(machine.desktop_id, generation))
 
-    async def _is_elsewhere(
+    async def _disk_elsewhere(
         self, turn: Turn, link: HostLink, desktop_id: str, generation: int
-    ) -> bool:
+    ) -> int | None:
+        """The generation of its disk, where another host has the machine of that generation."""
         for one in self._hosts:
             if one is link or one.is_away:
                 continue
             found = await turn.do(one, lambda machines: machines.find(desktop_id))
             if found is not None and found.tags.generation == generation:
-                return True
-        return False
+                return found.tags.on_disk
+        return None
 
     def _leave(self, desktop_id: str) -> None:
         """What follows is not a machine that stopped by itself."""
@@ -205,6 +209,11 @@ class Verbs:
     def resume(self, operation: Operation) -> Work:
         async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
             there = _there(found)
+            if there.tags.generation < operation.desktop.generation:
+                self._leave(operation.desktop.id)
+                there = under(there, operation.desktop.generation)
+                tags = there.tags
+                await turn.do(link, lambda machines: machines.tag(there, tags))
             if operation.restart and there.active and operation.id not in there.tags.operations:
                 self._leave(operation.desktop.id)
                 await turn.do(link, lambda machines: machines.restart(there, operation))
@@ -212,7 +221,44 @@ class Verbs:
                 if operation.id in there.tags.operations:
                     return
                 await turn.do(link, lambda machines: machines.start(there, operation))
+            elif not there.running:
+                await turn.do(link, lambda machines: machines.unpause(there))
             self.expect(link, there, operation.id)
+
+        return work
+
+    # -------------------------------------------------------------------- snapshots
+
+    def snapshot(self, snapshot_id: str, took: list[int | None]) -> Work:
+        """`took` is given the bytes that it took."""
+
+        async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
+            there = _there(found)
+            took.append(
+                await turn.do(link, lambda machines: Snapshots(machines, there).take(snapshot_id))
+            )
+
+        return work
+
+    def revert(self, operation: Operation, snapshot_id: str) -> Work:
+        async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
+            there, desktop = _there(found), operation.desktop
+            if operation.id not in there.tags.operations:
+                self._leave(desktop.id)
+                await turn.do(
+                    link, lambda machines: Snapshots(machines, there).revert(snapshot_id, operation)
+                )
+            elif not there.active:
+                await turn.do(link, lambda machines: machines.start(there, operation))
+            now = _there(await turn.do(link, lambda machines: machines.find(desktop.id)))
+            self.expect(link, now, operation.id)
+
+        return work
+
+    def drop_snapshot(self, snapshot_id: str) -> Work:
+        async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
+            there = _there(found)
+            await turn.do(link, lambda machines: Snapshots(machines, there).drop(snapshot_id))
 
         return work
 
@@ -232,7 +278,12 @@ class Verbs:
             other = self._hosts.know(to)
             if Feature.MIGRATE not in other.features:
                 raise UnsupportedError(f"{to.name} takes no machines that move")
-            held = await turn.do(other, lambda machines: machines.expect())
+            pool = await turn.do(link, lambda machines: machines.pool_of(there))
+            if not link.shares(other, pool):
+                raise UnsupportedError(f"{to.name} has not the disk of {name}")
+            if Feature.SNAPSHOT in link.features:
+                await turn.do(link, lambda machines: Snapshots(machines, there).tidy())
+            held = await turn.do(other, lambda machines: machines.expect(pool))
             _check_room(to, held + memory_mib)
             await turn.do(
                 link,

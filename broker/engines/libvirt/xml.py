@@ -7,7 +7,8 @@ neither entities nor a huge answer hurt the broker.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 from xml.etree import ElementTree as ET
@@ -15,7 +16,7 @@ from xml.etree import ElementTree as ET
 from broker.domain.errors import EngineError
 from broker.domain.model import Resources
 from broker.engines.libvirt.kinds import Agent
-from broker.engines.libvirt.knobs import Accel, Place
+from broker.engines.libvirt.knobs import Accel, Place, Shows
 from broker.engines.libvirt.tags import Tags, mac_address, printable
 from broker.engines.libvirt.tuning import BALLOON_STATS_S, DISK, Tuning
 from broker.guest_wire import PORT_NAME
@@ -39,12 +40,25 @@ def text_of(element: ET.Element) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ceph:
+    """A disk in Ceph. name: pool/image. hosts: monitors, each with its port or none. secret: what
+    libvirt keeps the user's key under, by `uuid` or `usage`."""
+
+    name: str
+    hosts: tuple[tuple[str, str], ...]
+    user: str = ""
+    secret: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """`path`: of its file at the host, for kinds that know no pools; `kernel` and `initrd`: paths
-    at the host of a kernel to boot directly; empty: from disk."""
+    """`path`: of its file at the host, for kinds that know no pools; `form`: as in qcow2 or raw;
+    `kernel` and `initrd`: paths at the host of a kernel to boot directly; empty: from disk."""
 
     pool: str
     volume: str
+    form: str = "qcow2"
+    ceph: Ceph | None = None
     path: str = ""
     kernel: str = ""
     initrd: str = ""
@@ -141,14 +155,16 @@ def _devices(root: ET.Element, spec: MachineSpec) -> None:
         ET.SubElement(channel, "source", {"mode": "bind"})
         ET.SubElement(channel, "target", {"type": "virtio", "name": PORT_NAME})
     if place.kind.displays:
-        # no port at all: the daemon hands a connection to whoever it trusts
+        # no port at all: the daemon hands a connection to whoever it trusts, or whoever may sign in
+        # at the host as one of QEMU's group opens a socket that libvirt names
+        listen = {"type": "socket" if place.shows is Shows.SOCKET else "none"}
         graphics = ET.SubElement(
             devices, "graphics", {"type": "vnc", "sharePolicy": "force-shared"}
         )
-        ET.SubElement(graphics, "listen", {"type": "none"})
+        ET.SubElement(graphics, "listen", listen)
         if place.spice:
             spice = ET.SubElement(devices, "graphics", {"type": "spice"})
-            ET.SubElement(spice, "listen", {"type": "none"})
+            ET.SubElement(spice, "listen", listen)
         ET.SubElement(ET.SubElement(devices, "video"), "model", {"type": "vga"})
         ET.SubElement(devices, "input", {"type": "tablet", "bus": "usb"})
     balloon = ET.SubElement(devices, "memballoon", {"model": "virtio"})
@@ -158,11 +174,25 @@ def _devices(root: ET.Element, spec: MachineSpec) -> None:
 
 
 def _disk(devices: ET.Element, spec: MachineSpec) -> None:
-    disk = ET.SubElement(devices, "disk", {"type": "volume", "device": "disk"})
-    ET.SubElement(disk, "driver", {"name": "qemu", "type": "qcow2", "discard": "unmap"})
-    ET.SubElement(disk, "source", {"pool": spec.disk.pool, "volume": spec.disk.volume})
+    own, ceph = spec.disk, spec.disk.ceph
+    sort = "volume" if ceph is None else "network"
+    disk = ET.SubElement(devices, "disk", {"type": sort, "device": "disk"})
+    ET.SubElement(disk, "driver", {"name": "qemu", "type": own.form, "discard": "unmap"})
+    if ceph is None:
+        ET.SubElement(disk, "source", {"pool": own.pool, "volume": own.volume})
+    else:
+        _ceph(disk, ceph)
     ET.SubElement(disk, "target", {"dev": DISK, "bus": "virtio"})
     spec.tuning.describe_disk(disk)
+
+
+def _ceph(disk: ET.Element, ceph: Ceph) -> None:
+    source = ET.SubElement(disk, "source", {"protocol": "rbd", "name": ceph.name})
+    for name, port in ceph.hosts:
+        ET.SubElement(source, "host", {"name": name} | ({"port": port} if port else {}))
+    if ceph.user:
+        auth = ET.SubElement(source, "auth", {"username": ceph.user})
+        ET.SubElement(auth, "secret", {"type": "ceph", **ceph.secret})
 
 
 def _interface(devices: ET.Element, spec: MachineSpec) -> None:
@@ -173,17 +203,20 @@ def _interface(devices: ET.Element, spec: MachineSpec) -> None:
     spec.tuning.describe_interface(interface)
 
 
-def volume(name: str, capacity_bytes: int, backing: str = "", form: str = "qcow2") -> str:
-    """A volume; `backing`: the path, at the host, of the golden image that it is an overlay of."""
+def volume(
+    name: str, capacity_bytes: int, backing: str = "", form: str = "qcow2", *, whole: bool = False
+) -> str:
+    """A volume; `backing`: the path, at the host, of the golden image that it is an overlay (of
+    LVM's: a snapshot) of. `whole`: it takes its whole size at once."""
     root = ET.Element("volume")
     _text(root, "name", name)
     _text(root, "capacity", str(capacity_bytes), unit="bytes")
-    _text(root, "allocation", "0", unit="bytes")
+    _text(root, "allocation", str(capacity_bytes if whole else 0), unit="bytes")
     ET.SubElement(ET.SubElement(root, "target"), "format", {"type": form})
     if backing:
         store = ET.SubElement(root, "backingStore")
         _text(store, "path", backing)
-        ET.SubElement(store, "format", {"type": "qcow2"})
+        ET.SubElement(store, "format", {"type": form})
     return text_of(root)
 
 

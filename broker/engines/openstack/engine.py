@@ -134,6 +134,22 @@ class OpenStackEngine:
         del to
         self._need(operation.host, Feature.RESIZE)
 
+    async def snapshot(self, operation: Operation, snapshot_id: str) -> int | None:
+        """See the port: never, for Nova's snapshot is an image, and a server cannot go back."""
+        del snapshot_id
+        self._need(operation.host, Feature.SNAPSHOT)
+        return None
+
+    async def revert(self, operation: Operation, snapshot_id: str) -> None:
+        """See the port: never, as `snapshot`."""
+        del snapshot_id
+        self._need(operation.host, Feature.SNAPSHOT)
+
+    async def drop_snapshot(self, operation: Operation, snapshot_id: str) -> None:
+        """See the port: never, as `snapshot`."""
+        del snapshot_id
+        self._need(operation.host, Feature.SNAPSHOT)
+
     async def power(self, operation_id: str, host: Host, *, on: bool, deadline_s: float) -> None:
         """See the port: never, for Nova does not switch hosts on and off."""
         del operation_id, on, deadline_s

@@ -128,6 +128,45 @@ async def _connect(host: SshHost, key: asyncssh.SSHKey) -> asyncssh.SSHClientCon
             )  # fmt: skip
 
 
+class SshStream:
+    """Bytes both ways to something at a host; a way that was lost is a ConnectionError. What was
+    not read yet is held back at the host, past the channel's window (asyncssh's: 2 MiB)."""
+
+    def __init__(
+        self, reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self, most: int) -> bytes:
+        """b"" when the other side ended it."""
+        with _lost():
+            return await self._reader.read(most)
+
+    def write(self, data: bytes) -> None:
+        with _lost():
+            self._writer.write(data)
+
+    async def drain(self) -> None:
+        with _lost():
+            await self._writer.drain()
+
+    def abort(self) -> None:
+        self._writer.channel.abort()
+
+    async def wait_closed(self) -> None:
+        with _lost():
+            await self._writer.wait_closed()
+
+
+@contextlib.contextmanager
+def _lost() -> Iterator[None]:
+    try:
+        yield
+    except asyncssh.Error as error:
+        raise ConnectionResetError("the way there was lost") from error
+
+
 class SshTunnel:
     """A socket of the broker's machine that leads to one of a host. One loop uses it.
 
@@ -166,6 +205,19 @@ class SshTunnel:
                     f"no socket could be made that leads to {self._host.name}"
                 ) from error
             self._connection = connection
+
+    async def stream(self, target: str) -> SshStream:
+        """To another socket at the host, by its path there, over the same connection. Raises
+        HostUnreachableError."""
+        if self._connection is None or self._connection.is_closed():
+            raise unreachable(Refused.NETWORK, f"{self._host.name} is not reached just now")
+        try:
+            async with asyncio.timeout(SSH_LOGIN_S):
+                reader, writer = await self._connection.open_unix_connection(target)
+        except (OSError, asyncssh.Error, TimeoutError):
+            text = f"{self._host.name} does not lead the broker to {target}"
+            raise unreachable(Refused.SOCKET, text) from None
+        return SshStream(reader, writer)
 
     def _make_way(self) -> None:
         folder = self.path.parent

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from broker.engines.simulated.frames import (
@@ -69,7 +69,8 @@ _LINE = Box(x=_APP.x + 24, y=_APP.y + _APP.h - 72, w=_APP.w - 48, h=48)
 
 
 class SimulatedConsole:
-    """One open display of one machine; see the module. `on_close` is called once."""
+    """One open display of one machine; see the module. `on_close` is called once. `beside`: the
+    machine's other displays that are open, now and later; what is done in one shows in all."""
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class SimulatedConsole:
         title: str,
         speed: float = 1.0,
         on_close: Callable[[SimulatedConsole], object] = lambda _: None,
+        beside: Collection[SimulatedConsole] = (),
     ) -> None:
         self._clock = clock
         self._chance = chance
@@ -91,7 +93,8 @@ class SimulatedConsole:
         self._closed = False
         self._first = True
         self._echoes: list[bytes] = []
-        self._typed = ""
+        self._beside = beside
+        self._typed = next((one.typed for one in beside), "")
         self._debt = 0.0
         self._at = clock.monotonic()
         self._activity = model.workloads[0]
@@ -139,8 +142,19 @@ class SimulatedConsole:
         for event in input_events(data):
             answer = self._answer(event)
             if answer is not None and not self._closed:
-                self._echoes = [*self._echoes[1 - ECHOES_MAX :], answer]
-                self._wake.set()
+                for one in {self: None, **dict.fromkeys(self._beside)}:
+                    one.echo(answer, self._typed)
+
+    @property
+    def typed(self) -> str:
+        """What stands in the window's line."""
+        return self._typed
+
+    def echo(self, answer: bytes, typed: str) -> None:
+        """What was done here, or in another display of the machine, shows."""
+        self._typed = typed
+        self._echoes = [*self._echoes[1 - ECHOES_MAX :], answer]
+        self._wake.set()
 
     async def close(self) -> None:
         self.end()

@@ -28,6 +28,7 @@ from broker.engines.simulated.knobs import Knobs
 from broker.engines.simulated.plant import Plant, SimulatedMachine
 from broker.engines.simulated.profile import Calibration
 from broker.engines.simulated.shares import Claim
+from broker.engines.simulated.snapshots import Snapshots
 from broker.engines.simulated.verbs import Verbs, need
 from broker.limits import CONSOLES_PER_MACHINE_MAX, ENGINE_OPERATIONS_REMEMBERED
 from broker.ports import Chance, Clock, Console, Machine, MachineReport, Operation
@@ -78,6 +79,7 @@ class SimulatedEngine:
             knobs=self._knobs,
         )  # fmt: skip
         self._verbs = Verbs(self.plant)
+        self._snapshots = Snapshots(self.plant)
         self._finished: OrderedDict[str, None] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
@@ -165,6 +167,32 @@ class SimulatedEngine:
 
         await self._once(operation, work, exists=True)
 
+    async def snapshot(self, operation: Operation, snapshot_id: str) -> int | None:
+        """See the port."""
+        size_bytes: list[int] = []
+
+        async def work(operation: Operation, place: SimulatedHost) -> None:
+            size_bytes.append(await self._snapshots.take(operation, place, snapshot_id))
+
+        await self._once(operation, work, exists=True)
+        return size_bytes[0] if size_bytes else None
+
+    async def revert(self, operation: Operation, snapshot_id: str) -> None:
+        """See the port."""
+
+        async def work(operation: Operation, place: SimulatedHost) -> None:
+            await self._snapshots.revert(operation, place, snapshot_id)
+
+        await self._once(operation, work, reports=True, exists=True)
+
+    async def drop_snapshot(self, operation: Operation, snapshot_id: str) -> None:
+        """See the port."""
+
+        async def work(operation: Operation, place: SimulatedHost) -> None:
+            await self._snapshots.drop(operation, place, snapshot_id)
+
+        await self._once(operation, work, exists=True)
+
     async def power(self, operation_id: str, host: Host, *, on: bool, deadline_s: float) -> None:
         """See the port. What is off is refused work at once, before it has gone off. A call that
         ran out of time has begun it: the next one waits for the rest."""
@@ -200,6 +228,7 @@ class SimulatedEngine:
             return
         place = plant.host(host)
         machine = plant.add(desktop, place)
+        machine.adopted = True
         if desktop.state in _UP_STATES:
             plant.took_up(machine)
         elif desktop.state in _BOOTING_STATES:
@@ -260,6 +289,7 @@ class SimulatedEngine:
             title=f"{desktop.name}, generation {machine.generation}",
             speed=self._speed,
             on_close=lambda closed: machine.consoles.pop(closed, None),
+            beside=machine.consoles.keys(),
         )
         machine.consoles[console] = None
         return console

@@ -90,11 +90,13 @@ class SimulatedHost:
         return f"{self.host.name} is off" if self.off else None
 
     def lacks_mib(self, more_mib: int) -> int:
-        """MiB that are missing for machines of `more_mib` beside those that are here; 0: none.
+        """MiB that are missing for machines of `more_mib` beside those that are on; 0: none.
 
         Counted as promised to them, held against the host's memory and its overcommit."""
         limit = self.host.capacity.memory_mib * self.host.settings.overcommit_memory
-        return max(0, math.ceil(sum(self._promised.values()) + more_mib - limit))
+        on = self._left.keys() | self._up | self._coming
+        promised = sum(self._promised.get(one, 0) for one in on)
+        return max(0, math.ceil(promised + more_mib - limit))
 
     def occupied(self) -> bool:
         """Whether a machine runs here, boots, or is on its way."""

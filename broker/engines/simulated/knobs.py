@@ -5,7 +5,7 @@ A host turns them in its profile, after a question mark, as in an address:
     bare-metal?boot_fail=0.05&slow_factor=2
 
 so that a drill needs no restart. All are off by default; every draw comes from the seed. What
-the profile can do (suspend, migrate, resize, host_power) is turned off the same way:
+the profile can do (suspend, migrate, resize, host_power, snapshot) is turned off the same way:
 
     bare-metal?migrate=0
 """
@@ -27,7 +27,8 @@ class Knobs:
     """Shares are probabilities from 0 to 1, drawn once for each call or boot.
 
     create_fail, reset_fail, destroy_fail (discards, too), suspend_fail, resume_fail, migrate_fail,
-        resize_fail, power_fail: the verb raises EngineError and did nothing.
+        resize_fail, power_fail, snapshot_fail (reverts and drops, too): the verb raises EngineError
+        and did nothing.
     lost_reply: the verb did its work, then raises EngineError all the same; the same operation
         again succeeds without doing it twice.
     boot_fail: the machine stops half-way through its boot (or its resume) and is reported as not
@@ -39,8 +40,8 @@ class Knobs:
         ready and stays listed, not running.
     slow_factor: every time is multiplied by this.
     stall_s: each verb answers up to this many (simulated) seconds late.
-    suspend, migrate, resize, host_power: 1, or 0 for a host that cannot; a profile that cannot
-        do it by itself is not taught.
+    suspend, migrate, resize, host_power, snapshot: 1, or 0 for a host that cannot; a profile that
+        cannot do it by itself is not taught.
     """
 
     create_fail: float = 0.0
@@ -51,6 +52,7 @@ class Knobs:
     migrate_fail: float = 0.0
     resize_fail: float = 0.0
     power_fail: float = 0.0
+    snapshot_fail: float = 0.0
     lost_reply: float = 0.0
     boot_fail: float = 0.0
     never_ready: float = 0.0
@@ -63,6 +65,7 @@ class Knobs:
     migrate: float = 1.0
     resize: float = 1.0
     host_power: float = 1.0
+    snapshot: float = 1.0
 
     @property
     def turned_off(self) -> frozenset[Feature]:

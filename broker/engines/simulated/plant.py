@@ -26,6 +26,14 @@ _HALFWAY = 0.5
 """part of its boot after which a failing machine stops"""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A snapshot: the sessions of which the machine had data then, and what it took."""
+
+    users: tuple[str, ...]
+    size_bytes: int
+
+
 @dataclass(slots=True, eq=False)
 class SimulatedMachine:
     """One machine. `running` and `suspended` are never both true; neither: it is off."""
@@ -45,6 +53,9 @@ class SimulatedMachine:
     """sessions that opened its display since it was made fresh, in that order"""
     consoles: dict[SimulatedConsole, None] = field(default_factory=dict)
     """open displays, oldest first"""
+    snapshots: dict[str, Kept] = field(default_factory=dict)
+    adopted: bool = False
+    """made of the store's record: what it had before is not known here"""
 
     def close_displays(self) -> None:
         for console in tuple(self.consoles):

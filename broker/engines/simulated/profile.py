@@ -52,6 +52,8 @@ class Profile:
     resize_s: float = 0.0
     power_on_s: float = 0.0
     power_off_s: float = 0.0
+    snapshot_s: float = 0.0
+    revert_s: float = 0.0
 
 
 FEATURE_FIGURES: Mapping[Feature, tuple[str, ...]] = {
@@ -59,6 +61,7 @@ FEATURE_FIGURES: Mapping[Feature, tuple[str, ...]] = {
     Feature.MIGRATE: ("migrate_s", "migrate_mib_s"),
     Feature.RESIZE: ("resize_s",),
     Feature.HOST_POWER: ("power_on_s", "power_off_s"),
+    Feature.SNAPSHOT: ("snapshot_s", "revert_s"),
 }
 
 

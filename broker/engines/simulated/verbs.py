@@ -113,6 +113,7 @@ class Verbs:
         off boots as it is."""
         plant = self._plant
         machine = self._known(operation)
+        machine.generation = operation.desktop.generation
         if machine.running and not operation.restart:
             plant.report_again(machine, operation.id)
             return

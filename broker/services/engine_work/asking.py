@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from broker import limits
 from broker.domain.errors import EngineError, NotFoundError, TriviumError
@@ -16,6 +16,7 @@ from broker.services.kit import Kit
 from broker.services.pools import Pools
 
 _log = logging.getLogger("trivium.engines")
+_T = TypeVar("_T")
 
 HOSTS_FRESH_S: Final = 1.0
 """age in seconds after which the copy of the hosts is read again"""
@@ -69,10 +70,11 @@ class Asking:
             weights=pool.settings.weights,
             limits=pool.settings.limits,
             share_pages=pool.settings.share_pages,
+            storage=pool.settings.storage,
             restart=job.arguments.get("restart") == "true",
         )
 
-    async def ask(self, call: Awaitable[None]) -> None:
+    async def ask(self, call: Awaitable[_T]) -> _T:
         """Wait for an engine, JOB_S at most.
 
         Raises EngineError for whatever went wrong: an engine is somebody else's code, and nothing
@@ -80,7 +82,7 @@ class Asking:
         """
         try:
             async with asyncio.timeout(limits.JOB_S):
-                await call
+                return await call
         except TriviumError as error:
             if isinstance(error, EngineError):
                 raise

@@ -19,6 +19,7 @@ from broker.domain.model import Desktop, DesktopState, HostState, Job, JobVerb, 
 from broker.ports import Engine, Machine, Operation
 from broker.services.engine_work.asking import Asking
 from broker.services.engine_work.settling import Settling
+from broker.services.engine_work.snapshots import SNAPSHOT_VERBS, SnapshotWork
 from broker.services.kit import Kit
 
 D = DesktopState
@@ -26,13 +27,16 @@ WORKS_IN: Final[Mapping[JobVerb, frozenset[DesktopState]]] = {
     # starting: it is made, and asked again because its report may have been missed
     JobVerb.CREATE: frozenset({D.PLANNED, D.CREATING, D.STARTING}),
     JobVerb.RESET: frozenset({D.RESETTING}),
+    JobVerb.REVERT: frozenset({D.RESETTING}),
     JobVerb.DESTROY: frozenset({D.DELETING}),
     JobVerb.SUSPEND: frozenset({D.SUSPENDING, D.PARKING}),
     JobVerb.RESUME: frozenset({D.RESUMING, D.UNPARKING}),
     JobVerb.RESIZE: frozenset({D.READY, D.ASSIGNED}),
 }
 """in any other state of its desktop a job is not wanted any more, or done"""
-_FAILS: Final = frozenset({JobVerb.CREATE, JobVerb.RESET, JobVerb.SUSPEND, JobVerb.RESUME})
+_FAILS: Final = frozenset(
+    {JobVerb.CREATE, JobVerb.RESET, JobVerb.REVERT, JobVerb.SUSPEND, JobVerb.RESUME}
+)
 """given up, they leave a desktop that nobody can use"""
 WHEREABOUTS_TRIES_MAX: Final = 4 * limits.JOB_ATTEMPTS_MAX
 """attempts of a migration after which an engine that lists no machines is not asked any more"""
@@ -52,6 +56,7 @@ class Carrying:
         self._kit = kit
         self._asking = asking
         self._settling = settling
+        self._snapshots = SnapshotWork(kit, asking, settling)
         self._verbs: Mapping[JobVerb, _Verb] = {
             JobVerb.CREATE: self._create,
             JobVerb.RESET: self._reset,
@@ -60,6 +65,9 @@ class Carrying:
             JobVerb.RESUME: self._resume,
             JobVerb.MIGRATE: self._migrate,
             JobVerb.RESIZE: self._resize,
+            JobVerb.SNAPSHOT: self._snapshots.take,
+            JobVerb.REVERT: self._revert,
+            JobVerb.DROP_SNAPSHOT: self._snapshots.drop,
         }
 
     async def carry_out(self, job: Job) -> None:
@@ -85,17 +93,21 @@ class Carrying:
         if job.verb is JobVerb.POWER_OFF:
             await self._stay_on(job, error)
             return
-        if job.verb not in _FAILS and job.verb is not JobVerb.MIGRATE:
+        if job.verb not in _FAILS | SNAPSHOT_VERBS | {JobVerb.MIGRATE}:
             return
         desktop = await self._kit.store.desktops.desktop(job.desktop_id)
         if desktop is None or desktop.generation != job.generation:
             return
         if job.verb is JobVerb.MIGRATE:
             await self._stay(job, desktop)
+        elif job.verb in SNAPSHOT_VERBS:
+            await self._snapshots.failed(job, desktop, error)
         elif desktop.state is DesktopState.PARKING:
             await self._settling.not_suspended(desktop, error)
         elif desktop.state in WORKS_IN[job.verb]:
-            await self._settling.lost(desktop, error)
+            reverted = job.verb is JobVerb.REVERT
+            why = f"it could not be reverted: {error}" if reverted else error
+            await self._settling.lost(desktop, why)
 
     async def failed_once(self, job: Job, error: str) -> None:
         """One attempt failed, whether or not there will be another."""
@@ -145,6 +157,10 @@ class Carrying:
     async def _reset(self, engine: Engine, operation: Operation, _: Job) -> None:
         await self._asking.ask(engine.reset(operation))
         await self._nobody_has(engine, operation.desktop)
+
+    async def _revert(self, engine: Engine, operation: Operation, job: Job) -> None:
+        """Its report makes it ready."""
+        await self._asking.ask(engine.revert(operation, job.arguments["snapshot_id"]))
 
     async def _nobody_has(self, engine: Engine, desktop: Desktop) -> None:
         """A machine that was made while its desktop was deleted goes again."""

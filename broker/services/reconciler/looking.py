@@ -13,12 +13,13 @@ from typing import Final
 
 from broker import limits
 from broker.domain.features import Feature
-from broker.domain.model import Desktop, DesktopState, JobState, JobVerb, Pool, PoolKind
+from broker.domain.model import Desktop, DesktopState, Host, JobState, JobVerb, Pool, PoolKind
 from broker.domain.placement import Demand, HostLoad
 from broker.domain.planning import ON_HOST_STATES, Memory, Rows, View, full_hosts, rows_needed
 from broker.domain.planning.resize import growth
 from broker.domain.settings import Share
-from broker.ports import Engine, PageQuery
+from broker.domain.storage import StorageClass
+from broker.ports import Engine, PageQuery, StorageTeller
 from broker.services.breakers import Breakers
 from broker.services.engine_work.carrying import resources_of
 from broker.services.kit import Kit
@@ -104,13 +105,14 @@ class Looking:
         known: list[HostLoad] = []
         for load in loads:
             try:
-                self._engines(load.host.engine)
+                engine = self._engines(load.host.engine)
             except KeyError:
                 if load.host.engine not in self._unknown:
                     self._unknown.add(load.host.engine)
                     _log.warning("no engine here is called %r", load.host.engine)
             else:
-                known.append(load)
+                storage = _storage(engine, load.host)
+                known.append(replace(load, storage=storage) if storage else load)
         return tuple(known)
 
     def _features(self, hosts: tuple[HostLoad, ...]) -> Mapping[str, frozenset[Feature]]:
@@ -167,6 +169,10 @@ class Looking:
                 needed.on_host, lambda key, most: desktops.on_host(key, ON_HOST_STATES, most)
             ),
         )
+
+
+def _storage(engine: Engine, host: Host) -> Mapping[str, StorageClass]:
+    return engine.storage_classes(host) if isinstance(engine, StorageTeller) else {}
 
 
 def _batch(stuck: int) -> int:

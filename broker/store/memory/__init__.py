@@ -23,6 +23,7 @@ from broker.store.memory.endpoints import MemoryEndpoints
 from broker.store.memory.jobs import MemoryJobs
 from broker.store.memory.leases import MemoryLeases
 from broker.store.memory.sessions import MemorySessions
+from broker.store.memory.snapshots import MemorySnapshots
 from broker.store.memory.state import State
 
 __all__ = ["MemoryStore"]
@@ -45,6 +46,7 @@ class MemoryStore:
         self._audit = MemoryAudit(self._state.audit, self._state.leases)
         self._leases = MemoryLeases(self._state.leases)
         self._documents = MemoryDocuments(self._state.documents)
+        self._snapshots = MemorySnapshots(self._state)
         self._backup = MemoryBackup(self._state)
 
     @property
@@ -86,6 +88,10 @@ class MemoryStore:
     @property
     def documents(self) -> MemoryDocuments:
         return self._documents
+
+    @property
+    def snapshots(self) -> MemorySnapshots:
+        return self._snapshots
 
     @property
     def backup(self) -> MemoryBackup:

@@ -34,8 +34,10 @@ from broker.domain.model import (
     WorkLease,
 )
 from broker.domain.policy.rules import EntitlementRule, Quota
+from broker.domain.snapshots import Snapshot
 from broker.limits import EXPORT_BATCH
 from broker.ports import Document, TableDump
+from broker.store.desktop_snapshots import restored_state
 from broker.store.memory.audit import insert_entries
 from broker.store.memory.state import State
 from broker.store.restoring import (
@@ -87,6 +89,7 @@ _PLAIN: Final[Mapping[str, type[Any]]] = {
     "desktops": Desktop,
     "sessions": Session,
     "jobs": Job,
+    "snapshots": Snapshot,
     "campaigns": Campaign,
     "leases": WorkLease,
     "documents": Document,
@@ -210,6 +213,8 @@ class _Restoring:
                 state.put_session(self._session(record))
             case Job():
                 state.put_job(self._job(record))
+            case Snapshot():
+                state.snapshots[record.id] = self._snapshot(record)
             case Campaign():
                 state.campaigns[record.id] = record
             case WorkLease():
@@ -260,6 +265,13 @@ class _Restoring:
             deadline_at=None,
             finished_at=self.entry.at,
         )
+
+    def _snapshot(self, snapshot: Snapshot) -> Snapshot:
+        snapshot = replace(snapshot, generation=snapshot.generation + self.step)
+        state = restored_state(snapshot.state)
+        if state is snapshot.state:
+            return snapshot
+        return replace(snapshot, state=state, why=RESTORED, changed_at=self.entry.at)
 
     def _audit(self, row: Row) -> list[SealedEntry]:
         fields = dict(row)

@@ -27,6 +27,7 @@ from broker.domain.model import (
     WorkLease,
 )
 from broker.domain.policy.rules import EntitlementRule, Quota
+from broker.domain.snapshots import Snapshot
 from broker.ports import AuthToken, Document, OneUseSecret, Page, PageQuery
 from broker.store.memory.audit import AuditRows
 from broker.store.snapshot import UsedKey
@@ -58,6 +59,7 @@ class State:
     desktops: dict[str, Desktop] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
     campaigns: dict[str, Campaign] = field(default_factory=dict)
     tokens: dict[bytes, AuthToken] = field(default_factory=dict)
     tickets: dict[bytes, Ticket] = field(default_factory=dict)

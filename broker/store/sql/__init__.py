@@ -25,6 +25,7 @@ from broker.store.sql.migrate import bring_up_to_date
 from broker.store.sql.overview import Overviews
 from broker.store.sql.runner import Database
 from broker.store.sql.sessions import SqlSessions
+from broker.store.sql.snapshots import SqlSnapshots
 
 __all__ = ["SqlStore"]
 
@@ -54,6 +55,7 @@ class SqlStore:
         self._audit = SqlAudit(self._database)
         self._leases = SqlLeases(self._database)
         self._documents = SqlDocuments(self._database)
+        self._snapshots = SqlSnapshots(self._database)
         self._backup = SqlBackup(self._database, self._url)
 
     @property
@@ -95,6 +97,10 @@ class SqlStore:
     @property
     def documents(self) -> SqlDocuments:
         return self._documents
+
+    @property
+    def snapshots(self) -> SqlSnapshots:
+        return self._snapshots
 
     @property
     def backup(self) -> SqlBackup:

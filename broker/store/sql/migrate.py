@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from broker.domain.errors import ConfigError, UnavailableError
-from broker.domain.lifecycle import DESKTOP, ENDPOINT, HOST, JOB, SESSION, Lifecycle
+from broker.domain.lifecycle import DESKTOP, ENDPOINT, HOST, JOB, SESSION, SNAPSHOT, Lifecycle
 from broker.store.sql import tables as t
 from broker.store.sql.schema import METADATA, NOTHING
 
@@ -134,6 +134,7 @@ def moves() -> Mapping[sa.Table, set[tuple[str, str]]]:
         t.endpoint_moves: ENDPOINT,
         t.job_moves: JOB,
         t.host_moves: HOST,
+        t.snapshot_moves: SNAPSHOT,
     }
     return {
         table: {(NOTHING, state.value) for state in lifecycle.first}

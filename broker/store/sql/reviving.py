@@ -8,9 +8,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from broker.domain.lifecycle import DESKTOP, ENDPOINT, JOB, SESSION, Event, Lifecycle, State
+from broker.domain.lifecycle import (
+    DESKTOP,
+    ENDPOINT,
+    JOB,
+    SESSION,
+    SNAPSHOT,
+    Event,
+    Lifecycle,
+    State,
+)
 from broker.domain.model import DesktopState, EndpointState, Instant, JobState, SessionState
+from broker.domain.snapshots import SnapshotState
 from broker.store import restoring
+from broker.store.desktop_snapshots import restored_state
 from broker.store.sql import tables as t
 from broker.store.sql import trail_tables as trail
 from broker.store.sql.rows import Values
@@ -29,6 +40,7 @@ class Reviving:
             t.sessions: self._session,
             t.desktops: self._desktop,
             t.jobs: self._job,
+            t.snapshots: self._snapshot,
             t.endpoints: self._endpoint,
             t.installation_secrets: self._secret,
             trail.work_leases: self._lease,
@@ -73,6 +85,15 @@ class Reviving:
             return row
         over = {"error": restoring.RESTORED, "deadline_at": None, "finished_at": self.now}
         return row | _moved(JOB, state, target) | over
+
+    def _snapshot(self, row: Values) -> Values:
+        state = SnapshotState(row["state"])
+        row = row | {"generation": row["generation"] + self.step}
+        target = restored_state(state)
+        if target is state:
+            return row
+        over = {"why": restoring.RESTORED, "changed_at": self.now}
+        return row | _moved(SNAPSHOT, state, target) | over
 
     def _endpoint(self, row: Values) -> Values:
         state = EndpointState(row["state"])

@@ -38,6 +38,7 @@ session_moves = moves_table("session")
 endpoint_moves = moves_table("endpoint")
 job_moves = moves_table("job")
 host_moves = moves_table("host")
+snapshot_moves = moves_table("snapshot")
 
 # ---------------------------------------------------------------------------------- people
 
@@ -292,6 +293,25 @@ jobs = sa.Table(
     partial_index("jobs_to_do", "created_at", "id", where=among("state", [JobState.QUEUED])),
     partial_index("jobs_by_deadline", "deadline_at", where=sa.text("deadline_at IS NOT NULL")),
     sa.Index("jobs_by_desktop", "desktop_id", "id"),
+)
+
+snapshots = sa.Table(
+    "snapshots",
+    METADATA,
+    sa.Column("id", NAME, primary_key=True),
+    link("desktop_id", "desktops"),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("name", NAME, nullable=False),
+    sa.Column("note", WORD, nullable=False),
+    *lifecycle_columns("snapshot"),
+    sa.Column("why", WORD, nullable=False),
+    sa.Column("size_bytes", SIZE),
+    *resource_columns(),
+    sa.Column("created_at", INSTANT, nullable=False),
+    sa.Column("changed_at", INSTANT, nullable=False),
+    sa.UniqueConstraint(
+        "desktop_id", "generation", "name", name="a_snapshot_has_its_own_name_on_its_disk"
+    ),
 )
 
 # -------------------------------------------------------------------------------- sessions

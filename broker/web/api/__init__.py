@@ -19,7 +19,9 @@ from broker.web.api.pools import PoolsApi
 from broker.web.api.preview import PreviewApi
 from broker.web.api.session_requests import SessionRequests
 from broker.web.api.sessions import SessionsApi
+from broker.web.api.shadows import ShadowsApi
 from broker.web.api.site import SiteApi
+from broker.web.api.snapshots import SnapshotsApi
 from broker.web.api.users import UsersApi
 from broker.web.api.viewers import ViewersApi
 from broker.web.api.why import WhyApi
@@ -37,8 +39,10 @@ def api_routes(web_: Web) -> tuple[Route, ...]:
         HostChecksApi(web_),
         ImagesApi(web_),
         DesktopsApi(web_),
+        SnapshotsApi(web_),
         SessionsApi(web_),
         SessionRequests(web_),
+        ShadowsApi(web_),
         ViewersApi(web_),
         EndpointsApi(web_),
         ImportsApi(web_),

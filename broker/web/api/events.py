@@ -36,6 +36,7 @@ from broker.web.routes import Route
 TOPICS: Final = (
     "session",
     "place",
+    "shadow",
     "desktop",
     "pool",
     "endpoint",
@@ -47,10 +48,11 @@ TOPICS: Final = (
     "overview",
 )
 """what may be listened to; other hints are between the broker's own parts"""
-OWN_TOPICS: Final = ("session", "place")
+OWN_TOPICS: Final = ("session", "place", "shadow")
 """what a plain user may listen to"""
 MISSED: Final = "missed"
 """event that says: hints were lost, look at everything"""
+_SAYS_WHOSE: Final = frozenset({"session", "shadow"})
 _RETRY_MS: Final = 2000
 _BUSY_RETRY_S: Final = 10.0
 
@@ -80,7 +82,7 @@ class Gathered:
 
     def _is_own(self, hint: Hint) -> bool:
         """A hint of a session says whose it is; a hint of a place only names the session."""
-        if hint.topic == "session" and hint.data.get("user_id") == self._user_id:
+        if hint.topic in _SAYS_WHOSE and hint.data.get("user_id") == self._user_id:
             self._own_sessions.add(str(hint.data.get("id")))
             return True
         return hint.topic == "place" and hint.data.get("id") in self._own_sessions

@@ -64,6 +64,21 @@ class PageSharingShape(msgspec.Struct, frozen=True, kw_only=True):
     saved: int
 
 
+class StorageClassShape(msgspec.Struct, frozen=True, kw_only=True):
+    """`place`: the host's own name for it; `kind`: as the host says it. Bytes; null is not known.
+    `shared`: hosts that have the same have the same disks. `refuses`: why no disk is made there;
+    empty: one is."""
+
+    name: str
+    place: str
+    kind: str
+    cost: float
+    capacity: int | None
+    available: int | None
+    shared: bool
+    refuses: str
+
+
 class ConditionShape(msgspec.Struct, frozen=True, kw_only=True):
     """A host at this moment; null is not known, and `unknown` says why. Disk in bytes."""
 
@@ -74,6 +89,7 @@ class ConditionShape(msgspec.Struct, frozen=True, kw_only=True):
     memory_free_mib: int | None
     disk_total: int | None
     disk_free: int | None
+    storage: list[StorageClassShape]
     unknown: dict[str, str]
 
 
@@ -206,6 +222,19 @@ def _condition(host: Host, found: Condition) -> ConditionShape:
         memory_free_mib=found.memory_free_mib,
         disk_total=found.disk_total,
         disk_free=found.disk_free,
+        storage=[
+            StorageClassShape(
+                name=one.name,
+                place=one.place,
+                kind=one.kind,
+                cost=one.cost,
+                capacity=one.capacity,
+                available=one.available,
+                shared=bool(one.shared),
+                refuses=one.refusal() or "",
+            )
+            for one in found.storage
+        ],
         unknown=dict(found.unknown),
     )
 

@@ -15,6 +15,7 @@ from broker.domain.settings import (
     PoolSettings,
     ScheduleEntry,
     ServiceState,
+    Shadowing,
     Share,
     Spread,
     TakeOver,
@@ -91,6 +92,7 @@ class PoolSettingsBody(Body, frozen=True, kw_only=True):
     warn_s: Seconds | UnsetType = UNSET
     take_over: TakeOver | UnsetType = UNSET
     consent_s: Annotated[int, Meta(ge=5, le=600)] | UnsetType = UNSET
+    shadowing: Shadowing | UnsetType = UNSET
     spread: Spread | UnsetType = UNSET
     guarantee: GuaranteeBody | UnsetType = UNSET
     weights: WeightsBody | UnsetType = UNSET
@@ -98,6 +100,7 @@ class PoolSettingsBody(Body, frozen=True, kw_only=True):
     share_pages: bool | UnsetType = UNSET
     labels: Labels | UnsetType = UNSET
     prefer_labels: Labels | UnsetType = UNSET
+    storage: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
     apart: bool | UnsetType = UNSET
     time_zone: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
     schedule: Schedule | UnsetType = UNSET

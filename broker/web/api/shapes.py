@@ -124,6 +124,30 @@ class DesktopShape(_Shape, frozen=True, kw_only=True):
     changed_at: str
 
 
+class SnapshotShape(_Shape, frozen=True, kw_only=True):
+    """`state`: making, ready, failed (`why` says of what) or dropping. `size_bytes`: what it took
+    on the host's disk when it was made; null: not known."""
+
+    id: str
+    name: str
+    note: str
+    state: str
+    why: str
+    resources: ResourcesShape
+    size_bytes: int | None
+    created_at: str
+    changed_at: str
+
+
+class SnapshotsShape(_Shape, frozen=True, kw_only=True):
+    """`most`: how many it may have. `refusal`: why it takes none at all; empty: it does."""
+
+    desktop: Ref
+    items: list[SnapshotShape]
+    most: int
+    refusal: str
+
+
 class DifferenceShape(_Shape, frozen=True, kw_only=True):
     """`found` and `wanted`: empty where there is none."""
 
@@ -369,3 +393,36 @@ class OverviewShape(_Shape, frozen=True, kw_only=True):
     architectures: dict[str, StandingShape]
     endpoints: dict[str, dict[str, int]]
     series: list[dict[str, Any]]
+
+
+class ShadowShape(_Shape, frozen=True, kw_only=True):
+    """Somebody of the staff who asks to see a session, sees it, or did.
+
+    `until`: by when the person must answer, or the allowed shadow must be open; while it is open,
+    its broker's next sign of life. `code`, `why`: why it is over; null and empty before.
+    """
+
+    id: str
+    session_id: str
+    user: UserRef
+    staff: UserRef
+    mode: str
+    reason: str
+    state: str
+    code: str | None
+    why: str
+    asked_at: str
+    changed_at: str
+    until: str | None
+    ends_at: str | None
+
+
+class ShadowsShape(_Shape, frozen=True, kw_only=True):
+    """Of one session, oldest first."""
+
+    items: list[ShadowShape]
+
+
+class ShadowTicketShape(_Shape, frozen=True, kw_only=True):
+    ticket: str
+    ticket_expires_at: str

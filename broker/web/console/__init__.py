@@ -15,6 +15,7 @@ from aiohttp import web
 from broker.domain.errors import TriviumError
 from broker.web.call import Call
 from broker.web.console.campaigns import CampaignPages
+from broker.web.console.desktop_page import DesktopPage
 from broker.web.console.host_page import HostPage
 from broker.web.console.hosts import HostPages
 from broker.web.console.images import ImagePages
@@ -26,6 +27,7 @@ from broker.web.console.preview import PreviewPage
 from broker.web.console.render import Pages
 from broker.web.console.rules import RulePages
 from broker.web.console.sessions import SessionPages
+from broker.web.console.shadows import ShadowPage
 from broker.web.console.sign_in import SignInPages
 from broker.web.console.site import SitePages
 from broker.web.console.static_files import StaticFiles, static_route
@@ -57,7 +59,9 @@ def build_console() -> Console:
         sign_in,
         OverviewPages(pages),
         SessionPages(pages),
+        ShadowPage(pages),
         MachinePages(pages),
+        DesktopPage(pages),
         HostPages(pages),
         HostPage(pages),
         ImagePages(pages),

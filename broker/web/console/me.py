@@ -16,6 +16,7 @@ from broker.ports import PageQuery
 from broker.web.call import Call
 from broker.web.console.lists import filter_text
 from broker.web.console.render import Pages
+from broker.web.console.watchers import watchers
 from broker.web.console.words import PLACES
 from broker.web.routes import Route, Surface
 
@@ -148,6 +149,7 @@ class MyPages:
             "live": session.state not in SESSION.terminal,
             "opens": opens_here(session) and session.state not in SESSION.terminal,
             "here": is_here(call, session),
+            "shadows": await watchers(call, session) if is_here(call, session) else (),
             "viewers": await services.viewers.kinds(session) if is_here(call, session) else (),
         }
         return self._pages.answer(
@@ -155,8 +157,8 @@ class MyPages:
             "my_session.html",
             context,
             here="/me",
-            parts=("status",),
-            topics="session,place",
+            parts=("status", "shadows"),
+            topics="session,place,shadow",
         )
 
     async def _wish(self, call: Call, session: Session) -> Mapping[str, str] | None:

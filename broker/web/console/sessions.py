@@ -27,6 +27,7 @@ from broker.web.console.lists import (
 from broker.web.console.machines import pool_titles
 from broker.web.console.render import Pages
 from broker.web.console.steps import steps_of
+from broker.web.console.watchers import shadowing
 from broker.web.console.why import why_of_session
 from broker.web.routes import Route, Surface
 
@@ -123,14 +124,15 @@ class SessionPages:
             "moves": rules_of(session.architecture).moves,
             "why": await why_of_session(call, session.id),
             "measure": services.measures.of(session.id),
+            **await shadowing(call, session),
         }
         return self._pages.answer(
             call,
             "session.html",
             context,
             here="/sessions",
-            parts=("session",),
-            topics="session,place",
+            parts=("session", "shadows"),
+            topics="session,place,shadow",
         )
 
     def routes(self) -> tuple[Route, ...]:

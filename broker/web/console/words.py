@@ -38,6 +38,13 @@ TONES: Final[Mapping[str, Mapping[str, str]]] = {
         "failed": "bad",
         "cancelled": "off",
     },
+    "shadow": {
+        "asked": "wait",
+        "allowed": "busy",
+        "open": "good",
+        "refused": "bad",
+        "ended": "off",
+    },
     "endpoint": {"enrolled": "off", "online": "good", "offline": "wait", "retired": "off"},
     "host": {
         "up": "good",
@@ -48,6 +55,13 @@ TONES: Final[Mapping[str, Mapping[str, str]]] = {
         "powering_on": "busy",
         "powering_off": "busy",
         "retired": "off",
+    },
+    "snapshot": {
+        "making": "busy",
+        "ready": "good",
+        "failed": "bad",
+        "dropping": "busy",
+        "dropped": "off",
     },
     "job": {
         "queued": "wait",
@@ -89,6 +103,13 @@ MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
         "failed": "broke off",
         "cancelled": "left the queue",
     },
+    "shadow": {
+        "asked": "the person is asked",
+        "allowed": "the person said yes; it is being opened",
+        "open": "somebody of the staff sees the desktop",
+        "refused": "the person said no, or nothing",
+        "ended": "is over",
+    },
     "endpoint": {
         "enrolled": "known, has not connected yet",
         "online": "connected",
@@ -104,6 +125,13 @@ MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
         "powering_on": "it is switched on",
         "powering_off": "it is switched off",
         "retired": "taken out; it has given up its machines",
+    },
+    "snapshot": {
+        "making": "the engine writes it",
+        "ready": "the desktop can be brought back to it",
+        "failed": "it could not be made, or dropped; it can be dropped again",
+        "dropping": "it is being removed",
+        "dropped": "it is gone",
     },
     "job": {
         "queued": "waits for its turn",

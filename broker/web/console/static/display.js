@@ -243,7 +243,8 @@ const open = async (byItself = false) => {
 };
 
 // The session's state and place decide: what is delivered or active in this browser opens by
-// itself, once. What is open elsewhere comes here when somebody opens this page or asks for it.
+// itself, once. What is open elsewhere, or nowhere any more, comes here when somebody opens this
+// page or asks for it.
 const look = () => {
   const { state, here, asks, revision } = document.getElementById("status")?.dataset ?? {};
   const live = isLive(state);
@@ -252,11 +253,12 @@ const look = () => {
     wanted = here === "yes";
     if (!wanted) say("it stays where it is open");
   }
-  if (live && wanted && (first || here === "yes")) open();
-  else if (live && !socket && !opening && !coming && here === "no" && box.hidden) {
+  const kept = state === "disconnected";
+  if (wanted && (first ? live || kept : live && here === "yes")) open();
+  else if (((live && here === "no") || kept) && !socket && !opening && !coming && box.hidden) {
     box.hidden = false;
     again.hidden = false;
-    say("open in another browser");
+    say(kept ? "kept for you" : "open in another browser");
   }
   if (state) first = false;
   if (state === "queued") wanted = true;

@@ -96,12 +96,15 @@ const listen = (canvas) => {
   });
 };
 
-// A viewer of this desktop in `place`, which has the canvas. `to.send(data, input)` sends.
+// A viewer of this desktop in `place`, which has the canvas. `to.send(data, input)` sends; with
+// `ready.viewOnly` nothing is.
 export const view = (place, ready, to) => {
   const canvas = place.querySelector("canvas");
   const paint = canvas.getContext("2d", { alpha: false });
-  if (!canvas.dataset.listens) listen(canvas);
-  canvas.dataset.listens = "yes";
+  if (!canvas.dataset.listens && !ready.viewOnly) {
+    listen(canvas);
+    canvas.dataset.listens = "yes";
+  }
   canvas.width = ready.width;
   canvas.height = ready.height;
   channel = to;
@@ -112,6 +115,6 @@ export const view = (place, ready, to) => {
       if (channel === to) channel = null;
     },
     focus: () => canvas.focus({ preventScroll: true }),
-    full: () => canvas.requestFullscreen?.(),
+    full: () => place.closest("section").requestFullscreen?.(),
   };
 };

@@ -54,11 +54,12 @@ const shape = (place, canvas) => {
 };
 
 // A viewer in `place`, an empty element. `to.send(data, input)` sends, `to.failed(words)` says
-// that what came was no picture.
+// that what came was no picture. With `ready.viewOnly` neither keys nor pointer are sent.
 export const view = (place, ready, to, socket) => {
   const channel = new Channel(socket, to);
   place.replaceChildren();
   const rfb = new RFB(place, channel, { shared: true });
+  rfb.viewOnly = Boolean(ready.viewOnly);
   rfb.scaleViewport = true;
   rfb.background = "transparent";
   const canvas = place.querySelector("canvas");
@@ -88,7 +89,7 @@ export const view = (place, ready, to, socket) => {
       channel.onclose?.({});
     },
     focus: () => rfb.focus({ preventScroll: true }),
-    full: () => place.requestFullscreen?.(),
+    full: () => place.closest("section").requestFullscreen?.(),
     ctrlAltDel: () => {
       rfb.sendCtrlAltDel();
       rfb.focus({ preventScroll: true });

@@ -1,0 +1,62 @@
+"""One desktop: what it is, its snapshots, and why it is as it is."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from broker.domain.lifecycle import DESKTOP, DesktopEvent
+from broker.domain.roles import Permission
+from broker.limits import NAME_CHARS_MAX, NOTE_CHARS_MAX, SNAPSHOTS_PER_DESKTOP_MAX
+from broker.web.call import Call
+from broker.web.console.machines import host_names, pool_titles
+from broker.web.console.render import Pages
+from broker.web.console.why import why_of
+from broker.web.names import GONE
+from broker.web.routes import Route, Surface
+
+
+class DesktopPage:
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+
+    async def desktop(self, call: Call) -> web.StreamResponse:
+        album = await call.web.services.snapshots.album(call.part("id"))
+        desktop = album.desktop
+        names = await call.web.names.learn(
+            endpoints=[desktop.endpoint_id], users=[desktop.owner_id]
+        )
+        hosts, pools = await host_names(call), await pool_titles(call)
+        context = {
+            "desktop": desktop,
+            "pool": pools.get(desktop.pool_id, "?"),
+            "host": hosts.get(desktop.host_id or "", ""),
+            "endpoint": names.get(desktop.endpoint_id or "", ""),
+            "owner": names.get(desktop.owner_id, GONE) if desktop.owner_id is not None else "",
+            "album": album,
+            "most": SNAPSHOTS_PER_DESKTOP_MAX,
+            "may_revert": not album.refusal
+            and DESKTOP.allows(desktop.state, DesktopEvent.RESET_ASKED),
+            "name_chars": NAME_CHARS_MAX,
+            "note_chars": NOTE_CHARS_MAX,
+            "why": await why_of(call, "desktop_id", desktop.id),
+        }
+        return self._pages.answer(
+            call,
+            "desktop.html",
+            context,
+            here="/desktops",
+            parts=("desktop", "decided"),
+            topics="desktop",
+        )
+
+    def routes(self) -> tuple[Route, ...]:
+        return (
+            Route(
+                method="GET",
+                path="/desktops/{id}",
+                handler=self.desktop,
+                need=Permission.READ,
+                summary="One desktop",
+                surface=Surface.PAGE,
+            ),
+        )

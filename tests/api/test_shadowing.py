@@ -1,0 +1,468 @@
+"""Shadowing over real sockets: asked, answered, seen, and ended by whoever may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from broker import limits, wire
+from broker.domain.errors import UnavailableError, UnsupportedError
+from broker.domain.lifecycle import SessionEvent
+from broker.domain.settings import Shadowing
+from broker.domain.shadowing import ShadowMode
+from broker.domain.viewers import ViewerKind
+from broker.web.display import CLOSE_ENDED, CLOSE_REFUSED
+from tests.support.app import furnish, running_app
+from tests.support.displays import FakeClient
+from tests.support.eventually import eventually
+from tests.support.rfb_server import RfbServer
+from tests.support.shadows import REASON, RfbEnd, RfbEngine, Stage, said
+
+F1 = 0xFFBE
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    monkeypatch.setattr("broker.web.display.EVENTS_BEAT_S", 0.05)
+    monkeypatch.setattr(limits, "DISPLAYS_CHECK_S", 0.05)
+    # a slow machine may take its time to look: what cannot be asked is a test of its own
+    monkeypatch.setattr(limits, "SHADOW_LOOK_S", 60.0)
+    async with RfbServer.started() as server, running_app(tmp_path) as app:
+        await furnish(app)
+        engine = RfbEngine(server)
+        engines = cast("dict[str, object]", app.broker.engines._engines)
+        monkeypatch.setitem(engines, "simulated", engine)
+        shadows = asyncio.ensure_future(app.broker.shadows.run())
+        await asyncio.sleep(0)
+        yield Stage(app, engine)
+        shadows.cancel()
+        await asyncio.wait([shadows])
+        monkeypatch.undo()
+
+
+async def over(stage: Stage, end: RfbEnd, *, alone: bool = True) -> None:
+    """The shadow's viewer is closed, and its console with it. `alone`: ann's display is as it was,
+    so that it did not end with that."""
+    await end.ended()
+    if alone:
+        assert stage.app.broker.displays.open_count
+    assert end.socket.close_code == CLOSE_ENDED
+    await eventually(lambda: stage.app.broker.shadows.open_count == 0)
+    assert stage.engine.consoles[1].closed
+
+
+async def only_shadow(stage: Stage) -> dict[str, Any]:
+    found = await stage.call("GET", "/shadows", "alice")
+    (one,) = found.json["items"]
+    return dict(one)
+
+
+# ------------------------------------------------------------------------ asked and answered
+
+
+async def test_a_person_lets_the_staff_look_on_and_sees_who_does(stage: Stage) -> None:
+    async with stage.desktop() as own:
+        shadow_id = await stage.asked()
+        mine = (await stage.call("GET", "/shadows", "ann")).json["items"]
+        assert [(one["state"], one["staff"]["username"], one["reason"]) for one in mine] == [
+            ("asked", "oliver", REASON)
+        ]
+        assert len(stage.engine.consoles) == 1, "nothing is shown before the answer"
+        assert (await stage.answer(shadow_id, granted=True)).json["state"] == "allowed"
+        async with stage.shadow(shadow_id, await stage.ticket(shadow_id)) as socket:
+            assert isinstance(await said(socket), wire.DisplayReady)
+            end = RfbEnd(socket)
+            size = await end.greet()
+            assert len(await end.picture(*size)) == 4
+            assert (await stage.now(shadow_id, "ann"))["state"] == "open"
+            assert stage.engine.sessions == [stage.session_id, ""], "it is not the session's own"
+        await eventually(lambda: stage.app.broker.shadows.open_count == 0)
+        assert (await stage.now(shadow_id))["code"] == "shadow.viewer_closed"
+        assert not own.closed
+        assert not stage.engine.consoles[0].closed
+    assert await stage.written() == [
+        ("shadow.ask", "done", "oliver"),
+        ("shadow.allow", "done", "ann"),
+        ("shadow.ticket", "done", "oliver"),
+        ("shadow.begin", "done", "oliver"),
+        ("shadow.end", "done", "broker"),
+    ]
+
+
+async def test_the_trail_says_who_why_and_how(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened("interactive"):
+        shadow = await only_shadow(stage)
+        path = f"/audit?limit=200&session_id={stage.session_id}&action=shadow.begin"
+        (entry,) = (await stage.app.call("GET", path, stage.who("alice"))).json["items"]
+        assert entry["details"]["shadow"] == shadow["id"]
+        assert entry["details"]["mode"] == "interactive"
+        assert entry["details"]["reason"] == REASON
+        assert "oliver begins to take part in this desktop" in entry["why"]
+
+
+async def test_a_no_is_a_no(stage: Stage) -> None:
+    async with stage.desktop():
+        shadow_id = await stage.asked()
+        assert (await stage.answer(shadow_id, granted=False)).json["state"] == "refused"
+        assert (await stage.now(shadow_id))["code"] == "shadow.refused"
+        refused = await stage.call("POST", f"/shadows/{shadow_id}/ticket", "oliver")
+        assert (refused.status, refused.code) == (409, "resource.conflict")
+        assert (await stage.answer(shadow_id, granted=True)).status == 409
+        assert ("shadow.refuse", "done", "ann") in await stage.written()
+    assert len(stage.engine.consoles) == 1
+
+
+async def test_no_answer_in_time_is_a_no(stage: Stage) -> None:
+    await stage.settings(consent_s=30)
+    async with stage.desktop():
+        shadow_id = await stage.asked()
+        stage.app.clock.shift_s += 31
+        late = await stage.answer(shadow_id, granted=True)
+        assert late.status == 409
+        while (found := await stage.now(shadow_id))["state"] == "asked":
+            await asyncio.sleep(0.02)
+        assert (found["state"], found["code"]) == ("refused", "shadow.no_answer")
+        assert ("shadow.refuse", "done", "broker") in await stage.written()
+
+
+async def test_what_was_allowed_must_be_opened_soon(stage: Stage) -> None:
+    async with stage.desktop():
+        shadow_id = await stage.allowed()
+        ticket = await stage.ticket(shadow_id)
+        stage.app.clock.shift_s += limits.SHADOW_OPEN_S + 1
+        async with stage.shadow(shadow_id, ticket) as socket:
+            refused = await said(socket)
+        assert isinstance(refused, wire.DisplayRefused)
+        assert refused.code == "ticket.refused"
+    assert len(stage.engine.consoles) == 1
+
+
+async def test_a_question_may_be_withdrawn(stage: Stage) -> None:
+    async with stage.desktop():
+        shadow_id = await stage.asked()
+        assert (await stage.end(shadow_id, "oliver")).json["code"] == "shadow.ended"
+        assert (await stage.answer(shadow_id, granted=True)).status == 409
+
+
+# ----------------------------------------------------------------------------------- who may
+
+
+@pytest.mark.parametrize(("who", "status"), [("bob", 403), ("audrey", 403), ("alice", 201)])
+async def test_only_who_may_shadow_asks(stage: Stage, who: str, status: int) -> None:
+    async with stage.desktop():
+        assert (await stage.ask(who=who)).status == status
+
+
+async def test_only_the_person_where_the_desktop_is_shown_answers(stage: Stage) -> None:
+    async with stage.desktop():
+        shadow_id = await stage.asked()
+        for who in ("bob", "oliver", "alice"):
+            answered = await stage.answer(shadow_id, granted=True, who=who)
+            assert answered.status in {403, 404}, who
+        user = await stage.app.services.directory.user("ann")
+        stage.app.people["elsewhere"] = await stage.app.signed_in(user)
+        assert (await stage.answer(shadow_id, granted=True, who="elsewhere")).status == 403
+        assert (await stage.now(shadow_id))["state"] == "asked"
+
+
+@pytest.mark.parametrize(
+    ("policy", "mode", "status"),
+    [
+        (Shadowing.OFF, "view", 409),
+        (Shadowing.VIEW, "view", 201),
+        (Shadowing.VIEW, "interactive", 409),
+        (Shadowing.ASK, "interactive", 201),
+    ],
+)
+async def test_the_pool_says_what_may_be_asked(
+    stage: Stage, policy: Shadowing, mode: str, status: int
+) -> None:
+    await stage.settings(shadowing=policy)
+    async with stage.desktop():
+        assert (await stage.ask(mode)).status == status
+
+
+async def test_nobody_is_asked_who_sees_no_question(stage: Stage) -> None:
+    async with stage.desktop() as own:
+        await own.close()
+        await eventually(lambda: stage.app.broker.displays.open_count == 0)
+        asked = await stage.ask()
+        assert (asked.status, asked.code) == (409, "resource.conflict")
+        assert "display is not open" in asked.json["detail"]
+
+
+async def test_nobody_is_asked_in_a_viewer_outside_the_browser(stage: Stage) -> None:
+    viewers, displays = stage.app.services.viewers, stage.app.broker.displays
+    async with stage.desktop():
+        ann = await stage.app.services.accounts.identify(stage.who("ann").token)
+        viewers.doors[ViewerKind.VNC] = 5900
+        given = await viewers.issue(ann, stage.session_id, ViewerKind.VNC)
+        knock = await viewers.knock(ViewerKind.VNC, stage.session_id, given.secret)
+        client = FakeClient()
+        shown = asyncio.ensure_future(
+            displays.serve(
+                client, ticket=knock.ticket, session_id=stage.session_id, browser=knock.browser
+            )
+        )
+        await eventually(lambda: client.opened)
+        asked = await stage.ask()
+        assert (asked.status, asked.code) == (409, "engine.unsupported")
+        assert "cannot be asked there" in asked.json["detail"]
+        client.type(b"")
+        await shown
+
+
+async def test_nobody_is_asked_at_an_endpoint(stage: Stage) -> None:
+    async with stage.desktop():
+        found = await stage.app.services.kit.store.sessions.session(stage.session_id)
+        assert found is not None
+        at_endpoint = replace(found, endpoint_id="ept_1")
+        refusal = await stage.app.services.shadows.refusal(at_endpoint, ShadowMode.VIEW)
+        assert isinstance(refusal, UnsupportedError)
+
+
+async def test_as_many_ask_as_may_and_no_more(stage: Stage) -> None:
+    async with stage.desktop():
+        asked = [await stage.asked() for _ in range(limits.SHADOWS_PER_SESSION_MAX)]
+        assert (await stage.ask()).code == "resource.conflict"
+        await stage.end(asked[-1], "oliver")
+        assert (await stage.ask()).status == 201
+
+
+@pytest.mark.parametrize("reason", ["", "   ", "two\nlines\x07", "x" * 201])
+async def test_a_reason_is_one_short_line(stage: Stage, reason: str) -> None:
+    async with stage.desktop():
+        assert (await stage.ask(reason=reason)).status in {400, 422}
+
+
+def test_a_machine_shows_the_person_whoever_takes_over_and_every_shadow() -> None:
+    assert 2 + limits.SHADOWS_PER_SESSION_MAX <= limits.CONSOLES_PER_MACHINE_MAX
+
+
+# ---------------------------------------------------------------------------------- tickets
+
+
+async def test_a_ticket_opens_once_and_only_for_whom_it_is(stage: Stage) -> None:
+    async with stage.desktop():
+        shadow_id = await stage.allowed()
+        assert (await stage.call("POST", f"/shadows/{shadow_id}/ticket", "alice")).status == 403
+        old, ticket = await stage.ticket(shadow_id), await stage.ticket(shadow_id)
+        first, user = stage.who("oliver"), await stage.app.services.directory.user("oliver")
+        again = await stage.app.signed_in(user)
+        stage.app.people.update(oliver=first, again=again)
+        for wrong, who in ((old, "oliver"), (ticket, "again"), ("no ticket", "oliver")):
+            async with stage.shadow(shadow_id, wrong, who) as socket:
+                refused = await said(socket)
+                assert isinstance(refused, wire.DisplayRefused)
+                assert refused.code == "ticket.refused", (who, wrong)
+                await socket.receive()
+                assert socket.close_code == CLOSE_REFUSED
+        async with stage.shadow(shadow_id, ticket) as socket:
+            assert isinstance(await said(socket), wire.DisplayReady)
+            async with stage.shadow(shadow_id, ticket) as second:
+                assert isinstance(await said(second), wire.DisplayRefused)
+            assert not socket.closed
+
+
+async def test_the_person_s_own_ticket_opens_no_shadow_and_the_other_way_round(
+    stage: Stage,
+) -> None:
+    async with stage.desktop():
+        shadow_id = await stage.allowed()
+        again = await stage.app.call(
+            "POST", "/sessions", stage.who("ann"), body={"pool": "library"}
+        )
+        async with stage.shadow(shadow_id, again.json["ticket"]) as socket:
+            assert isinstance(await said(socket), wire.DisplayRefused)
+        path = f"/api/v1/sessions/{stage.session_id}/display"
+        ticket = await stage.ticket(shadow_id)
+        async with stage._socket(path, stage.who("ann"), ticket) as own:
+            assert isinstance(await said(own), wire.DisplayRefused)
+
+
+# ------------------------------------------------------------------------ what gets through
+
+
+async def test_who_looks_on_types_into_nothing(stage: Stage) -> None:
+    async with stage.desktop() as own, stage.opened("view") as end:
+        size = await end.greet(shared=0)
+        assert stage.server.shared == 1, "it may not throw the person off"
+        await end.key(F1)
+        await end.socket.send_bytes(b"\x05\x01\x00\x01\x00\x01")
+        await end.socket.send_bytes(b"\x06\x00\x00\x00\x00\x00\x00\x02hi")
+        # what was asked for after it is answered, so what came before was heard or dropped
+        await end.picture(*size)
+        assert (stage.server.keys, stage.server.clicks) == ([], [])
+        assert not own.closed
+
+
+async def test_who_takes_part_types(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened("interactive") as end:
+        await end.greet()
+        await end.key(F1)
+        await eventually(lambda: stage.server.keys == [F1])
+
+
+async def test_what_the_broker_cannot_follow_ends_the_shadow(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened("view") as end:
+        await end.greet()
+        await end.socket.send_bytes(b"\x07 what is this?")
+        await over(stage, end)
+        assert (await only_shadow(stage))["code"] == "shadow.bad_input"
+
+
+async def test_a_shadow_is_not_the_person_s_doing(stage: Stage) -> None:
+    async with stage.desktop() as own, stage.opened("interactive") as end:
+        await end.greet()
+        displays = stage.app.broker.displays
+        before = (displays._inputs.copy(), displays._bytes.copy())
+        await end.key(F1)
+        await eventually(lambda: stage.server.keys == [F1])
+        assert (displays._inputs, displays._bytes) == before
+        await own.send_bytes(b"RFB 003.008\n\x01\x01\x04\x01\x00\x00\x00\x00\x00a")
+        await eventually(lambda: displays._inputs)
+
+
+# ------------------------------------------------------------------------------- it ends
+
+
+@pytest.mark.parametrize(
+    ("who", "code"),
+    [("ann", "shadow.stopped"), ("oliver", "shadow.ended"), ("alice", "shadow.ended")],
+)
+async def test_the_person_and_the_staff_end_it_at_any_moment(
+    stage: Stage, who: str, code: str
+) -> None:
+    async with stage.desktop() as own, stage.opened() as end:
+        shadow_id = (await only_shadow(stage))["id"]
+        assert (await stage.end(shadow_id, who)).json["code"] == code
+        await over(stage, end)
+        assert not own.closed
+        assert ("shadow.end", "done", who) in await stage.written()
+
+
+async def test_nobody_else_ends_it(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened() as end:
+        shadow_id = (await only_shadow(stage))["id"]
+        for who in ("bob", "audrey"):
+            assert (await stage.end(shadow_id, who)).status in {403, 404}
+        assert not end.socket.closed
+
+
+async def test_it_ends_though_another_broker_was_told_and_no_hint_came(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened() as end:
+        shadow_id = (await only_shadow(stage))["id"]
+        ann = await stage.app.services.accounts.identify(stage.who("ann").token)
+        await stage.elsewhere().end(ann, stage.session_id, shadow_id)
+        await over(stage, end)
+        assert (await only_shadow(stage))["code"] == "shadow.stopped"
+
+
+@pytest.mark.parametrize(("method", "path"), [("DELETE", ""), ("POST", "/disconnect")])
+async def test_it_ends_with_the_session(stage: Stage, method: str, path: str) -> None:
+    async with stage.desktop(), stage.opened() as end:
+        await stage.call(method, path, "alice")
+        await over(stage, end, alone=False)
+        assert (await only_shadow(stage))["code"] == "shadow.session_over"
+
+
+async def test_it_ends_with_the_session_without_a_hint(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened() as end:
+        store, now = stage.app.services.kit.store, stage.app.clock.now()
+        await store.sessions.advance(stage.session_id, SessionEvent.FAILED, now, why="elsewhere")
+        await over(stage, end, alone=False)
+        assert (await only_shadow(stage))["code"] == "shadow.session_over"
+
+
+async def test_it_ends_when_the_person_opens_the_desktop_anew(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened() as end, stage.desktop():
+        await over(stage, end)
+        assert (await only_shadow(stage))["code"] == "shadow.moved"
+
+
+async def test_it_ends_when_the_pool_does_not_allow_it_any_more(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened("interactive") as end:
+        await stage.settings(shadowing=Shadowing.VIEW)
+        await over(stage, end)
+        assert (await only_shadow(stage))["code"] == "shadow.not_allowed"
+
+
+async def test_it_ends_when_its_viewer_signs_out(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened() as end:
+        await stage.app.call("POST", "/auth/logout", stage.who("oliver"))
+        await over(stage, end)
+        assert (await only_shadow(stage))["code"] == "shadow.signed_out"
+
+
+async def test_it_ends_when_its_viewer_may_not_shadow_any_more(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened() as end:
+        path = f"/users/{stage.who('oliver').id}"
+        await stage.app.call("PATCH", path, stage.who("alice"), body={"role": "auditor"})
+        await over(stage, end)
+        assert (await only_shadow(stage))["code"] == "shadow.signed_out"
+
+
+async def test_it_ends_after_the_longest_time_and_must_be_asked_anew(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened() as end:
+        stage.app.clock.shift_s += limits.SHADOW_S_MAX + 1
+        await over(stage, end)
+        assert (await only_shadow(stage))["code"] == "shadow.time_limit"
+
+
+async def test_it_ends_where_the_database_cannot_say_that_it_may_go_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage.desktop() as own, stage.opened() as end:
+        documents = stage.app.services.kit.store.documents
+
+        async def away(*args: object, **named: object) -> None:
+            raise UnavailableError("the database is away")
+
+        with monkeypatch.context() as outage:
+            outage.setattr(documents, "document", away)
+            await over(stage, end)
+        assert not own.closed, "the person's own display outlives it"
+
+
+def test_the_limits_before_and_after_a_look_add_up_to_less_than_five_seconds() -> None:
+    assert limits.DISPLAYS_CHECK_S + limits.SHADOW_LOOK_S < 5
+
+
+async def test_it_ends_with_its_broker(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened() as end:
+        stage.app.broker.shadows.stop()
+        await over(stage, end)
+        assert (await only_shadow(stage))["code"] == "shadow.broker_stops"
+        shadow_id = await stage.allowed()
+        async with stage.shadow(shadow_id, await stage.ticket(shadow_id)) as socket:
+            refused = await said(socket)
+        assert isinstance(refused, wire.DisplayRefused)
+        assert refused.code == "server.busy"
+
+
+async def test_one_whose_broker_is_gone_is_not_shown_as_open_for_ever(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened():
+        shadow_id = (await only_shadow(stage))["id"]
+        # as if another broker had it: nobody renews what is not open here
+        stage.app.broker.shadows._open.pop(shadow_id)
+        stage.app.clock.shift_s += limits.SHADOW_LEASE_S + 1
+        while (found := await stage.now(shadow_id))["state"] == "open":
+            await asyncio.sleep(0.02)
+        assert found["code"] == "shadow.broker_gone"
+
+
+async def test_one_that_is_open_here_gives_its_sign_of_life(stage: Stage) -> None:
+    async with stage.desktop(), stage.opened() as end:
+        size = await end.greet()
+        for _ in range(4):
+            before = (await only_shadow(stage))["until"]
+            stage.app.clock.shift_s += limits.SHADOW_LEASE_S * 0.6
+            while (await only_shadow(stage))["until"] == before:
+                await asyncio.sleep(0.02)
+        await end.picture(*size)
+        assert (await only_shadow(stage))["state"] == "open"

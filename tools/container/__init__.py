@@ -1,0 +1,1 @@
+"""The test container: a desktop for RDP, made of Debian packages."""
