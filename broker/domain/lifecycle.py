@@ -42,6 +42,7 @@ class DesktopEvent(StrEnum):
     RESUME_ASKED = "resume_asked"
     RESET_ASKED = "reset_asked"
     DELETE_ASKED = "delete_asked"
+    DELETE_ASKED_AGAIN = "delete_asked_again"
     DELETED = "deleted"
 
 
@@ -235,7 +236,8 @@ DESKTOP: Lifecycle[D, DesktopEvent] = Lifecycle(
         (D.FAILED, DesktopEvent.RESUME_ASKED): Rule(D.RESUMING, "its owner's work lies in it"),
         (D.FAILED, DesktopEvent.ENDPOINT_LOST): Rule(D.UNAVAILABLE, "its endpoint went away"),
         (D.FAILED, DesktopEvent.DELETE_ASKED): Rule(D.DELETING, "cleared away"),
-        (D.DELETING, DesktopEvent.DEADLINE_PASSED): Rule(D.DELETING, "asked again, not forgotten"),
+        # an event of its own: a deadline of the state before may be heard of late
+        (D.DELETING, DesktopEvent.DELETE_ASKED_AGAIN): Rule(D.DELETING, "not forgotten"),
         (D.DELETING, DesktopEvent.DELETED): Rule(D.DELETED, "the machine is gone"),
     },
 )

@@ -2,9 +2,10 @@
 
 Of RFB (RFC 6143) the handshake is held to version 3.8 without a password, and always asks for a
 shared desktop, so that nobody is thrown off by it. Who only looks on may say how he wants his
-picture and ask for it; keys, pointer, clipboard, sound, the screen's size and the power switch stay
-here. A message of a kind that is not known ends the shadow: its length, and so what follows, is
-anybody's guess. Nothing is kept but the first bytes of the message in hand.
+picture and ask for it; who takes part sends keys and pointer, too. Clipboard, sound, the screen's
+size and the power switch stay here for both: nobody was asked for them. A message of a kind that is
+not known ends the shadow: its length, and so what follows, is anybody's guess. Nothing is kept but
+the first bytes of the message in hand.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ _CLIENT_INIT: Final = len(VERSION) + 1
 """where its one byte is"""
 _PASSES: Final = frozenset({0, 2, 3, 150, _FENCE})
 """pixel format, encodings, update requests, continuous updates, fences"""
+_TAKES_PART: Final = frozenset({4, 5})
+"""keys, pointer"""
 _QEMU: Final = 255
-_QEMU_KINDS: Final = frozenset({0, 1})
+_SCAN_CODE: Final = 0
+_QEMU_KINDS: Final = frozenset({_SCAN_CODE, 1})
+"""keys with their scan codes, sound"""
 
 
 class NotHarmlessError(Exception):
@@ -75,8 +80,6 @@ class RfbGuard:
         begins = min(len(data), _CLIENT_INIT + 1 - self._at)
         passed = bytearray(self._handshake(byte) for byte in data[:begins])
         rest = data[begins:]
-        if self._mode is ShadowMode.INTERACTIVE:
-            return bytes(passed) + rest
         at = 0
         while at < len(rest):
             if not self._left:
@@ -91,6 +94,8 @@ class RfbGuard:
         return bytes(passed)
 
     def _handshake(self, byte: int) -> int:
+        if len(self._greeting) < len(VERSION):
+            raise NotHarmlessError("the viewer spoke before the desktop said its version")
         at = self._at
         self._at += 1
         if at < len(VERSION) and byte != VERSION[at]:
@@ -112,8 +117,12 @@ class RfbGuard:
         self._head.clear()
         self._check(head)
         self._left = length_of(head) - told_by
-        self._passes = kind in _PASSES
+        self._passes = kind in _PASSES or self._takes_part(head)
         return head if self._passes else b""
+
+    def _takes_part(self, head: bytes) -> bool:
+        key = head[0] in _TAKES_PART or (head[0] == _QEMU and head[1] == _SCAN_CODE)
+        return key and self._mode is ShadowMode.INTERACTIVE
 
     @staticmethod
     def _check(head: bytes) -> None:

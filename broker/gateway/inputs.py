@@ -36,8 +36,8 @@ LENGTHS: Final[Mapping[int, tuple[int, Callable[[bytes], int]]]] = {
     _CUT_TEXT: (8, lambda head: 8 + abs(int.from_bytes(head[4:8], signed=True))),
     150: (1, lambda _: 10),  # continuous updates
     248: (9, lambda head: 9 + head[8]),  # fence
+    250: (1, lambda _: 4),  # xvp
     251: (7, lambda head: 8 + 16 * head[6]),  # desktop size
-    252: (1, lambda _: 4),  # xvp
     _QEMU: (4, _qemu_length),
 }
 """type -> how many bytes tell the length, and the length that they tell"""

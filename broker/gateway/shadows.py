@@ -22,7 +22,8 @@ from broker.gateway.display import _bounded, _quietly
 from broker.gateway.harmless import Guard, NotHarmlessError, guard_of
 from broker.ports import Console, DisplayClient, Engine, Hint
 from broker.services.kit import Kit
-from broker.services.shadows import TOPIC, Shadows
+from broker.services.shadow_trail import TOPIC
+from broker.services.shadows import Shadows
 
 _log = logging.getLogger("trivium.shadow")
 
@@ -31,9 +32,11 @@ _FULL_RETRY_S: Final = 5.0
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class _Open:
-    """One shadow from its ticket to closed. `end` is set once, by whoever ends it."""
+    """One shadow from its ticket to closed. `end` is set once, by whoever ends it. checked_s: as
+    of when the database said that it may go on, by the monotonic clock."""
 
     shadow: Shadow
+    checked_s: float
     why: ShadowEnd | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -57,6 +60,7 @@ class ShadowGateway:
         self._open: dict[str, _Open] = {}
         self._serving = 0
         self._stops = False
+        self.on_bug: Callable[[BaseException], None] = lambda _: None
 
     @property
     def open_count(self) -> int:
@@ -76,13 +80,14 @@ class ShadowGateway:
         if full or self._stops or self._serving >= limits.SHADOWS_MAX:
             raise BusyError("too many shadows are open", retry_after_s=_FULL_RETRY_S)
         self._serving += 1
+        asked_s = self._kit.clock.monotonic()
         try:
             shadow, desktop = await _bounded(
                 self._shadows.redeem(who, session_id, shadow_id, ticket),
                 limits.DISPLAY_OPEN_S,
                 "the list of shadows",
             )
-            return await self._serve(client, shadow, desktop)
+            return await self._serve(client, _Open(shadow=shadow, checked_s=asked_s), desktop)
         finally:
             self._serving -= 1
 
@@ -106,8 +111,8 @@ class ShadowGateway:
 
     # --------------------------------------------------------------------- one shadow
 
-    async def _serve(self, client: DisplayClient, shadow: Shadow, desktop: Desktop) -> str:
-        one = _Open(shadow=shadow)
+    async def _serve(self, client: DisplayClient, one: _Open, desktop: Desktop) -> str:
+        shadow = one.shadow
         self._open[shadow.id] = one
         if self._stops:
             one.end(ShadowEnd.BROKER_STOPS)
@@ -120,7 +125,7 @@ class ShadowGateway:
                 await self._close(one, client)
         finally:
             # nobody else is told before the console is closed: its place is not free until then
-            del self._open[shadow.id]
+            self._open.pop(shadow.id, None)
             await self._over(shadow.id, one.why or ShadowEnd.DESKTOP_CLOSED)
         return one.why or ShadowEnd.DESKTOP_CLOSED
 
@@ -221,30 +226,51 @@ class ShadowGateway:
 
     async def _over(self, shadow_id: str, why: ShadowEnd) -> None:
         try:
-            await self._shadows.over(shadow_id, why)
-        except TriviumError as error:
+            async with asyncio.timeout(limits.DISPLAY_OPEN_S):
+                await self._shadows.over(shadow_id, why)
+        except (TimeoutError, TriviumError) as error:
             # it is found without this broker's sign of life
-            _log.warning("the end of shadow %s is not noted: %s", shadow_id, error.code)
+            _log.warning("the end of shadow %s is not noted: %r", shadow_id, error)
 
     # --------------------------------------------------------------------- the look
 
     async def run(self) -> None:
         """End shadows that may not go on, here and in the list, until cancelled: at the hint of
-        it, and by a look every DISPLAYS_CHECK_S, for hints may be lost."""
+        it, and by looks, for hints may be lost."""
         subscription = self._kit.events.subscribe("session", TOPIC)
         try:
             async with asyncio.TaskGroup() as tasks:
-                look = tasks.create_task(self._look_for_ever(), name="shadow look")
+                works = [
+                    tasks.create_task(self._look_for_ever(), name="shadow look"),
+                    tasks.create_task(self._tend_for_ever(), name="shadow list"),
+                ]
                 async for hint in subscription:
                     await self._heard(hint)
-                look.cancel()
+                for work in works:
+                    work.cancel()
         finally:
             subscription.close()
 
     async def _look_for_ever(self) -> None:
+        clock = self._kit.clock
+        while True:
+            began_s = clock.monotonic()
+            answered = await self.look()
+            next_s = began_s + limits.SHADOW_CHECK_S - clock.monotonic()
+            await clock.sleep(max(next_s, 0.0) if answered else limits.SHADOW_RETRY_S)
+
+    async def _tend_for_ever(self) -> None:
+        """Apart from the looks: however long the list takes, what may go on goes on."""
         while True:
             await self._kit.clock.sleep(limits.DISPLAYS_CHECK_S)
-            await self.look()
+            try:
+                async with asyncio.timeout(limits.DISPLAY_OPEN_S):
+                    await self._shadows.tend(tuple(self._open))
+            except (TimeoutError, TriviumError) as error:
+                _log.warning("the list of shadows was not tended: %r", error)
+            except Exception as error:  # noqa: BLE001 - logged and told; the next turn goes on
+                _log.exception("the list of shadows was not tended by a fault of the broker")
+                self.on_bug(error)
 
     async def _heard(self, hint: Hint) -> None:
         session_id = hint.data.get("id")
@@ -257,21 +283,40 @@ class ShadowGateway:
         else:
             await self.look()
 
-    async def look(self) -> None:
-        """Ask the list whether what is open here may go on. What cannot be asked ends: nobody
-        could stop it either."""
-        here = [one.shadow for one in self._open.values()]
+    async def look(self) -> bool:
+        """Ask whether what is open here may go on; whether that was answered.
+
+        What has had no answer for SHADOW_UNCHECKED_S ends, for nobody could stop it either; by a
+        fault of the broker at once.
+        """
+        here = list(self._open.values())
+        if not here:
+            return True
+        began_s = self._kit.clock.monotonic()
+        left_s = min(one.checked_s for one in here) + limits.SHADOW_UNCHECKED_S - began_s
+        # past it already, nothing was asked in time: then it is asked once more, as ever
+        wait_s = min(left_s, limits.SHADOW_LOOK_S) if left_s > 0 else limits.SHADOW_LOOK_S
         try:
-            async with asyncio.timeout(limits.SHADOW_LOOK_S):
-                gone = await self._shadows.look(here)
+            async with asyncio.timeout(wait_s):
+                gone = await self._shadows.look([one.shadow for one in here])
         except (TimeoutError, TriviumError) as error:
-            if here:
-                _log.warning("%d open shadows could not be checked: %s", len(here), error)
-            for shadow in here:
-                self.end(shadow.id, ShadowEnd.UNCHECKED)
-            return
-        for shadow_id, why in gone.items():
-            self.end(shadow_id, why)
+            _log.warning("%d open shadows could not be checked: %r", len(here), error)
+            since_s = self._kit.clock.monotonic() - limits.SHADOW_UNCHECKED_S
+            for one in here:
+                if one.checked_s <= since_s:
+                    one.end(ShadowEnd.UNCHECKED)
+            return False
+        except Exception as error:  # noqa: BLE001 - logged and told; the person's display goes on
+            _log.exception("%d open shadows could not be checked by a fault", len(here))
+            for one in here:
+                one.end(ShadowEnd.UNCHECKED)
+            self.on_bug(error)
+            return False
+        for one in here:
+            one.checked_s = max(one.checked_s, began_s)
+            if one.shadow.id in gone:
+                one.end(gone[one.shadow.id])
+        return True
 
 
 def _guard(console: Console, shadow: Shadow) -> Guard:

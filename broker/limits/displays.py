@@ -78,8 +78,8 @@ SHADOWS_MAX: Final = 100
 """shadows open at once in one process; past it: server.busy"""
 SHADOWS_LIVE_MAX: Final = 100
 """shadows asked for, allowed or open in the installation; past it: server.busy"""
-SHADOWS_KEPT_MAX: Final = 20
-"""shadows that are over, of which whoever asked may still read why"""
+SHADOWS_KEPT_MAX: Final = SHADOWS_LIVE_MAX
+"""shadows that are over, of which whoever asked may still read why; all may end at once"""
 SHADOW_KEPT_S: Final = 600
 """for how long that is"""
 SHADOW_OPEN_S: Final = 60
@@ -88,8 +88,16 @@ SHADOW_S_MAX: Final = 2 * 3600
 """longest time one shadow stays open before the person must be asked again"""
 SHADOW_LEASE_S: Final = 60
 """without its broker's sign of life before an open shadow counts as closed"""
+SHADOW_AGAIN_S: Final = 60
+"""after a no, or no answer, before the same one of the staff may ask of that session again"""
+SHADOW_CHECK_S: Final = 1.5
+"""between the beginnings of two looks whether the shadows open here may go on"""
 SHADOW_LOOK_S: Final = 1.5
-"""for the database to say whether shadows may go on; what could not be asked ends"""
+"""for the database to answer one such look"""
+SHADOW_RETRY_S: Final = 0.25
+"""after a look that was not answered before the next one"""
+SHADOW_UNCHECKED_S: Final = 4.5
+"""a shadow goes on without an answered look; past it it ends, for nobody could stop it"""
 SHADOW_TRIES_MAX: Final = 8
 """tries to change the list of shadows that others change at the same time; past it: server.busy"""
 SHADOW_REASON_CHARS_MAX: Final = 200

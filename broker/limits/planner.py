@@ -41,6 +41,10 @@ RECOVER_PAUSE_S: Final = 60
 """before a failed desktop in which its owner's work lies is started a second time; doubled then"""
 RECOVER_PAUSE_S_MAX: Final = 1800
 """longest such pause"""
+MOVE_PAUSE_S: Final = 15
+"""before a desktop that did not leave its host is asked to again; doubled then"""
+MOVE_PAUSE_S_MAX: Final = 600
+"""longest such pause"""
 SUSPEND_S: Final = 120
 """for a machine to be suspended, or to report ready after it was resumed"""
 STRAYS_S: Final = 30.0

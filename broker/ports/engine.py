@@ -166,7 +166,9 @@ class Engine(Protocol):
         """Bring the machine back to that snapshot under the desktop's (new) generation, wherever
         it is, and let it run; the other snapshots stay. Returns when that is under way; a
         MachineReport follows. Sessions of which it has data (Machine.users) are those of then.
-        EngineError where there is no such snapshot: the machine stays as it is."""
+        EngineError where there is no such snapshot: the machine stays as it is.
+        StaleGenerationError where it goes on as it is under that generation by now (`resume`): it
+        may be somebody's."""
 
     async def drop_snapshot(self, operation: Operation, snapshot_id: str) -> None:
         """Forget that snapshot, half-made or whole, and free its room; the machine goes on as it

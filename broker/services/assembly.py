@@ -112,7 +112,7 @@ def assemble(
         reconciler=reconciler,
         rulebook=Rulebook(kit, policies, directory, pools),
         sessions=sessions,
-        shadows=Shadows(kit, sessions, pools),
+        shadows=Shadows(kit, sessions, pools, showing),
         shared=shared,
         showing=showing,
         site=site,

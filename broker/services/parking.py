@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from broker import limits
 from broker.domain.errors import IllegalTransitionError
-from broker.domain.lifecycle import DesktopEvent
+from broker.domain.lifecycle import SNAPSHOT, DesktopEvent
 from broker.domain.model import Desktop, DesktopState, Host, HostState, JobVerb
 from broker.ports import Engine, Feature
 from broker.services.jobs import desktop_job
@@ -41,8 +41,12 @@ class Parking:
         return ""
 
     async def suspend(self, desktop: Desktop) -> bool:
-        """Ask for it; False when the desktop is not in use any more, or changes right now."""
+        """Ask for it; False when the desktop is not in use any more, or changes right now: also
+        when a snapshot of it is under way, which may take longer than a suspend has."""
         kit, now = self._kit, self._kit.clock.now()
+        kept = await kit.store.snapshots.of_desktop(desktop.id)
+        if any(one.state in SNAPSHOT.transient for one in kept):
+            return False
         try:
             await kit.store.desktops.advance(
                 desktop.id,

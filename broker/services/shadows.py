@@ -1,17 +1,16 @@
 """Shadowing: who may ask, what the person answers, what opens a shadow once, and what ends it.
 
 The person is asked, and sees that he is watched, on the console's page that shows his desktop, so
-only a display in a browser is shadowed. Each step is written into the audit trail before it holds.
+only a display in a browser is shadowed. Each step is written into the audit trail before it holds;
+an end right after it, by whoever ended it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Final
 
 from broker import limits
-from broker.domain.audit import AuditEntry
 from broker.domain.errors import (
     BadRequestError,
     BadTicketError,
@@ -36,33 +35,25 @@ from broker.domain.shadowing import (
     opened,
     over,
 )
-from broker.services.decisions import BROKER, asked, decision
+from broker.services.decisions import BROKER, asked
 from broker.services.kit import Kit
 from broker.services.origin import NOWHERE, Origin
 from broker.services.pools import Pools
 from broker.services.sessions import Sessions
 from broker.services.shadow_book import ShadowBook, Shadows_
+from broker.services.shadow_trail import ShadowTrail, entry_of
+from broker.services.showing import Showing
 from broker.services.tickets import in_viewer, secret_hash
-
-TOPIC: Final = "shadow"
-"""of the hints: `id` is the session's"""
-_SAYS: Final[Mapping[str, str]] = {
-    "shadow.ask": "{staff} asks to {do} this desktop: {reason}",
-    "shadow.allow": "the person lets {staff} {do} this desktop",
-    "shadow.begin": "{staff} begins to {do} this desktop: {reason}",
-}
-_DO: Final[Mapping[ShadowMode, str]] = {
-    ShadowMode.VIEW: "look at",
-    ShadowMode.INTERACTIVE: "take part in",
-}
 
 
 class Shadows:
-    def __init__(self, kit: Kit, sessions: Sessions, pools: Pools) -> None:
+    def __init__(self, kit: Kit, sessions: Sessions, pools: Pools, showing: Showing) -> None:
         self._kit = kit
         self._sessions = sessions
         self._pools = pools
+        self._showing = showing
         self._book = ShadowBook(kit)
+        self._trail = ShadowTrail(kit)
 
     # ------------------------------------------------------------------ reading
 
@@ -110,7 +101,8 @@ class Shadows:
 
         Raises:
             ForbiddenError, NotFoundError. BadRequestError: the reason. ConflictError: it is one's
-            own session, its display is not open, as many ask as may, or the pool's policy says no.
+            own session, its display is not open, as many ask as may, the pool's policy says no, or
+            the person did within SHADOW_AGAIN_S.
             UnsupportedError: the person cannot be asked where the desktop is shown. BusyError: too
             many ask in all.
         """
@@ -139,6 +131,7 @@ class Shadows:
         )
 
         def add(present: Shadows_) -> Shadows_:
+            _asked_enough(present.values(), shadow)
             live = [one for one in present.values() if one.live]
             if sum(one.session_id == session.id for one in live) >= limits.SHADOWS_PER_SESSION_MAX:
                 raise ConflictError("as many ask to see this session, or see it, as may at once")
@@ -146,9 +139,11 @@ class Shadows:
                 raise BusyError("too many ask or look on in all", retry_after_s=30.0)
             return {**present, shadow.id: shadow}
 
-        async with asked(self._kit, self._entry("shadow.ask", shadow, identity.user_id, origin)):
+        async with asked(
+            self._kit, entry_of(self._kit, "shadow.ask", shadow, identity.user_id, origin)
+        ):
             await self._book.change(add)
-        self._tell(shadow)
+        self._trail.tell(shadow)
         return shadow
 
     async def answer(
@@ -184,10 +179,10 @@ class Shadows:
                 raise ConflictError("nobody asks that any more")
             return {**present, shadow_id: allowed(one, now)}
 
-        entry = self._entry("shadow.allow", shadow, identity.user_id, origin)
+        entry = entry_of(self._kit, "shadow.allow", shadow, identity.user_id, origin)
         async with asked(self._kit, entry):
             after = await self._book.change(allow)
-        self._tell(after[shadow_id])
+        self._trail.tell(after[shadow_id])
         return after[shadow_id]
 
     # ------------------------------------------------------------------ opening
@@ -245,9 +240,9 @@ class Shadows:
                 raise BadTicketError("what was allowed is not there any more")
             return {**present, shadow_id: opened(one, now)}
 
-        async with asked(self._kit, self._entry("shadow.begin", before, identity.user_id)):
+        async with asked(self._kit, entry_of(self._kit, "shadow.begin", before, identity.user_id)):
             after = await self._book.change(open_)
-        self._tell(after[shadow_id])
+        self._trail.tell(after[shadow_id])
         return after[shadow_id], desktop
 
     # ------------------------------------------------------------------ ending
@@ -276,39 +271,53 @@ class Shadows:
             await self._end(shadow, why, BROKER)
 
     async def look(self, open_here: Collection[Shadow]) -> Mapping[str, ShadowEnd]:
-        """Hold every live shadow against its session and its time, end what cannot go on, and
-        give the sign of life of those that are open here; which of these must end, and why.
+        """Which of these, which are open here, may not go on, and why. Only reads.
 
         Raises UnavailableError, BusyError.
         """
+        if not open_here:
+            return {}
         present = await self._book.read()
-        live = [one for one in present.values() if one.live]
-        if live:
-            await self._end_lapsed(live)
-            if open_here:
-                await self._renew({one.id for one in open_here})
-            present = await self._book.read()
-        gone = {}
+        gone, held = {}, list[Shadow]()
         for one in open_here:
             kept = present.get(one.id)
-            if kept is None or kept.state is not ShadowState.OPEN:
+            if kept is not None and kept.state is ShadowState.OPEN:
+                held.append(kept)
+            else:
                 gone[one.id] = (kept.why if kept is not None else None) or ShadowEnd.ENDED
-        return gone
+        return gone | await self._lapsed(held)
 
-    async def _end_lapsed(self, live: Collection[Shadow]) -> None:
+    async def tend(self, open_here: Collection[str]) -> None:
+        """End in the list what cannot go on, wherever it is open, and give the sign of life of
+        those that are open here, by id. Raises UnavailableError, BusyError."""
+        await self._trail.catch_up()
+        live = [one for one in (await self._book.read()).values() if one.live]
+        if not live:
+            return
+        shown = await self._showing.shown(one.display for one in live)
+        ends = {one.id: ShadowEnd.MOVED for one in live if one.display not in shown}
+        if ends := ends | await self._lapsed(live):
+            await self._finish(ends, BROKER)
+        if open_here:
+            await self._renew(open_here)
+
+    async def _lapsed(self, live: Collection[Shadow]) -> dict[str, ShadowEnd]:
+        if not live:
+            return {}
         kit = self._kit
         sessions = {
             one.id: one
             for one in await kit.store.sessions.some(sorted({one.session_id for one in live}))
         }
-        now = kit.clock.now()
+        now, ends = kit.clock.now(), dict[str, ShadowEnd]()
         for one in live:
             session = sessions.get(one.session_id)
             why = lapsed(one, session, now)
             if why is None and session is not None and await self._forbidden(session, one.mode):
                 why = ShadowEnd.NOT_ALLOWED
             if why is not None:
-                await self._end(one, why, BROKER)
+                ends[one.id] = why
+        return ends
 
     async def _forbidden(self, session: Session, mode: ShadowMode) -> bool:
         pool = await self._pools.find(session.pool_id)
@@ -332,63 +341,38 @@ class Shadows:
     async def _end(
         self, shadow: Shadow, why: ShadowEnd, actor: str, origin: Origin = NOWHERE
     ) -> Shadow:
-        """Whoever is first says why. The entry has the shadow's own id, so that two brokers who
-        find the same end write it once."""
-        now = self._kit.clock.now()
+        after = await self._finish({shadow.id: why}, actor, origin)
+        return after.get(shadow.id) or over(shadow, why, self._kit.clock.now())
+
+    async def _finish(
+        self, ends: Mapping[str, ShadowEnd], actor: str, origin: Origin = NOWHERE
+    ) -> Shadows_:
+        """End those of them that are live still; the list then. Whoever is first says why."""
+        now, ended = self._kit.clock.now(), dict[str, Shadow]()
 
         def finish(present: Shadows_) -> Shadows_:
-            one = present.get(shadow.id)
-            if one is None or not one.live:
-                return present
-            return {**present, shadow.id: over(one, why, now)}
+            ended.clear()
+            for name, why in ends.items():
+                if name in present and present[name].live:
+                    ended[name] = over(present[name], why, now)
+            return {**present, **ended}
 
-        ended = over(shadow, why, now)
-        action = "shadow.refuse" if ended.state is ShadowState.REFUSED else "shadow.end"
-        entry = replace(self._entry(action, ended, actor, origin), id=f"{shadow.id}:over")
-        await self._kit.store.audit.append([entry])
         after = await self._book.change(finish)
-        self._tell(ended)
-        return after.get(shadow.id, ended)
+        for one in ended.values():
+            self._trail.tell(one)
+        await self._trail.ended(ended.values(), actor, origin)
+        return after
 
-    # ------------------------------------------------------------------ telling
 
-    def _entry(
-        self, action: str, shadow: Shadow, actor: str, origin: Origin = NOWHERE
-    ) -> AuditEntry:
-        says = _SAYS.get(action)
-        why = (
-            ENDS[shadow.why]
-            if says is None and shadow.why is not None
-            else (says or "").format(
-                staff=shadow.staff_name, do=_DO[shadow.mode], reason=shadow.reason
-            )
-        )
-        return decision(
-            self._kit,
-            action,
-            why,
-            about={
-                "user_id": shadow.user_id,
-                "session_id": shadow.session_id,
-                "desktop_id": shadow.desktop_id,
-            },
-            actor=actor,
-            details={
-                "shadow": shadow.id,
-                "staff": shadow.staff_id,
-                "mode": shadow.mode.value,
-                "reason": shadow.reason,
-                **({"code": shadow.why.value} if shadow.why is not None else {}),
-            },
-            origin=origin,
-        )
-
-    def _tell(self, shadow: Shadow) -> None:
-        """A hint for the pages of both, and for the broker that shows it."""
-        self._kit.events.publish(
-            TOPIC, id=shadow.session_id, user_id=shadow.user_id, shadow=shadow.id,
-            state=shadow.state,
-        )  # fmt: skip
+def _asked_enough(present: Iterable[Shadow], new: Shadow) -> None:
+    """Raises ConflictError: the person said no to the same one of the staff a moment ago."""
+    mine = (new.session_id, new.staff_id)
+    for one in present:
+        again = one.changed_at + limits.SHADOW_AGAIN_S * 1000
+        refused = one.state is ShadowState.REFUSED and (one.session_id, one.staff_id) == mine
+        if refused and new.asked_at < again:
+            left = (again - new.asked_at + 999) // 1000
+            raise ConflictError(f"{ENDS[one.why or ShadowEnd.REFUSED]}; ask again in {left} s")
 
 
 def _may_shadow(identity: Identity) -> None:

@@ -23,6 +23,7 @@ from broker.services.shared_work import SharedWork
 _log = logging.getLogger("trivium.display")
 
 _PREFIX: Final = "broker:"
+_LEFT_S: Final = limits.LEASE_SKEW_S + limits.DARK_S
 _WHY: Final = "its display and the broker that showed it are gone"
 
 
@@ -59,7 +60,7 @@ class Showing:
             leases = {one.name: one for one in await self._kit.store.leases.leases()}
             for number in range(limits.BROKERS_MAX):
                 name = f"{_PREFIX}{number}"
-                if name not in leases or not _lives(leases[name], now):
+                if name not in leases or _is_left(leases[name], now):
                     self._lease = await self._take(name)
                 if self._lease is not None:
                     return
@@ -89,18 +90,26 @@ class Showing:
         if self._looked_s is None or now_s - self._looked_s > limits.DARK_LOOK_GAP_S:
             self._dark.clear()
         self._looked_s = now_s
-        now = self._kit.clock.now()
-        signs = [
-            _sign(one)
-            for one in await self._kit.store.leases.leases()
-            if one.name.startswith(_PREFIX) and _lives(one, now)
-        ]
-        found = await self._kit.store.sessions.dark(signs, limits.RECONCILE_BATCH_MAX)
+        found = await self._kit.store.sessions.dark(await self._signs(), limits.RECONCILE_BATCH_MAX)
         for session in self._due(found, now_s):
             if lease is None or not await self._shared.keep(lease):
                 return
             _log.info("the display of %s is gone with its broker", session.id)
             await self._sessions.lost(session, _WHY, display=session.display)
+
+    async def shown(self, displays: Iterable[str]) -> frozenset[str]:
+        """Those of these displays, by id, whose process gives its sign of life. Raises what the
+        store does."""
+        starts = tuple(f"{sign}." for sign in await self._signs())
+        return frozenset(one for one in displays if one.startswith(starts))
+
+    async def _signs(self) -> list[str]:
+        now = self._kit.clock.now()
+        return [
+            _sign(one)
+            for one in await self._kit.store.leases.leases()
+            if one.name.startswith(_PREFIX) and _lives(one, now)
+        ]
 
     def _due(self, found: Iterable[Session], now_s: float) -> list[Session]:
         before, due = self._dark, list[Session]()
@@ -115,6 +124,12 @@ class Showing:
 
 def _sign(lease: WorkLease) -> str:
     return f"{lease.name}.{lease.fence}"
+
+
+def _is_left(lease: WorkLease, now: Instant) -> bool:
+    """Given back, or for so long not renewed that what its holder showed is dark: one that an
+    outage of the database kept from renewing comes back to its name, which its displays bear."""
+    return not lease.holder or lease.until + _LEFT_S * 1000 <= now
 
 
 def _lives(lease: WorkLease, now: Instant) -> bool:

@@ -135,12 +135,13 @@ class Snapshots:
         """
         desktop = await self._desktop(desktop_id)
         snapshot = await self._snapshot(desktop, snapshot_id)
-        if snapshot.state is SnapshotState.DROPPING:
-            return snapshot
         entry = decision(
             self._kit, "desktop.drop_snapshot", f"{snapshot.name!r}: {_ASKED}",
             about=about_desktop(desktop), actor=actor, details=_details(snapshot), origin=origin,
         )  # fmt: skip
+        if snapshot.state is SnapshotState.DROPPING:
+            await self._kit.store.audit.append([entry])
+            return snapshot
         dropped = await self._kit.store.snapshots.advance(
             snapshot.id,
             SnapshotEvent.DROP_ASKED,

@@ -40,9 +40,9 @@ INSTALLATION: Final = "tri_simulated"
 IMAGE_KEY: Final = b"the simulation's image key"
 SKEW_MS_MAX: Final = 1500
 """how far a broker's wall clock may be from the others'"""
-NOT_RUN: Final = frozenset({"bus", "displays", "measures", "viewers"})
+NOT_RUN: Final = frozenset({"bus", "displays", "measures", "shadows", "viewers"})
 """tasks of the app that have nothing to do here: the message bus, the count of the bytes of frames,
-of which there are none, and viewers outside the browser"""
+of which there are none, viewers outside the browser, and the staff's looking on"""
 _SEGMENTS: Final = 3
 _BOOT_SEGMENTS: Final = 2
 

@@ -29,7 +29,7 @@ from broker.domain.policy.rules import Effect, EntitlementRule, Quota, QuotaScop
 from broker.domain.settings import ServiceState
 from broker.simulation.history import History
 from broker.simulation.seams import SimClock
-from broker.simulation.settling import site_of
+from broker.simulation.settling import site_of, waits_for_host
 from broker.simulation.watched import WatchedState
 from broker.store.loads import ASLEEP, host_load
 
@@ -192,6 +192,7 @@ class Rulings:
     def _sized(self, new: Desktop) -> None:
         pool = self._state.pools[new.pool_id]
         most = max(pool.size_max, self._sizes.get(pool.id, (0, 0))[0])
-        count = len(self._state.pool_desktops[pool.id])
+        rows = [self._state.desktops[one] for one in self._state.pool_desktops[pool.id]]
+        count = sum(not waits_for_host(self._state, one) for one in rows)
         if count > most:
             self._broken("I12", f"{pool.name} has {count} of {most}")

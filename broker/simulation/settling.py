@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from broker.domain.lifecycle import DESKTOP, HOST, SESSION, SNAPSHOT
 from broker.domain.model import (
     Architecture,
+    Desktop,
     DesktopState,
     EndpointState,
     Pool,
@@ -18,6 +19,7 @@ from broker.domain.placement import Room, refusal
 from broker.domain.planning.effective import effective
 from broker.domain.planning.recover import is_kept
 from broker.domain.planning.rooms import demand_of
+from broker.domain.planning.view import RUNS
 from broker.domain.settings import SiteSettings
 from broker.domain.site import SITE_DOCUMENT, settings_of
 from broker.domain.snapshots import SnapshotState, counts_for
@@ -46,6 +48,14 @@ def complaints(scene: Scene) -> list[Complaint]:
     )
 
 
+def waits_for_host(state: WatchedState, desktop: Desktop) -> bool:
+    """It is to be removed from a host that is switched off: it cannot go now, and blocks nothing
+    (see planning.needs.ClosedSpares)."""
+    if desktop.state is not DesktopState.DELETING or desktop.host_id is None:
+        return False
+    return state.hosts[desktop.host_id].state not in RUNS
+
+
 def _rows(scene: Scene) -> list[Complaint]:
     """Nothing is on its way any more."""
     state = scene.state
@@ -57,11 +67,19 @@ def _rows(scene: Scene) -> list[Complaint]:
     found += [
         ("L1", f"{one.id} is {one.state}: {one.note}")
         for one in state.desktops.values()
-        if one.state in DESKTOP.transient
-        # one in which a person's work lies is started again, ever more seldom, and never cleared
-        or (one.state is DesktopState.FAILED and not is_kept(one, state.pools[one.pool_id]))
+        if one.state in DESKTOP.transient and not waits_for_host(state, one)
     ]
-    found += [("L1", f"{one.id} is {one.state}: {one.error}") for one in state.open_jobs.values()]
+    found += [
+        ("L1", f"{one.id} is {one.state}: {one.note}")
+        for one in state.desktops.values()
+        # one in which a person's work lies is started again, ever more seldom, and never cleared
+        if one.state is DesktopState.FAILED and not is_kept(one, state.pools[one.pool_id])
+    ]
+    found += [
+        ("L1", f"{one.id} is {one.state}: {one.error}")
+        for one in state.open_jobs.values()
+        if (about := state.desktops.get(one.desktop_id)) is None or not waits_for_host(state, about)
+    ]
     found += [
         ("L1", f"{one.id} is {one.state}: {one.note}")
         for one in state.hosts.values()
@@ -84,7 +102,7 @@ def _machines(scene: Scene) -> list[Complaint]:
         desktop = desktops.get(desktop_id)
         if desktop is None or desktop.state is DesktopState.DELETED:
             found.append(("L2", f"the machine of {desktop_id} is nobody's"))
-        elif machine.generation != desktop.generation:
+        elif machine.generation != desktop.generation and not waits_for_host(scene.state, desktop):
             text = f"the machine of {desktop_id} is at {machine.generation}"
             found.append(("L2", f"{text}, its record at {desktop.generation}"))
     for desktop in desktops.values():

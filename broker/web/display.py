@@ -208,8 +208,7 @@ async def _watch(call: Call, gone: Callable[[], object], need: Permission) -> No
             # the store is away: what is open stays open until it can be asked
             continue
         if now is None or now.user_id != before.user_id or not allows(now.role, need):
-            gone()
-            return
+            gone()  # and again, should it not be open yet
 
 
 class DisplaySockets:

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 
 from broker.domain import errors
 from broker.domain.errors import TriviumError
+from broker.ports import PartialListError
 from broker.web.encoding import encode
 
 STATUSES: Final[Mapping[type[TriviumError], int]] = {
@@ -55,6 +56,7 @@ STATUSES: Final[Mapping[type[TriviumError], int]] = {
     errors.TooManyAttemptsError: 429,
     errors.ConfigError: 500,
     errors.EngineError: 502,
+    PartialListError: 502,
     errors.HostUnreachableError: 502,
     errors.QueueFullError: 503,
     errors.ResumingError: 503,

@@ -160,6 +160,32 @@ def test_the_limits_before_and_after_a_kill_add_up_to_less_than_five_seconds() -
     assert limits.DISPLAYS_CHECK_S + limits.DISPLAY_CLOSE_S < 5
 
 
+async def test_who_signs_out_while_the_display_is_being_opened_does_not_get_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks for that may come before there is anything that could be ended."""
+    looks, ann = 0, stage.app.people["ann"]
+    redeem, kill = stage.app.services.sessions.redeem_display, stage.displays.kill
+
+    async def slowly(*what: Any) -> Any:
+        found = await redeem(*what)
+        await stage.app.call("POST", "/auth/logout", ann)
+        await eventually(lambda: looks > 1)
+        return found
+
+    def counted(session_id: str, *more: Any, **named: Any) -> bool:
+        nonlocal looks
+        looks += 1
+        return kill(session_id, *more, **named)
+
+    monkeypatch.setattr(stage.app.services.sessions, "redeem_display", slowly)
+    monkeypatch.setattr(stage.displays, "kill", counted)
+    async with stage.display() as socket:
+        await rest(socket)
+        assert socket.close_code is not None
+    assert looks > 1
+
+
 @pytest.mark.parametrize(("method", "path"), [("DELETE", ""), ("POST", "/disconnect")])
 async def test_an_administrator_ends_the_stream_with_the_session(
     stage: Stage, method: str, path: str

@@ -11,8 +11,7 @@ from typing import Any, cast
 import pytest
 
 from broker import limits, wire
-from broker.domain.errors import UnavailableError, UnsupportedError
-from broker.domain.lifecycle import SessionEvent
+from broker.domain.errors import UnsupportedError
 from broker.domain.settings import Shadowing
 from broker.domain.shadowing import ShadowMode
 from broker.domain.viewers import ViewerKind
@@ -32,6 +31,9 @@ async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(limits, "DISPLAYS_CHECK_S", 0.05)
     # a slow machine may take its time to look: what cannot be asked is a test of its own
     monkeypatch.setattr(limits, "SHADOW_LOOK_S", 60.0)
+    monkeypatch.setattr(limits, "SHADOW_UNCHECKED_S", 60.0)
+    monkeypatch.setattr(limits, "SHADOW_CHECK_S", 0.05)
+    monkeypatch.setattr(limits, "SHADOW_RETRY_S", 0.01)
     async with RfbServer.started() as server, running_app(tmp_path) as app:
         await furnish(app)
         engine = RfbEngine(server)
@@ -43,17 +45,19 @@ async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         shadows.cancel()
         await asyncio.wait([shadows])
         monkeypatch.undo()
+        assert shadows.cancelled(), "it failed before"
 
 
-async def over(stage: Stage, end: RfbEnd, *, alone: bool = True) -> None:
-    """The shadow's viewer is closed, and its console with it. `alone`: ann's display is as it was,
-    so that it did not end with that."""
-    await end.ended()
+async def over(stage: Stage, end: RfbEnd, *, alone: bool = True) -> str:
+    """The shadow's viewer is closed, and its console with it; the code. `alone`: ann's display is
+    as it was, so that it did not end with that."""
+    code = await end.ended()
     if alone:
         assert stage.app.broker.displays.open_count
     assert end.socket.close_code == CLOSE_ENDED
     await eventually(lambda: stage.app.broker.shadows.open_count == 0)
     assert stage.engine.consoles[1].closed
+    return code
 
 
 async def only_shadow(stage: Stage) -> dict[str, Any]:
@@ -127,7 +131,30 @@ async def test_no_answer_in_time_is_a_no(stage: Stage) -> None:
         while (found := await stage.now(shadow_id))["state"] == "asked":
             await asyncio.sleep(0.02)
         assert (found["state"], found["code"]) == ("refused", "shadow.no_answer")
-        assert ("shadow.refuse", "done", "broker") in await stage.written()
+        async with asyncio.timeout(60):
+            while ("shadow.refuse", "done", "broker") not in await stage.written():
+                await asyncio.sleep(0.02)
+
+
+async def test_who_was_refused_does_not_ask_again_and_again(stage: Stage) -> None:
+    async with stage.desktop():
+        await stage.answer(await stage.asked(), granted=False)
+        again = await stage.ask()
+        assert (again.status, again.code) == (409, "resource.conflict")
+        assert "ask again in" in again.json["detail"]
+        assert (await stage.ask(who="alice")).status == 201, "he was refused, and nobody else"
+        stage.app.clock.shift_s += limits.SHADOW_AGAIN_S
+        assert (await stage.ask()).status == 201
+
+
+async def test_who_had_no_answer_does_not_ask_again_and_again(stage: Stage) -> None:
+    await stage.settings(consent_s=30)
+    async with stage.desktop():
+        shadow_id = await stage.asked()
+        stage.app.clock.shift_s += 31
+        while (await stage.now(shadow_id))["state"] == "asked":
+            await asyncio.sleep(0.02)
+        assert (await stage.ask()).status == 409
 
 
 async def test_what_was_allowed_must_be_opened_soon(stage: Stage) -> None:
@@ -305,7 +332,9 @@ async def test_who_takes_part_types(stage: Stage) -> None:
     async with stage.desktop(), stage.opened("interactive") as end:
         await end.greet()
         await end.key(F1)
-        await eventually(lambda: stage.server.keys == [F1])
+        await end.socket.send_bytes(b"\x06\x00\x00\x00\x00\x00\x00\x02hi")
+        await end.key(F1 + 1)
+        await eventually(lambda: stage.server.keys == [F1, F1 + 1])
 
 
 async def test_what_the_broker_cannot_follow_ends_the_shadow(stage: Stage) -> None:
@@ -326,143 +355,3 @@ async def test_a_shadow_is_not_the_person_s_doing(stage: Stage) -> None:
         assert (displays._inputs, displays._bytes) == before
         await own.send_bytes(b"RFB 003.008\n\x01\x01\x04\x01\x00\x00\x00\x00\x00a")
         await eventually(lambda: displays._inputs)
-
-
-# ------------------------------------------------------------------------------- it ends
-
-
-@pytest.mark.parametrize(
-    ("who", "code"),
-    [("ann", "shadow.stopped"), ("oliver", "shadow.ended"), ("alice", "shadow.ended")],
-)
-async def test_the_person_and_the_staff_end_it_at_any_moment(
-    stage: Stage, who: str, code: str
-) -> None:
-    async with stage.desktop() as own, stage.opened() as end:
-        shadow_id = (await only_shadow(stage))["id"]
-        assert (await stage.end(shadow_id, who)).json["code"] == code
-        await over(stage, end)
-        assert not own.closed
-        assert ("shadow.end", "done", who) in await stage.written()
-
-
-async def test_nobody_else_ends_it(stage: Stage) -> None:
-    async with stage.desktop(), stage.opened() as end:
-        shadow_id = (await only_shadow(stage))["id"]
-        for who in ("bob", "audrey"):
-            assert (await stage.end(shadow_id, who)).status in {403, 404}
-        assert not end.socket.closed
-
-
-async def test_it_ends_though_another_broker_was_told_and_no_hint_came(stage: Stage) -> None:
-    async with stage.desktop(), stage.opened() as end:
-        shadow_id = (await only_shadow(stage))["id"]
-        ann = await stage.app.services.accounts.identify(stage.who("ann").token)
-        await stage.elsewhere().end(ann, stage.session_id, shadow_id)
-        await over(stage, end)
-        assert (await only_shadow(stage))["code"] == "shadow.stopped"
-
-
-@pytest.mark.parametrize(("method", "path"), [("DELETE", ""), ("POST", "/disconnect")])
-async def test_it_ends_with_the_session(stage: Stage, method: str, path: str) -> None:
-    async with stage.desktop(), stage.opened() as end:
-        await stage.call(method, path, "alice")
-        await over(stage, end, alone=False)
-        assert (await only_shadow(stage))["code"] == "shadow.session_over"
-
-
-async def test_it_ends_with_the_session_without_a_hint(stage: Stage) -> None:
-    async with stage.desktop(), stage.opened() as end:
-        store, now = stage.app.services.kit.store, stage.app.clock.now()
-        await store.sessions.advance(stage.session_id, SessionEvent.FAILED, now, why="elsewhere")
-        await over(stage, end, alone=False)
-        assert (await only_shadow(stage))["code"] == "shadow.session_over"
-
-
-async def test_it_ends_when_the_person_opens_the_desktop_anew(stage: Stage) -> None:
-    async with stage.desktop(), stage.opened() as end, stage.desktop():
-        await over(stage, end)
-        assert (await only_shadow(stage))["code"] == "shadow.moved"
-
-
-async def test_it_ends_when_the_pool_does_not_allow_it_any_more(stage: Stage) -> None:
-    async with stage.desktop(), stage.opened("interactive") as end:
-        await stage.settings(shadowing=Shadowing.VIEW)
-        await over(stage, end)
-        assert (await only_shadow(stage))["code"] == "shadow.not_allowed"
-
-
-async def test_it_ends_when_its_viewer_signs_out(stage: Stage) -> None:
-    async with stage.desktop(), stage.opened() as end:
-        await stage.app.call("POST", "/auth/logout", stage.who("oliver"))
-        await over(stage, end)
-        assert (await only_shadow(stage))["code"] == "shadow.signed_out"
-
-
-async def test_it_ends_when_its_viewer_may_not_shadow_any_more(stage: Stage) -> None:
-    async with stage.desktop(), stage.opened() as end:
-        path = f"/users/{stage.who('oliver').id}"
-        await stage.app.call("PATCH", path, stage.who("alice"), body={"role": "auditor"})
-        await over(stage, end)
-        assert (await only_shadow(stage))["code"] == "shadow.signed_out"
-
-
-async def test_it_ends_after_the_longest_time_and_must_be_asked_anew(stage: Stage) -> None:
-    async with stage.desktop(), stage.opened() as end:
-        stage.app.clock.shift_s += limits.SHADOW_S_MAX + 1
-        await over(stage, end)
-        assert (await only_shadow(stage))["code"] == "shadow.time_limit"
-
-
-async def test_it_ends_where_the_database_cannot_say_that_it_may_go_on(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with stage.desktop() as own, stage.opened() as end:
-        documents = stage.app.services.kit.store.documents
-
-        async def away(*args: object, **named: object) -> None:
-            raise UnavailableError("the database is away")
-
-        with monkeypatch.context() as outage:
-            outage.setattr(documents, "document", away)
-            await over(stage, end)
-        assert not own.closed, "the person's own display outlives it"
-
-
-def test_the_limits_before_and_after_a_look_add_up_to_less_than_five_seconds() -> None:
-    assert limits.DISPLAYS_CHECK_S + limits.SHADOW_LOOK_S < 5
-
-
-async def test_it_ends_with_its_broker(stage: Stage) -> None:
-    async with stage.desktop(), stage.opened() as end:
-        stage.app.broker.shadows.stop()
-        await over(stage, end)
-        assert (await only_shadow(stage))["code"] == "shadow.broker_stops"
-        shadow_id = await stage.allowed()
-        async with stage.shadow(shadow_id, await stage.ticket(shadow_id)) as socket:
-            refused = await said(socket)
-        assert isinstance(refused, wire.DisplayRefused)
-        assert refused.code == "server.busy"
-
-
-async def test_one_whose_broker_is_gone_is_not_shown_as_open_for_ever(stage: Stage) -> None:
-    async with stage.desktop(), stage.opened():
-        shadow_id = (await only_shadow(stage))["id"]
-        # as if another broker had it: nobody renews what is not open here
-        stage.app.broker.shadows._open.pop(shadow_id)
-        stage.app.clock.shift_s += limits.SHADOW_LEASE_S + 1
-        while (found := await stage.now(shadow_id))["state"] == "open":
-            await asyncio.sleep(0.02)
-        assert found["code"] == "shadow.broker_gone"
-
-
-async def test_one_that_is_open_here_gives_its_sign_of_life(stage: Stage) -> None:
-    async with stage.desktop(), stage.opened() as end:
-        size = await end.greet()
-        for _ in range(4):
-            before = (await only_shadow(stage))["until"]
-            stage.app.clock.shift_s += limits.SHADOW_LEASE_S * 0.6
-            while (await only_shadow(stage))["until"] == before:
-                await asyncio.sleep(0.02)
-        await end.picture(*size)
-        assert (await only_shadow(stage))["state"] == "open"

@@ -177,6 +177,7 @@ def test_an_administrator_disables_a_person_who_is_signed_in(
     school: LiveBroker, visitor: Visitors
 ) -> None:
     pupil = visitor("li")
+    pupil.expected.append("[object Event]")  # his page hears that its stream has ended
     one = visitor("admin")
     one.open("/users?text=li")
     row = one.page.locator("tr", has_text="李雷")

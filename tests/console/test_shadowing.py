@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, WebSocketRoute, expect
 
+from broker import limits
 from tests.console.test_live import until_ready
 from tests.console.test_my_desktops import open_display
 from tests.console.test_real_display import connect, until_drawn
@@ -15,6 +16,18 @@ from tests.support.browsing import Visitor, Visitors
 from tests.support.live_broker import LiveBroker
 from tests.support.screens import EngineWithScreen, with_screen
 
+ANSWERS = """() => {
+  window.answers = [];
+  const seen = new Set();
+  new MutationObserver(() => {
+    for (const button of document.querySelectorAll("#shadows form button")) {
+      const what = `${button.textContent} ${button.disabled ? "waits" : "works"}`;
+      if (!seen.has(what)) window.answers.push([what, performance.now()]);
+      seen.add(what);
+    }
+  }).observe(document, { subtree: true, childList: true, attributes: true });
+}"""
+"""notes in the page which answers there are, in their order, and since when, ms"""
 REASON = "You called about the printer"
 RAISED = """() => {
   const box = document.querySelector("#shadows .watcher").getBoundingClientRect();
@@ -22,6 +35,13 @@ RAISED = """() => {
   const inside = box.height > 0 && box.top >= 0 && box.bottom <= innerHeight;
   return inside && Boolean(top?.closest("#shadows"));
 }"""
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine may take its time to look whether a shadow may go on."""
+    monkeypatch.setattr(limits, "SHADOW_LOOK_S", 60.0)
+    monkeypatch.setattr(limits, "SHADOW_UNCHECKED_S", 60.0)
 
 
 @pytest.fixture
@@ -107,6 +127,69 @@ def test_a_full_screen_begun_while_somebody_looks_on_does_not_hide_it(
     li.page.get_by_role("button", name="Full screen").click()
     li.page.wait_for_function("document.fullscreenElement !== null")
     li.page.wait_for_function(RAISED)
+
+
+def test_a_click_that_was_meant_for_the_desktop_allows_nothing(
+    school: LiveBroker, visitor: Visitors
+) -> None:
+    until_ready(school)
+    li, staff = visitor("li"), visitor("operator")
+    li.page.get_by_role("region", name="Library").get_by_role("button", name="Connect").click()
+    open_display(li.page)
+    li.page.evaluate(ANSWERS)
+    ask(staff, "Watch")
+    box = li.page.locator("#shadows .watcher")
+    expect(box.get_by_role("button", name="Allow")).to_be_enabled()
+    expect(box.get_by_role("status")).to_have_text("You can answer now.")
+    found = li.page.evaluate("window.answers")
+    assert [what for what, _ in found] == ["Refuse works", "Allow waits", "Allow works"]
+    assert found[2][1] - found[1][1] >= 900, "about a second"
+    box.get_by_role("button", name="Allow").click()
+    expect(box).to_contain_text("your desktop")
+    expect(staff.page.locator("#screen")).to_have_attribute("data-open", "yes")
+
+
+def test_what_is_refused_for_a_moment_says_why_and_is_tried_again(
+    school: LiveBroker, visitor: Visitors
+) -> None:
+    until_ready(school)
+    li, staff = visitor("li"), visitor("operator")
+    li.page.get_by_role("region", name="Library").get_by_role("button", name="Connect").click()
+    open_display(li.page)
+    tickets, sockets = list[Route](), list[WebSocketRoute]()
+    staff.expected.append("503")
+
+    def no_ticket(route: Route) -> None:
+        tickets.append(route)
+        if len(tickets) > 1:
+            route.continue_()
+            return
+        route.fulfill(status=503, json={"code": "server.unavailable", "detail": "not just now"})
+
+    def full(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        if len(sockets) > 1:
+            socket.connect_to_server()
+            return
+        socket.send('{"type": "display_refused", "code": "server.busy", "detail": "too many"}')
+        socket.close(code=4000, reason="server.busy")
+
+    staff.page.route("**/shadows/*/ticket", no_ticket)
+    staff.page.route_web_socket(re.compile("/shadows/.*/display"), full)
+    ask(staff, "Watch")
+    staff.page.evaluate(
+        """() => {
+          const words = document.getElementById("screen-words");
+          window.said = [];
+          new MutationObserver(() => window.said.push(words.textContent))
+            .observe(words, { childList: true });
+        }"""
+    )
+    li.page.locator("#shadows .watcher").get_by_role("button", name="Allow").click()
+    expect(staff.page.locator("#screen")).to_have_attribute("data-open", "yes")
+    said = staff.page.evaluate("window.said")
+    assert [said[0], set(said[1:-1])] == ["not just now", {"too many"}]
+    assert said[-1] == "you see it, and nothing you type or click gets there"
 
 
 def test_a_refusal_shows_nothing(school: LiveBroker, visitor: Visitors) -> None:

@@ -79,9 +79,9 @@ async def test_snapshots_outlive_a_revert_and_go_with_the_disk(case: EngineCase)
 async def test_what_is_asked_for_again_is_done_once(case: EngineCase) -> None:
     snapshot, drop = case.operation("job_2", at(1)), case.operation("job_3", at(1))
     async with one_ready(case) as (engine, _):
-        await engine.snapshot(snapshot, "snp_1")
-        await engine.snapshot(snapshot, "snp_1")
-        await engine.snapshot(case.operation("job_4", at(1)), "snp_1")
+        size = await engine.snapshot(snapshot, "snp_1")
+        assert await engine.snapshot(snapshot, "snp_1") == size
+        assert await engine.snapshot(case.operation("job_4", at(1)), "snp_1") == size
         await engine.drop_snapshot(drop, "snp_1")
         await engine.drop_snapshot(drop, "snp_1")
         await engine.drop_snapshot(case.operation("job_5", at(1)), "snp_never")
@@ -157,6 +157,23 @@ async def test_a_revert_that_failed_leaves_a_machine_that_goes_on_under_the_new_
         await engine.resume(case.operation("job_3", at(2)))
         await eventually(lambda: ("dsk_1", 2, True) in said(heard))
         assert (await the_machine(engine)).generation == 2
+
+
+async def test_a_revert_that_comes_late_does_not_reach_a_machine_that_goes_on_as_it_is(
+    case: EngineCase,
+) -> None:
+    async with one_ready(case) as (engine, heard):
+        await engine.snapshot(case.operation("job_2", at(1)), "snp_1")
+        if case.displays:
+            await engine.console(at(1), "ses_1")
+        await engine.resume(case.operation("job_4", at(2)))
+        await eventually(lambda: ("dsk_1", 2, True) in said(heard))
+        before = await engine.machines()
+        for _ in range(2):
+            with pytest.raises(StaleGenerationError):
+                await engine.revert(case.operation("job_3", at(2)), "snp_1")
+        assert await engine.machines() == before
+        assert (before[0].generation, before[0].running) == (2, True)
 
 
 async def test_a_machine_that_is_not_there_has_no_snapshots(case: EngineCase) -> None:

@@ -18,7 +18,7 @@ from broker.domain.model import Host
 from broker.domain.storage import OWN, SAME
 from broker.engines.libvirt import hosts, xml
 from broker.engines.libvirt.abilities import abilities
-from broker.engines.libvirt.capabilities import Capabilities, PoolRoom, read
+from broker.engines.libvirt.capabilities import Capabilities, PoolRoom, look, read
 from broker.engines.libvirt.classes import classes
 from broker.engines.libvirt.connection import HostConnection
 from broker.engines.libvirt.events import run_events
@@ -333,6 +333,58 @@ async def test_a_class_that_a_host_has_not_is_refused_in_words(driver: Any) -> N
         told = engine.storage_classes(host)
         assert "no storage pool gone" in told["gone"].refuses
         assert engine.storage_classes(make_host(id="hst_9", profile="hal9000")) == {}
+
+
+async def test_a_class_that_does_not_run_holds_up_the_removal_of_its_own_desktops_only(
+    driver: Any,
+) -> None:
+    host = make_host(engine="libvirt", profile="test?clone=full&classes=fast:pool-dir")
+    golden(driver, "dir", "qcow2")
+    pool = driver.storagePoolLookupByName("pool-dir")
+    async with listening(engine := libvirt_engine()):
+        await engine.create(job("job_1", host, OWN))
+        await engine.create(job("job_2", host, "fast", id="dsk_2"))
+        pool.destroy()
+        try:
+            await engine.destroy(job("job_3", host, OWN))
+            assert [one.desktop_id for one in await engine.machines()] == ["dsk_2"]
+            with pytest.raises(EngineError, match="pool-dir is not running"):
+                await engine.destroy(job("job_4", host, "fast", id="dsk_2"))
+            assert [one.desktop_id for one in await engine.machines()] == ["dsk_2"]
+        finally:
+            pool.create()
+        await engine.destroy(job("job_5", host, "fast", id="dsk_2"))
+        assert await engine.machines() == ()
+        assert not [one for one in pool.listVolumes() if one.startswith("dsk_2")]
+
+
+def test_a_look_that_stops_a_pool_starts_it_again(driver: Any) -> None:
+    pool = Stopped(driver.storagePoolLookupByName("pool-dir"))
+    looked_at = look(Looked(pool), "server-1", "pool-dir")
+    assert looked_at is not None
+    assert looked_at.running
+
+
+class Stopped:
+    """A storage pool that a failed refresh stops, as libvirt does."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def refresh(self, _flags: int) -> None:
+        self._pool.destroy()
+        raise libvirt.libvirtError("cannot open volume")
+
+
+class Looked:
+    def __init__(self, pool: Stopped) -> None:
+        self._pool = pool
+
+    def storagePoolLookupByName(self, _name: str) -> Stopped:  # noqa: N802 - libvirt's
+        return self._pool
 
 
 def test_volumes_of_a_pool_that_keeps_no_desktops_are_not_made(driver: Any) -> None:

@@ -6,16 +6,20 @@ import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import libvirt
+import libvirt_qemu
 import pytest
 
 from broker.domain.errors import EngineError, UnsupportedError
-from broker.domain.model import Desktop
+from broker.domain.model import Desktop, HostState
 from broker.ports import Machine
 from tests.support.eventually import eventually
 from tests.support.libvirt_bench import Bench, on_bench
 from tests.support.libvirt_lab import LibvirtLab, connected
+
+SNAPSHOTS = "urn:trivium:snapshots:1"
 
 
 @pytest.fixture
@@ -60,9 +64,23 @@ def the_domain(connection: Any) -> Any:
     return domain
 
 
+def metadata(bench: Bench) -> str:
+    """What is kept on the machine of its snapshots."""
+    with connected(bench.lab.first) as connection:
+        return str(
+            the_domain(connection).metadata(
+                libvirt.VIR_DOMAIN_METADATA_ELEMENT, SNAPSHOTS, libvirt.VIR_DOMAIN_AFFECT_CONFIG
+            )
+        )
+
+
+def described(bench: Bench) -> dict[str, str]:
+    return {one.get("id", ""): one.text or "" for one in ET.fromstring(metadata(bench))}
+
+
 def book(domain: Any, key: str, *, ours: bool = True) -> None:
     """As a call does that is interrupted then; or as somebody does by other means."""
-    name = f"trivium-{key}" if ours else key
+    name = f"trivium-{key}" if ours else f"trivium-{key}-by-hand"
     domain.snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>", 0)
 
 
@@ -209,9 +227,9 @@ async def test_what_somebody_else_made_stays_and_keeps_the_machine_where_it_is(
 ) -> None:
     desktop = await bench.made()
     with connected(bench.lab.first) as connection:
-        book(the_domain(connection), "by-hand", ours=False)
+        book(the_domain(connection), "snp_0", ours=False)
     await snapshot(bench, desktop, "snp_1")
-    assert (sorted(in_disk(bench)), booked(bench)) == (["by-hand", "snp_1"], 1)
+    assert (sorted(in_disk(bench)), booked(bench)) == (["snp_0-by-hand", "snp_1"], 1)
     with pytest.raises(UnsupportedError, match="did not make"):
         await bench.engine.migrate(bench.case.operation("job_3", desktop), bench.case.other)
     assert [one.host_id for one in await bench.engine.machines()] == [bench.case.host.id]
@@ -235,3 +253,87 @@ async def test_what_is_left_of_a_moved_machine_goes_without_the_disk_it_was_reve
     await bench.engine.discard(left)
     assert [path.name for path in bench.lab.first.guests.glob("dsk_*")] == ["dsk_1-g1.qcow2"]
     assert [one.host_id for one in await bench.engine.machines()] == [bench.case.other.id]
+
+
+async def test_what_was_left_before_a_revert_goes_without_the_disk_of_the_machine_elsewhere(
+    bench: Bench,
+) -> None:
+    desktop = await bench.made()
+    await snapshot(bench, desktop, "snp_1")
+    left = Machine(desktop_id="dsk_1", generation=1, running=False, host_id=bench.case.host.id)
+    with connected(bench.lab.first) as connection:
+        definition = the_domain(connection).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        await bench.engine.migrate(bench.case.operation("job_3", desktop), bench.case.other)
+        back = bench.desktop(generation=2)
+        there = replace(bench.case.operation("job_4", back), host=bench.case.other)
+        await bench.engine.revert(there, "snp_1")
+        await bench.ready(back)
+        for state in (HostState.DOWN, HostState.UP):
+            connection.defineXML(definition)
+            bench.engine.features(replace(bench.case.other, state=state))
+            await bench.engine.discard(left)
+            disks = [path.name for path in bench.lab.first.guests.glob("dsk_*")]
+            assert (disks, connection.listAllDomains(0)) == (["dsk_1-g1.qcow2"], [])
+    assert [one.host_id for one in await bench.engine.machines()] == [bench.case.other.id]
+
+
+async def test_what_is_kept_of_a_snapshot_does_not_grow_with_those_before_it(bench: Bench) -> None:
+    desktop = await bench.made()
+    await snapshot(bench, desktop, "snp_1")
+    first = described(bench)["snp_1"]
+    for number in (2, 3):
+        desktop = bench.desktop(generation=number)
+        await revert(bench, desktop, f"snp_{number - 1}")
+        await snapshot(bench, desktop, f"snp_{number}")
+        text = described(bench)[f"snp_{number}"]
+        assert "snp_1" not in text
+        assert len(text) < len(first) + 500
+    assert list(described(bench)) == ["snp_1", "snp_2", "snp_3"]
+
+
+async def test_a_suspended_machine_sleeps_on_when_its_snapshot_fails(bench: Bench) -> None:
+    desktop = await bench.made()
+    await bench.tell(desktop, "asleep")
+    await bench.engine.suspend(bench.case.operation("job_2", desktop))
+    with pytest.raises(EngineError):
+        await snapshot(bench, desktop, "snp_not/a/name")
+    assert bench.lab.first.machine_pids() == {}
+    assert [one.suspended for one in await bench.engine.machines()] == [True]
+    await bench.engine.resume(bench.case.operation("job_3", desktop))
+    await bench.ready(desktop)
+    await eventually(lambda: bench.kept(desktop) == "asleep")
+
+
+async def test_a_machine_that_its_host_stopped_is_not_put_to_sleep_under_its_person(
+    bench: Bench,
+) -> None:
+    desktop = await bench.made()
+    before = bench.lab.first.machine_pids()
+    with connected(bench.lab.first) as connection:
+        libvirt_qemu.qemuMonitorCommand(the_domain(connection), '{"execute": "stop"}', 0)
+        await eventually(
+            lambda: the_domain(connection).state()[0] == libvirt.VIR_DOMAIN_PAUSED, within_s=30
+        )
+        await snapshot(bench, desktop, "snp_1")
+        assert the_domain(connection).state()[0] == libvirt.VIR_DOMAIN_PAUSED
+    assert bench.lab.first.machine_pids() == before
+
+
+async def test_a_revert_that_libvirt_refuses_leaves_the_machine_as_it_is(bench: Bench) -> None:
+    desktop = await bench.made()
+    await snapshot(bench, desktop, "snp_1")
+    spoiled = metadata(bench).replace("&lt;state&gt;running", "&lt;state&gt;dancing")
+    with connected(bench.lab.first) as connection:
+        the_domain(connection).setMetadata(
+            libvirt.VIR_DOMAIN_METADATA_ELEMENT, spoiled, "trivium-snapshots", SNAPSHOTS,
+            libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+        )  # fmt: skip
+    before = bench.lab.first.machine_pids()
+    back = bench.desktop(generation=2)
+    with pytest.raises(EngineError):
+        await bench.engine.revert(bench.case.operation("job_3", back), "snp_1")
+    assert bench.lab.first.machine_pids() == before
+    await bench.engine.suspend(bench.case.operation("job_4", desktop))
+    with pytest.raises(EngineError):
+        await bench.engine.revert(bench.case.operation("job_5", back), "snp_1")
+    assert [one.suspended for one in await bench.engine.machines()] == [True]

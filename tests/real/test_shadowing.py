@@ -8,6 +8,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
+from broker import limits
 from broker.domain.model import Role
 from tests.console.conftest import browser, visitor
 from tests.real.test_browser import (
@@ -31,6 +32,13 @@ __all__ = ["broker", "browser", "desktop_lab", "other_browser", "visitor"]
 pytestmark = pytest.mark.timeout(2 * GENEROUS_S)
 SETTLED_S = 3.0
 """a key that got through would be on the screen by then; the next ones prove that they would"""
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine may take its time to look whether a shadow may go on."""
+    monkeypatch.setattr(limits, "SHADOW_LOOK_S", 60.0)
+    monkeypatch.setattr(limits, "SHADOW_UNCHECKED_S", 60.0)
 
 
 def shadowed(person: Visitor, staff: Visitor, how: str) -> None:

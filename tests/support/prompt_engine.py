@@ -145,6 +145,8 @@ class PromptEngine:
         self._need(Feature.SNAPSHOT)
         if self._begins("revert", operation):
             self._exists(operation)
+            if self._is_at(operation):
+                raise StaleGenerationError
             if snapshot_id not in self.snapshots.get(operation.desktop.id, []):
                 raise EngineError(f"{operation.desktop.name} has no such snapshot")
             host_id = self.places[operation.desktop.id]

@@ -85,11 +85,12 @@ class RfbEnd:
     async def key(self, keysym: int) -> None:
         await self.socket.send_bytes(b"\x04\x01\x00\x00" + keysym.to_bytes(4))
 
-    async def ended(self) -> None:
-        """Read until it is closed."""
+    async def ended(self) -> str:
+        """Read until it is closed; the code that it is closed with."""
         async with asyncio.timeout(60):
-            while (await self.socket.receive()).type is WSMsgType.BINARY:
+            while (message := await self.socket.receive()).type is WSMsgType.BINARY:
                 pass
+        return message.extra or ""
 
 
 @dataclass
@@ -210,7 +211,7 @@ class Stage:
         """The same service in another broker whose hints never arrive here."""
         services = self.app.services
         kit = replace(services.kit, events=MemoryEvents())
-        return Shadows(kit, services.sessions, services.pools)
+        return Shadows(kit, services.sessions, services.pools, services.showing)
 
 
 async def said(socket: Socket) -> wire.DisplayReady | wire.DisplayRefused:

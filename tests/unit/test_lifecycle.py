@@ -91,13 +91,13 @@ def test_every_transient_state_can_reach_its_target_and_has_a_way_out_by_deadlin
     table: Lifecycle[Any, Any], states: Any, events: Any
 ) -> None:
     # a snapshot's passing states end with their jobs, which have deadlines and tries
-    out = "failed" if table is SNAPSHOT else "deadline_passed"
+    out = {"failed"} if table is SNAPSHOT else {"deadline_passed", "delete_asked_again"}
     for state, target in table.transient.items():
         reached = {state}
         while more := {to for one, to in table.edges() if one in reached} - reached:
             reached |= more
         assert target in reached
-        assert any(one is state and event.value == out for one, event in table.table), (
+        assert any(one is state and event.value in out for one, event in table.table), (
             f"{state} would be stuck for ever"
         )
 

@@ -369,3 +369,51 @@ def test_one_look_begins_no_more_moves_than_its_limit() -> None:
     view = crowded(hosts=tuple(hosts), features=features, rows=Rows(on_host=rows))
     moves = of(MigrateDesktop, decide(view).commands)
     assert len(moves) == limits.MOVES_PER_LOOK_MAX == 50
+
+
+# ---------------------------------------------------------------------- moves that do not succeed
+
+
+def looked_at(view: Any, seconds: float, memory: Memory) -> Any:
+    """The same view, so much later: what was asked was not done."""
+    return decide(replace(view, now=view.now + int(seconds * 1000), memory=memory))
+
+
+def test_a_move_that_failed_is_asked_for_ever_more_seldom() -> None:
+    view = leaving(HostState.MAINTENANCE, *rows_of(1, state=D.ASSIGNED))
+    found, asked_at = decide(view), [0]
+    for second in range(1, 200):
+        found = looked_at(view, second, found.memory)
+        asked_at += [second] * len(of(MigrateDesktop, found.commands))
+    pause = limits.MOVE_PAUSE_S
+    assert asked_at == [0, pause, 3 * pause, 7 * pause]
+
+
+def test_others_move_meanwhile_and_a_spare_goes() -> None:
+    view = leaving(HostState.DRAINING, *rows_of(3))
+    first = decide(view)
+    assert [one.desktop.id for one in of(MigrateDesktop, first.commands)] == ["dsk_0", "dsk_1"]
+    second = looked_at(view, 1, first.memory)
+    assert [one.desktop.id for one in of(MigrateDesktop, second.commands)] == ["dsk_2"]
+    assert [one.desktop.id for one in of(ClearDesktop, second.commands)] == ["dsk_0", "dsk_1"]
+
+
+def test_one_that_arrived_may_leave_its_new_host_at_once() -> None:
+    view = leaving(HostState.MAINTENANCE, *rows_of(1, state=D.ASSIGNED))
+    memory = decide(view).memory
+    there = make_load(id="hst_2", name="server-2", state=HostState.MAINTENANCE)
+    back = replace(
+        view,
+        hosts=(make_load(), replace(there, desktops_by_pool={"pol_1": 1})),
+        rows=Rows(on_host={"hst_2": rows_of(1, state=D.ASSIGNED, host_id="hst_2")}),
+        memory=memory,
+    )
+    assert len(of(MigrateDesktop, decide(back).commands)) == 1
+
+
+def test_a_failed_move_is_forgotten_in_the_end() -> None:
+    view = leaving(HostState.MAINTENANCE, *rows_of(1, state=D.ASSIGNED))
+    memory = decide(view).memory
+    still = leaving(HostState.UP, *rows_of(1, state=D.ASSIGNED))
+    later = looked_at(still, limits.MOVE_PAUSE_S + limits.MOVE_PAUSE_S_MAX, memory)
+    assert later.memory.moves == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 
 from broker import limits
 from broker.domain.audit import Outcome
-from broker.domain.errors import ConflictError, EngineError, UnavailableError
+from broker.domain.errors import ConflictError, EngineError, TriviumError, UnavailableError
 from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import (
     DesktopState,
@@ -211,6 +212,27 @@ async def test_machines_that_never_boot_open_the_breaker_and_the_pool_pauses_the
         assert await broker.services.breakers.all() == {}
         assert len(await desktops(store, state="ready")) == 2
     assert len(await _why(store, "breaker.open")) == 1
+
+
+async def test_a_deadline_that_is_heard_of_late_is_not_that_of_the_state_after() -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store) as broker:
+        await broker.look(3)
+        [ready, *_] = await desktops(store, state="ready")
+        late = replace(ready, state=DesktopState.RESETTING, deadline_at=1)
+        now = broker.clock.now()
+        going = await store.desktops.advance(
+            ready.id, DesktopEvent.DELETE_ASKED, now, deadline_at=now + 60_000
+        )
+        with contextlib.suppress(TriviumError):
+            await _carry_out(broker, ExpireDesktop(desktop=late))
+        assert await store.desktops.desktop(ready.id) == going
+        await _carry_out(broker, ExpireDesktop(desktop=going))
+        again = await store.desktops.desktop(ready.id)
+        assert again is not None
+        assert again.state is DesktopState.DELETING
+        assert again.deadline_at == now + limits.DELETE_S * 1000
 
 
 async def test_a_desktop_that_is_late_under_its_session_fails_with_it() -> None:

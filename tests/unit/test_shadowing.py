@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -148,30 +147,83 @@ def test_a_display_outside_the_browser_is_known_by_its_ticket() -> None:
     assert not in_viewer("b1-7.tkt_1")
 
 
-async def test_the_list_fits_its_document_however_long_the_reasons_are() -> None:
-    """With names and reasons of the longest that are let in, in characters of four bytes."""
-    text = "\U0001f5a8"
-    many = {
-        f"shd_{at:04d}": opened(
-            make_shadow(
-                id=f"shd_{at:04d}",
-                state=ShadowState.OPEN,
-                reason=text * limits.SHADOW_REASON_CHARS_MAX,
-                staff_name=text * limits.NAME_CHARS_MAX,
-                browser="tok_" + "x" * 22,
-                display="broker-99:1234567." + "x" * 26,
+def largest(prefix: str, text: str) -> dict[str, Shadow]:
+    """As many as may be live, with names and reasons of the longest that are let in."""
+    return {
+        name: replace(
+            opened(
+                make_shadow(
+                    id=name,
+                    reason=text * limits.SHADOW_REASON_CHARS_MAX,
+                    staff_name=text * limits.NAME_CHARS_MAX,
+                    browser="tok_" + "x" * 22,
+                    display="broker-99:1234567." + "x" * 26,
+                ),
+                NOW,
             ),
-            NOW,
+            ticket="f" * 64,
         )
-        for at in range(limits.SHADOWS_LIVE_MAX + limits.SHADOWS_KEPT_MAX)
+        for name in (f"{prefix}_{at:022d}" for at in range(limits.SHADOWS_LIVE_MAX))
     }
-    many = {name: replace(one, ticket="f" * 64) for name, one in many.items()}
+
+
+async def test_whoever_asked_learns_why_though_all_end_together_and_others_begin() -> None:
+    before, after = largest("old", "\u5370"), largest("new", "\u5370")
+    past = {name: over(one, ShadowEnd.STOPPED, NOW) for name, one in before.items()}
     book = ShadowBook(make_kit(MemoryStore()))
-    await book.change(lambda _: many)
-    assert await book.read() == many
-    document = await book._kit.store.documents.document("shadows")
+    await book.change(lambda _: before)
+    assert await book.read() == before
+    await book.change(lambda now: {**now, **past})
+    assert await book.read() == past, "with their reasons, for there is room"
+    await book.change(lambda now: {**now, **after})
+    found = await book.read()
+    assert {name: one for name, one in found.items() if one.live} == after
+    assert {name: one.why for name, one in found.items() if not one.live} == dict.fromkeys(
+        past, ShadowEnd.STOPPED
+    )
+
+
+async def test_what_asks_has_its_place_in_the_list_however_long_the_reasons_are() -> None:
+    """In characters of four bytes: then the oldest that are over give way."""
+    before, after = largest("old", "\U0001f5a8"), largest("new", "\U0001f5a8")
+    past = {
+        name: over(one, ShadowEnd.STOPPED, NOW + at)
+        for at, (name, one) in enumerate(before.items())
+    }
+    book = ShadowBook(make_kit(MemoryStore()))
+    await book.change(lambda _: {**past, **after})
+    found = await book.read()
+    assert {name: one for name, one in found.items() if one.live} == after
+    left = [name for name, one in found.items() if not one.live]
+    assert left == list(past)[-len(left) :]
+    assert len(left) > limits.SHADOWS_KEPT_MAX // 2
+
+
+async def test_what_only_a_newer_broker_can_read_is_left_out_and_not_lost() -> None:
+    kit = make_kit(MemoryStore())
+    documents, book = kit.store.documents, ShadowBook(kit)
+    await book.change(lambda _: {"shd_1": make_shadow()})
+    document = await documents.document("shadows")
     assert document is not None
-    json.dumps(document.value)
+    (row,) = cast("list[dict[str, Any]]", document.value["shadows"])
+    ahead = kit.clock.now() + 60_000
+    newer = row | {"volume": 7}
+    odd = [
+        row | {"id": "shd_2", "why": "shadow.of_tomorrow", "until": ahead},
+        row | {"id": "shd_3", "state": "dreamt", "until": ahead},
+        {"id": "shd_4", "until": ahead},
+    ]
+    gone = [row | {"id": "shd_5", "mode": "listen", "until": 0}, 7]
+    await documents.save("shadows", {"shadows": [newer, *odd, *gone]}, revision=document.revision)
+    assert await book.read() == {"shd_1": make_shadow()}
+    allowed_ = allowed(make_shadow(), NOW)
+    await book.change(lambda now: {**now, "shd_1": allowed_})
+    assert await book.read() == {"shd_1": allowed_}
+    document = await documents.document("shadows")
+    assert document is not None
+    found = {one["id"]: one for one in cast("list[dict[str, Any]]", document.value["shadows"])}
+    assert found.pop("shd_1")["volume"] == 7
+    assert found == {one["id"]: one for one in odd}
 
 
 async def test_a_change_is_decided_from_the_list_as_it_is() -> None:

@@ -135,6 +135,18 @@ async def test_after_an_outage_nobody_is_cut_off_who_was_only_late_to_say_so() -
         assert (await the_session(world)).state is SessionState.ACTIVE
 
 
+async def test_a_process_that_starts_after_an_outage_takes_nobody_elses_name() -> None:
+    """The displays of whoever had it bear it, and are open."""
+    async with two_processes() as (world, _, other):
+        shown = await other.shows(world)
+        world.clock.advance(limits.SHOWING_S + limits.LEASE_SKEW_S + 1)
+        await world.look()
+        started = new_process(world)
+        await started.showing.renew()
+        await pass_time(world, 2 * WITHIN_S, other, started)
+        assert (await the_session(world)).revision == shown.revision
+
+
 async def test_what_was_dark_before_a_gap_is_looked_at_anew() -> None:
     async with two_processes() as (world, _, killed):
         await killed.shows(world)

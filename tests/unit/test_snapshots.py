@@ -17,9 +17,11 @@ from broker.domain.errors import (
 from broker.domain.features import Feature
 from broker.domain.lifecycle import HostEvent
 from broker.domain.model import Desktop, DesktopState, LogOff, PoolKind
+from broker.domain.settings import AfterGrace, PoolSettings
 from broker.domain.snapshots import SnapshotState
 from broker.ports import PageQuery
 from broker.services.snapshots import Snapshots
+from tests.support.seats import expire_due, set_pool, sit_down
 from tests.support.world import World, make_world
 from tests.unit.test_desktop_care import free, owned, read
 
@@ -77,7 +79,7 @@ async def test_a_desktop_is_kept_gone_back_to_and_the_snapshot_dropped(world: Wo
     await world.look(2)
     assert (await snapshots(world).album(row.id)).snapshots == ()
     assert sorted(await actions(world, row)) == [
-        ("desktop.drop_snapshot", ADMIN),
+        *(2 * [("desktop.drop_snapshot", ADMIN)]),
         ("desktop.revert", ADMIN),
         ("desktop.snapshot", ADMIN),
     ]
@@ -94,6 +96,26 @@ async def test_a_session_may_go_on_under_a_snapshot_but_not_under_a_revert(world
         await snapshots(world).revert(row.id, key, actor=ADMIN)
     now = await read(world, row)
     assert (now.state, now.generation) == (D.ASSIGNED, row.generation)
+
+
+async def test_the_desktop_of_a_person_who_is_away_rests_once_its_snapshot_is_made(
+    world: World,
+) -> None:
+    row = await owned(world)
+    pool = await set_pool(world, "library", PoolSettings(after_grace=AfterGrace.SUSPEND))
+    begun = await sit_down(world, "pupil0", None)
+    await world.sessions.disconnect(world.who("pupil0"), begun.session.id)
+    world.clock.advance(pool.disconnect_grace_s)
+    await snapshots(world).take(row.id, "before", "", actor=ADMIN)
+    await expire_due(world)
+    assert (await read(world, row)).state is D.ASSIGNED
+    await world.look(2)
+    assert (await read(world, row)).state is D.ASSIGNED
+    world.clock.advance(limits.PARK_AGAIN_S)
+    await expire_due(world)
+    assert (await read(world, row)).state is D.PARKING
+    await world.look(2)
+    assert (await read(world, row)).state is D.PARKED
 
 
 async def test_desktops_that_keep_nobodys_work_take_none(world: World) -> None:

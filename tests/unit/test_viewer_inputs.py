@@ -16,7 +16,7 @@ OWN = {
     "continuous updates": b"\x96" + b"\x05" * 9,
     "fence": b"\xf8" + bytes(7) + b"\x06" + b"\x04" * 6,
     "desktop size": b"\xfb" + b"\x05" * 5 + b"\x02\x00" + b"\x04" * 32,
-    "xvp": b"\xfc" + bytes(3),
+    "xvp": b"\xfa" + bytes(3),
     "sound on": b"\xff\x01\x00\x00",
     "sound format": b"\xff\x01\x00\x02" + b"\x04" * 6,
 }

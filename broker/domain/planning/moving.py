@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from broker import limits
 from broker.domain.features import Feature
-from broker.domain.model import Desktop, DesktopState, HostState, Pool
+from broker.domain.model import Desktop, DesktopState, HostState, Instant, Pool
 from broker.domain.placement import (
     Choice,
     Demand,
@@ -21,10 +23,34 @@ from broker.domain.placement import (
     shares_storage,
     some_reasons,
 )
+from broker.domain.planning.commands import MigrateDesktop
 from broker.domain.planning.rooms import Rooms, demand_of
-from broker.domain.planning.view import View
+from broker.domain.planning.view import Try, View
 
+_DOUBLINGS_MAX: Final = 30
 MOVABLE = frozenset({DesktopState.READY, DesktopState.ASSIGNED})
+
+
+def asked(
+    tries: Mapping[str, Try], commands: Iterable[MigrateDesktop], now: Instant
+) -> dict[str, Try]:
+    """What is remembered of moves, these included. One that arrived is at another host, from which
+    it was not asked to go; one that did not is asked ever more seldom, and forgotten in the end."""
+    kept = {
+        key: one for key, one in tries.items() if one.next_at + limits.MOVE_PAUSE_S_MAX * 1000 > now
+    }
+    for command in commands:
+        key = _leaving(command.desktop)
+        times = kept[key].tries + 1 if key in kept else 1
+        pause_s = min(
+            limits.MOVE_PAUSE_S << min(times - 1, _DOUBLINGS_MAX), limits.MOVE_PAUSE_S_MAX
+        )
+        kept[key] = Try(tries=times, next_at=now + pause_s * 1000)
+    return kept
+
+
+def _leaving(desktop: Desktop) -> str:
+    return f"{desktop.id}@{desktop.host_id}"
 
 
 class Moves:
@@ -47,6 +73,8 @@ class Moves:
     def possible(self, room: Room, desktop: Desktop | None = None) -> bool:
         """Whether desktops of this host (this one) could move at all: another host of its kind is
         up, and has their disks."""
+        if desktop is not None and self._rests(desktop):
+            return False
         storage = self._storage(desktop) if desktop is not None else None
         return self._view.can(room.host.id, Feature.MIGRATE) and any(
             other.host.state is HostState.UP
@@ -56,6 +84,11 @@ class Moves:
             and (storage is None or shares_storage(room, other, storage))
             for other in self._rooms.by_id.values()
         )
+
+    def _rests(self, desktop: Desktop) -> bool:
+        """It was asked to leave this host a moment ago, and is still there."""
+        known = self._view.memory.moves.get(_leaving(desktop))
+        return known is not None and self._view.now < known.next_at
 
     def _storage(self, desktop: Desktop) -> str | None:
         """The class that its disk is taken to be in: its pool's, as of now."""
@@ -68,6 +101,8 @@ class Moves:
         pool = self.pools.get(desktop.pool_id)
         if pool is None:
             return Choice(host_id=None, why="its pool is not known", reasons=())
+        if self._rests(desktop):
+            return Choice(host_id=None, why="its last move failed a moment ago", reasons=())
         demand = _moved(desktop, pool)
         best: Room | None = None
         lowest: Score | None = None

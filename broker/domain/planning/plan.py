@@ -31,7 +31,7 @@ from broker.domain.planning.consolidate import consolidate, hosts_to_empty
 from broker.domain.planning.effective import effective
 from broker.domain.planning.evacuate import evacuate
 from broker.domain.planning.excess import excess
-from broker.domain.planning.moving import Moves
+from broker.domain.planning.moving import Moves, asked
 from broker.domain.planning.needs import ClosedSpares, assess, closed_spares
 from broker.domain.planning.power import idle_hosts, power
 from broker.domain.planning.reading import hosts_to_read
@@ -109,6 +109,11 @@ def plan(view: View) -> Plan:
         emptying=emptying,
         read_after=hosts_to_read(view)[1],
         recoveries=remembered(view, commands),
+        moves=asked(
+            view.memory.moves,
+            (one for one in commands if isinstance(one, MigrateDesktop)),
+            view.now,
+        ),
     )
     return Plan(commands=tuple(commands), memory=memory)
 

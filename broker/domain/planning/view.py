@@ -33,6 +33,15 @@ class Surplus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """A desktop was asked `tries` times to leave its host; the next time is not before
+    `next_at`."""
+
+    tries: int
+    next_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What one look tells the next. Lost, it is gathered anew: everything waits a little longer.
 
@@ -42,6 +51,7 @@ class Memory:
     emptying: ids of hosts whose spares leave, so that they can be switched off.
     read_after: why hosts' desktops are read -> the host that was read last for it.
     recoveries: id of a desktop that failed and holds its owner's work -> how often it was started.
+    moves: desktop and host -> how often it was asked to leave that.
     """
 
     surplus: Mapping[str, Surplus] = field(default_factory=dict)
@@ -51,6 +61,7 @@ class Memory:
     emptying: frozenset[str] = frozenset()
     read_after: Mapping[str, str] = field(default_factory=dict)
     recoveries: Mapping[str, Recovery] = field(default_factory=dict)
+    moves: Mapping[str, Try] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -212,8 +212,12 @@ def look(connection: Any, host: str, name: str) -> PoolRoom | None:
             return None
         with telling(host, f"find its storage pool {name}"):
             raise
+    active = _tried(pool.isActive)
     # one in which a disk is being made cannot be looked into: its figures stay
     _tried(lambda: pool.refresh(0))
+    if active and not _tried(pool.isActive):
+        # a look that failed stops the pool, and a file server that was away would stay so
+        _tried(lambda: pool.create(0))
     return _room(pool)
 
 

@@ -209,8 +209,10 @@ class LibvirtEngine:
         """See the port: in the machine's own disk."""
         self._need(operation.host, Feature.SNAPSHOT)
         took: list[int | None] = []
-        await self._once(operation, self._verbs.snapshot(snapshot_id, took), exists=True)
-        return took[0] if took else None
+        work = self._verbs.snapshot(snapshot_id, took)
+        # not remembered: who asks again is told its size
+        await self._once(operation, work, exists=True, remember=False)
+        return took[0]
 
     async def revert(self, operation: Operation, snapshot_id: str) -> None:
         """See the port."""
@@ -229,7 +231,8 @@ class LibvirtEngine:
         self._need(host, Feature.HOST_POWER)
 
     async def discard(self, machine: Machine) -> None:
-        """See the port. Its disk stays where another host has a machine of that generation."""
+        """See the port. A disk that another host's machine is on stays, and so does each where a
+        host with the same storage is away."""
         async with self._turns.next(machine.desktop_id, None) as turn:
             await self._verbs.discard(turn, machine)
 
@@ -238,10 +241,11 @@ class LibvirtEngine:
             raise UnsupportedError(f"{host.name} has no {feature}")
 
     async def _once(
-        self, operation: Operation, work: _Work, *, reports: bool = False, exists: bool = False
-    ) -> None:
-        """The desktop's next turn; an operation that was done is not done again, but whoever
-        waits for its report gets another. `exists`: the machine is there, somewhere."""
+        self, operation: Operation, work: _Work, *, reports: bool = False, exists: bool = False,
+        remember: bool = True,
+    ) -> None:  # fmt: skip
+        """The desktop's next turn; an operation that was done (`remember`) is not done again, but
+        whoever waits for its report gets another. `exists`: the machine is there, somewhere."""
         desktop = operation.desktop
         link = self._hosts.know(operation.host)
         async with self._turns.next(desktop.id, operation.deadline_s) as turn:
@@ -254,7 +258,8 @@ class LibvirtEngine:
             if exists and found is None:
                 raise EngineError(f"there is no machine of {desktop.name}")
             await work(turn, link, found)
-            self._turns.remember(operation.id)
+            if remember:
+                self._turns.remember(operation.id)
 
     # ------------------------------------------------------------- after a restart
 

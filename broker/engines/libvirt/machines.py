@@ -25,7 +25,7 @@ from broker.engines.libvirt.connection import connect
 from broker.engines.libvirt.drift import facts
 from broker.engines.libvirt.errors import is_absent, telling
 from broker.engines.libvirt.knobs import Place
-from broker.engines.libvirt.storage import Volumes, disk_pool, has_pool
+from broker.engines.libvirt.storage import Volumes, disk_pool, runs
 from broker.engines.libvirt.tags import (
     NAMESPACE,
     PREFIX,
@@ -220,14 +220,20 @@ class Machines:
 
     def remove(self, desktop_id: str, generation: int) -> None:
         """The machine, and its disks up to that generation; nothing there is success."""
+        found = self.find(desktop_id)
+        own = self.pool_of(found) if found is not None else ""
+        if own in self.place.pools and not runs(self.connection, self.host, own):
+            # its disk would stay, and nobody would know of it once the machine is gone
+            raise EngineError(f"{self.host}: its storage pool {own} is not running")
         self._take_off(desktop_id)
-        self._remove_disks(desktop_id, below=generation + 1)
+        self._remove_disks(desktop_id, below=generation + 1, own=own)
 
-    def _remove_disks(self, desktop_id: str, *, below: int) -> None:
-        """In whatever class they were made; a pool that the host does not have has none."""
+    def _remove_disks(self, desktop_id: str, *, below: int, own: str = "") -> None:
+        """In whatever class they were made. A pool that the host does not have, or that does not
+        run, keeps nothing from being removed unless the machine's disk is in it."""
         for name in self.place.pools:
             place = replace(self.place, pool=name)
-            if name == self.place.pool or has_pool(self.connection, self.host, name):
+            if name == (own or self.place.pool) or runs(self.connection, self.host, name):
                 Volumes(self.connection, self.host, place).remove(desktop_id, below=below)
 
     def _take_off(self, desktop_id: str) -> None:

@@ -11,7 +11,8 @@ bear other names, and are left alone. Blocking: on a host's thread.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from xml.etree import ElementTree as ET
@@ -28,8 +29,12 @@ from broker.ports import Operation
 
 NAMESPACE: Final = "urn:trivium:snapshots:1"
 PREFIX: Final = "trivium-snapshots"
-OURS: Final = "trivium-"
-"""how the names of the broker's own begin"""
+_OURS: Final = re.compile(r"trivium-(?P<id>snp_[0-9A-Za-z]+)")
+"""what the broker's own are called"""
+_WOKEN: Final = frozenset(
+    {libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP}
+)
+"""why a machine stands still that was woken without letting it run"""
 _ELEMENT: Final = libvirt.VIR_DOMAIN_METADATA_ELEMENT
 _CONFIG: Final = libvirt.VIR_DOMAIN_AFFECT_CONFIG
 _BOOKS_ONLY: Final = libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY
@@ -63,33 +68,47 @@ class Snapshots:
         kept = self._kept()
         self._tidy(kept, but=snapshot_id)
         with telling(self._machines.host, f"keep a snapshot of {self._name}"):
-            known = kept.get(snapshot_id) or self._taken(snapshot_id, kept)
-            self._tidy({**kept, snapshot_id: known})
-            state, why = self._domain.state()
-            paused = state == libvirt.VIR_DOMAIN_PAUSED
-            if paused and why != libvirt.VIR_DOMAIN_PAUSED_USER:
-                self._domain.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
+            known = kept.get(snapshot_id)
+            if known is None:
+                self._check_disk()
+            with self._asleep_again(wake=known is None):
+                known = known or self._taken(snapshot_id, kept)
+                self._tidy({**kept, snapshot_id: known})
         return known.size_bytes
 
-    def _taken(self, snapshot_id: str, kept: Mapping[str, Kept]) -> Kept:
+    @contextlib.contextmanager
+    def _asleep_again(self, *, wake: bool) -> Iterator[None]:
+        """A machine that sleeps has its memory (`wake`) within, and is saved again afterwards,
+        whatever comes of it; so is one that an interrupted call left woken. One that stands still
+        for any other reason may be somebody's, who has it on his screen."""
         domain = self._domain
-        self._check_disk()
-        if not domain.isActive() and domain.hasManagedSaveImage():
+        state, why = domain.state()
+        woken = state == libvirt.VIR_DOMAIN_PAUSED and why in _WOKEN
+        if wake and not domain.isActive() and domain.hasManagedSaveImage():
             domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+            woken = True
+        try:
+            yield
+        finally:
+            if woken:
+                domain.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
+
+    def _taken(self, snapshot_id: str, kept: Mapping[str, Kept]) -> Kept:
         before = self._allocated()
         booked = self._booked().get(snapshot_id)
         if booked is None:
             asked = ET.Element("domainsnapshot")
-            ET.SubElement(asked, "name").text = f"{OURS}{snapshot_id}"
-            booked = domain.snapshotCreateXML(xml.text_of(asked), 0)
+            ET.SubElement(asked, "name").text = f"trivium-{snapshot_id}"
+            booked = self._domain.snapshotCreateXML(xml.text_of(asked), 0)
         after = self._allocated()
         size = None if before is None or after is None else max(0, after - before)
-        known = Kept(described=_without_next(booked.getXMLDesc(0)), size_bytes=size)
+        known = Kept(described=_by_itself(booked.getXMLDesc(0)), size_bytes=size)
         self._keep({**kept, snapshot_id: known})
         return known
 
     def revert(self, snapshot_id: str, operation: Operation) -> None:
-        """The machine as it was then, running, under the operation's generation."""
+        """The machine as it was then, running, under the operation's generation. It is left as it
+        is until libvirt has taken the snapshot back into its books."""
         kept = self._kept()
         self._tidy(kept)
         known = kept.get(snapshot_id)
@@ -98,12 +117,13 @@ class Snapshots:
         domain = self._domain
         text = xml.text_of(self._described(known, kept, operation))
         with telling(self._machines.host, f"revert {self._name}"):
-            if domain.isActive():
-                switch_off(domain)
-            if domain.hasManagedSaveImage():
-                domain.managedSaveRemove(0)
             booked = domain.snapshotCreateXML(text, _REDEFINE)
             try:
+                if domain.isActive():
+                    switch_off(domain)
+                # not after: memory that does not fit the disk any more must never be woken
+                if domain.hasManagedSaveImage():
+                    domain.managedSaveRemove(0)
                 domain.revertToSnapshot(booked, libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING)
             finally:
                 with contextlib.suppress(libvirt.libvirtError):
@@ -174,8 +194,8 @@ class Snapshots:
 
     def _booked(self) -> dict[str, Any]:
         """The broker's own in libvirt's books, by id."""
-        named = self._named().items()
-        return {name.removeprefix(OURS): one for name, one in named if name.startswith(OURS)}
+        named = ((_OURS.fullmatch(name), one) for name, one in self._named().items())
+        return {found["id"]: one for found, one in named if found is not None}
 
     def _named(self) -> dict[str, Any]:
         with telling(self._machines.host, f"list the snapshots of {self._name}"):
@@ -219,11 +239,16 @@ def _element(kept: Mapping[str, Kept], *, bare: bool = False) -> ET.Element:
     return root
 
 
-def _without_next(described: str) -> str:
-    """A snapshot's description without how the machine would have been at its next start."""
+def _by_itself(described: str) -> str:
+    """A snapshot's description without how the machine would have been at its next start, and
+    without the snapshots that it had then: these would lie in one another, and libvirt takes no
+    description of more than a few MiB."""
     root = xml.parse(described)
     for one in root.findall("inactiveDomain"):
         root.remove(one)
+    for said in root.iterfind("domain/metadata"):
+        for one in said.findall(f"{{{NAMESPACE}}}snapshots"):
+            said.remove(one)
     return xml.text_of(root)
 
 

@@ -177,15 +177,15 @@ def ceph_of(described: ET.Element, volume: str) -> xml.Ceph:
     )
 
 
-def has_pool(connection: Any, host: str, name: str) -> bool:
+def runs(connection: Any, host: str, name: str) -> bool:
+    """Whether the host has that storage pool, and it is running."""
     try:
-        connection.storagePoolLookupByName(name)
+        return bool(connection.storagePoolLookupByName(name).isActive())
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
             return False
         with telling(host, f"find its storage pool {name}"):
             raise
-    return True
 
 
 def disk_pool(connection: Any, described: ET.Element, pools: tuple[str, ...]) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from broker.domain.errors import EngineError, UnsupportedError
+from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedError
 from broker.domain.features import Feature
-from broker.domain.model import Host, Resources
+from broker.domain.model import Host, HostState, Resources
 from broker.engines.libvirt.golden_images import GoldenImages
 from broker.engines.libvirt.guests import Guest, Guests
 from broker.engines.libvirt.hosts import HostLink, Hosts
@@ -164,22 +164,27 @@ class Verbs:
         if guest is None or guest.host is link.connection:
             self._leave(machine.desktop_id)
         generation = found.tags.generation
-        elsewhere = await self._disk_elsewhere(turn, link, machine.desktop_id, generation)
-        if elsewhere is not None:
-            generation = elsewhere - 1
-        await turn.do(link, lambda machines: machines.remove(machine.desktop_id, generation))
+        disks = await self._disks_elsewhere(turn, link, machine.desktop_id, generation)
+        last = min((generation, *(disk - 1 for disk in disks)))
+        await turn.do(link, lambda machines: machines.remove(machine.desktop_id, last))
 
-    async def _disk_elsewhere(
+    async def _disks_elsewhere(
         self, turn: Turn, link: HostLink, desktop_id: str, generation: int
-    ) -> int | None:
-        """The generation of its disk, where another host has the machine of that generation."""
+    ) -> list[int]:
+        """The generations of the disks that another host's machine of it is on, or may be: one
+        that has the same storage and is away may have it on any. Raises EngineError."""
+        disks: list[int] = []
         for one in self._hosts:
-            if one is link or one.is_away:
+            if one is link or one.host.state is HostState.RETIRED:
+                continue
+            same = _may_share(link, one)
+            if one.is_away:
+                disks += [1] if same else []
                 continue
             found = await turn.do(one, lambda machines: machines.find(desktop_id))
-            if found is not None and found.tags.generation == generation:
-                return found.tags.on_disk
-        return None
+            if found is not None and (same or found.tags.generation == generation):
+                disks.append(found.tags.on_disk)
+        return disks
 
     def _leave(self, desktop_id: str) -> None:
         """What follows is not a machine that stopped by itself."""
@@ -243,7 +248,11 @@ class Verbs:
     def revert(self, operation: Operation, snapshot_id: str) -> Work:
         async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
             there, desktop = _there(found), operation.desktop
-            if operation.id not in there.tags.operations:
+            done = operation.id in there.tags.operations
+            if not done and there.tags.generation == desktop.generation:
+                # it came to that generation by a resume, and is somebody's by now
+                raise StaleGenerationError(f"{desktop.name} goes on as it is by now")
+            if not done:
                 self._leave(desktop.id)
                 await turn.do(
                     link, lambda machines: Snapshots(machines, there).revert(snapshot_id, operation)
@@ -319,6 +328,13 @@ def _there(found: Found | None) -> Found:
     if found is None:
         raise EngineError("there is no such machine")
     return found
+
+
+def _may_share(link: HostLink, other: HostLink) -> bool:
+    """Whether disks there may be the other's, too. What pools of a host really are is known once
+    it has been reached."""
+    unseen = bool(other.place.classes) and other.connection.capabilities is None
+    return unseen or any(link.shares(other, pool) for pool in link.place.pools)
 
 
 def _check_room(to: Host, memory_mib: int) -> None:

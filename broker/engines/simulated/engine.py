@@ -174,8 +174,8 @@ class SimulatedEngine:
         async def work(operation: Operation, place: SimulatedHost) -> None:
             size_bytes.append(await self._snapshots.take(operation, place, snapshot_id))
 
-        await self._once(operation, work, exists=True)
-        return size_bytes[0] if size_bytes else None
+        await self._once(operation, work, exists=True, remember=False)
+        return size_bytes[0]
 
     async def revert(self, operation: Operation, snapshot_id: str) -> None:
         """See the port."""
@@ -332,10 +332,11 @@ class SimulatedEngine:
     # --------------------------------------------------------------------------- turns
 
     async def _once(
-        self, operation: Operation, work: _Work, *, reports: bool = False, exists: bool = False
-    ) -> None:
-        """The desktop's next turn; an operation that was done is not done again, but whoever
-        waits for its report gets another. `exists`: the machine is there, somewhere."""
+        self, operation: Operation, work: _Work, *, reports: bool = False, exists: bool = False,
+        remember: bool = True,
+    ) -> None:  # fmt: skip
+        """The desktop's next turn; an operation that was done (`remember`) is not done again, but
+        whoever waits for its report gets another. `exists`: the machine is there, somewhere."""
         place = self.plant.host(operation.host)
         async with self._turn(operation.desktop.id, operation.deadline_s):
             await self.plant.wait(self.plant.uniform(0, place.knobs.stall_s))
@@ -356,7 +357,8 @@ class SimulatedEngine:
             )
             self.plant.changed.set()
             await work(operation, place)
-            self._remember(operation.id)
+            if remember:
+                self._remember(operation.id)
         if self.plant.happens(place.knobs.lost_reply):
             raise EngineError("the answer was lost")
 

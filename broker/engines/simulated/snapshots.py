@@ -5,7 +5,7 @@ The caller (engine.py) has the machine for itself, as for the other verbs.
 
 from __future__ import annotations
 
-from broker.domain.errors import EngineError
+from broker.domain.errors import EngineError, StaleGenerationError
 from broker.domain.features import Feature
 from broker.engines.simulated.hosts import SimulatedHost
 from broker.engines.simulated.plant import Kept, Plant, SimulatedMachine
@@ -42,6 +42,8 @@ class Snapshots:
         believed to have what the store says."""
         need(place, Feature.SNAPSHOT)
         plant, machine = self._plant, self._known(operation)
+        if machine.generation == operation.desktop.generation and not machine.adopted:
+            raise StaleGenerationError(f"{machine.desktop.name} goes on as it is by now")
         kept = machine.snapshots.get(snapshot_id)
         if kept is None:
             if not machine.adopted:

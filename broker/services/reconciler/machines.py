@@ -226,7 +226,7 @@ class Machines:
         deleting = desktop.state is DesktopState.DELETING
         await kit.store.desktops.advance(
             desktop.id,
-            DesktopEvent.DEADLINE_PASSED,
+            DesktopEvent.DELETE_ASKED_AGAIN if deleting else DesktopEvent.DEADLINE_PASSED,
             now,
             generation=desktop.generation,
             deadline_at=now + limits.DELETE_S * 1000 if deleting else None,

@@ -5,6 +5,11 @@
 // once it is over the person is asked anew.
 import { view as simulated } from "./simulated.js";
 
+// What may pass while it still is allowed: then it is opened once more, by itself.
+const PASSING = new Set(["server.busy", "server.unavailable"]);
+const PAUSE_MS = 2000;
+const TRIES_MAX = 30; // a minute: no shadow is allowed for longer without being open
+
 const box = document.getElementById("screen");
 const places = { simulated: box.querySelector("[data-simulated]"), vnc: box.querySelector("[data-vnc]") };
 const words = document.getElementById("screen-words");
@@ -17,6 +22,8 @@ let socket = null;
 let viewer = null;
 let early = []; // what came before the viewer was there
 let begun = false;
+let refused = ""; // the broker's code, said before it closed
+let tries = 0;
 
 const say = (text) => {
   words.textContent = text;
@@ -68,8 +75,10 @@ const draw = async (ready) => {
 
 const told = (text) => {
   const message = JSON.parse(text);
-  if (message.type === "display_refused") say(message.detail || message.code);
-  else if (message.type === "display_ready") {
+  if (message.type === "display_refused") {
+    refused = message.code;
+    say(message.detail || message.code);
+  } else if (message.type === "display_ready") {
     draw(message).catch(() => {
       say("the viewer could not be loaded");
       socket?.close(1000);
@@ -77,24 +86,53 @@ const told = (text) => {
   }
 };
 
+// Whether it still is allowed is asked for by the page itself; look() decides.
+const comeBack = () => {
+  if (tries >= TRIES_MAX) return;
+  tries += 1;
+  setTimeout(() => {
+    begun = false;
+    refresh();
+  }, PAUSE_MS);
+};
+
+const closed = ({ code, reason }) => {
+  const cut = code === 1006 && !refused;
+  const opened = box.dataset.open === "yes";
+  socket = null;
+  early = [];
+  if (refused) ended(words.textContent);
+  else if (cut) ended("the connection broke");
+  else ended(reason ? "it is over" : words.textContent);
+  if (!opened && (cut || PASSING.has(refused))) comeBack();
+};
+
 const open = async () => {
   begun = true;
+  refused = "";
   box.hidden = false;
   try {
     const answer = await fetch(`${path}/ticket`, { method: "POST", headers: { "X-Trivium": "1" } });
     const body = await answer.json();
-    if (!answer.ok) throw new Error(body.detail ?? body.title);
+    if (!answer.ok) {
+      const error = new Error(body.detail || body.title);
+      error.passes = PASSING.has(body.code);
+      throw error;
+    }
     const address = new URL(`${path}/display`, location);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     socket = new WebSocket(address);
     socket.binaryType = "arraybuffer";
-    socket.addEventListener("open", () =>
-      socket.send(JSON.stringify({ type: "display_open", ticket: body.ticket })),
+    socket.addEventListener("open", ({ target }) =>
+      target.send(JSON.stringify({ type: "display_open", ticket: body.ticket })),
     );
     socket.addEventListener("message", ({ data }) => (typeof data === "string" ? told(data) : framed(data)));
-    socket.addEventListener("close", ({ reason }) => ended(reason ? "it is over" : words.textContent));
+    socket.addEventListener("close", closed);
   } catch (error) {
-    say(error.message);
+    // a broker that is not there at all (TypeError) may be back soon
+    const passes = error.passes || error instanceof TypeError;
+    say(error instanceof TypeError ? "the broker does not answer" : error.message);
+    if (passes) comeBack();
   }
 };
 
