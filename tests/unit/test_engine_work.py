@@ -346,7 +346,7 @@ async def test_a_cancelled_removal_is_not_the_end_of_it(bench: Bench) -> None:
     assert (await bench.read(desktop)).state is D.DELETING
     # what the reconciler does once its deadline has passed
     again = await bench.ask(desktop, JobVerb.DESTROY)
-    await bench.advance(desktop, DesktopEvent.DEADLINE_PASSED)
+    await bench.advance(desktop, DesktopEvent.DELETE_ASKED_AGAIN)
     await bench.attempt(works)
     assert (await bench.job(again)).state is JobState.SUCCEEDED
     assert (await bench.read(desktop)).state is D.DELETED

@@ -36,6 +36,7 @@ ALLOWED = {
 NOT_EVERYWHERE = {
     "keystoneauth1": ["keystoneauth1"],
     "libvirt": ["libvirt-python"],
+    "libvirt_qemu": ["libvirt-python"],
     "openstack": ["openstacksdk"],
 }
 """module -> its distribution, for what `make check` does without"""
