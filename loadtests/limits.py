@@ -38,6 +38,8 @@ SETTLE_S: Final = 45.0
 """after the last log-off, for every session to reach its end in the broker's records"""
 SETTLE_LOOK_S: Final = 1.0
 """between two looks at the broker's records"""
+WORKERS_LOOK_S: Final = 0.1
+"""between two looks whether workers are still there"""
 STOP_S: Final = 10
 """for people under way to log off when the campaign is interrupted"""
 

@@ -33,7 +33,7 @@ from loadtests.evidence import (
     Evidence,
     write_evidence,
 )
-from loadtests.limits import STOP_S, WORKERS_S
+from loadtests.limits import STOP_S, WORKERS_LOOK_S, WORKERS_S
 from loadtests.plan import Plan, encode_plan, sha256_of
 from loadtests.probe import Probe, probe
 from loadtests.records import Seen, read_seen
@@ -222,10 +222,15 @@ def _locust_process(campaign: Campaign, log: BinaryIO) -> Iterator[subprocess.Po
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:
-    """A master that gave up leaves the workers that it forked behind, and these its output
-    open: when it is gone, so are they."""
+    """A master that gave up, or was interrupted, leaves the workers that it forked behind, and
+    these its output open. They log their people off, for which they have 2 * STOP_S; then they are
+    gone as it is."""
     process.wait()
+    until_s = time.monotonic() + 2 * STOP_S
     with suppress(ProcessLookupError):
+        while time.monotonic() < until_s:
+            os.killpg(process.pid, 0)
+            time.sleep(WORKERS_LOOK_S)
         os.killpg(process.pid, signal.SIGKILL)
 
 

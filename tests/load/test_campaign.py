@@ -257,11 +257,15 @@ def test_without_a_token_the_campaign_runs_and_is_invalid(tmp_path: Path) -> Non
     assert [line["type"] for line in ran.lines].count("warning") == 1
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(
+    ("number", "workers", "slow_s"),
+    [(signal.SIGINT, 1, 0.0), (signal.SIGTERM, 2, 0.0), (signal.SIGTERM, 2, 3.0)],
+)
 def test_an_interrupted_campaign_logs_everybody_off(
-    tmp_path: Path, number: signal.Signals, workers: int
+    tmp_path: Path, number: signal.Signals, workers: int, slow_s: float
 ) -> None:
-    with fake_broker() as (url, _):
+    """Also where a log-off takes longer than Locust's master waits for its workers."""
+    with fake_broker({"log_off_s": slow_s}) as (url, _):
         cast = prepared_cast(tmp_path, url)
         arguments = ["--cast", str(cast), "--out", str(tmp_path / "out"), "--json"]
         process = subprocess.Popen(

@@ -11,6 +11,7 @@ misbehave, each fault being one that the harness must notice:
     retry_after      the value of that Retry-After
     double_desktop   every session of a pool gets the same desktop
     forget_every     every n-th session is left out of the lists and unknown by id
+    log_off_s        before a log-off is heard
     never_end_every  every n-th session stays in `ending`
     fail_every       every n-th session fails while it is delivered
     no_display_every every n-th display is refused
@@ -305,6 +306,7 @@ async def log_off(request: web.Request) -> web.Response:
     session = broker.sessions.get(request.match_info["id"])
     if session is None or session.username != user_of(request):
         return problem(404, "resource.not_found")
+    await asyncio.sleep(float(broker.knobs.get("log_off_s", 0.0)))
     await broker.end(session)
     return web.json_response(shown(session), status=202)
 
