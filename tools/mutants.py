@@ -102,12 +102,11 @@ def domain_tests() -> list[Path]:
 
 def fill(place: Path, parts: Iterable[str]) -> None:
     """Make the copy in which mutmut works."""
-    shutil.copytree(
-        ROOT / "broker/domain",
-        place / "broker/domain",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    for name in ("broker/__init__.py", "broker/limits.py", "tests/__init__.py"):
+    for package in ("broker/domain", "broker/limits"):
+        shutil.copytree(
+            ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in ("broker/__init__.py", "tests/__init__.py"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, place / name)
     (place / "tests/support").mkdir()

@@ -90,8 +90,9 @@ class Showing:
         if self._looked_s is None or now_s - self._looked_s > limits.DARK_LOOK_GAP_S:
             self._dark.clear()
         self._looked_s = now_s
-        found = await self._kit.store.sessions.dark(await self._signs(), limits.RECONCILE_BATCH_MAX)
-        for session in self._due(found, now_s):
+        # all are noted at once, for each must be dark for DARK_S; few are disconnected in one look
+        found = await self._kit.store.sessions.dark(await self._signs(), limits.DISPLAYS_MAX)
+        for session in self._due(found, now_s)[: limits.RECONCILE_BATCH_MAX]:
             if lease is None or not await self._shared.keep(lease):
                 return
             _log.info("the display of %s is gone with its broker", session.id)

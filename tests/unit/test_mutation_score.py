@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +58,18 @@ def test_tests_that_need_the_domain_and_nothing_else_are_taken(
     path = tmp_path / "test_x.py"
     path.write_text(text, encoding="utf-8")
     assert mutants.is_of_the_domain(path) is taken
+
+
+def test_the_copy_that_is_mutated_has_all_that_its_tests_import(tmp_path: Path) -> None:
+    mutants.fill(tmp_path, [])
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert collected.returncode == 0, collected.stdout
+    assert "tests/unit/test_planning_moves.py" in collected.stdout

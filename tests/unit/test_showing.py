@@ -39,9 +39,9 @@ class Process:
     gateway: DisplayGateway
     tasks: list[asyncio.Future[str]]
 
-    async def shows(self, world: World, browser: str = "home") -> Session:
+    async def shows(self, world: World, browser: str = "home", person: str = "pupil1") -> Session:
         """The person opens the session's display there."""
-        answer = await world.connect.connect(world.who("pupil1", browser), "library")
+        answer = await world.connect.connect(world.who(person, browser), "library")
         assert answer.ticket is not None
         client = FakeClient()
         serving = self.gateway.serve(
@@ -49,7 +49,7 @@ class Process:
         )
         self.tasks.append(served := asyncio.ensure_future(serving))
         await eventually(lambda: client.opened or served.done())
-        return await the_session(world)
+        return await the_session(world, person)
 
 
 def process(world: World, showing: Showing) -> Process:
@@ -74,8 +74,8 @@ async def two_processes() -> AsyncIterator[tuple[World, Process, Process]]:
             task.cancel()
 
 
-async def the_session(world: World) -> Session:
-    [session] = await world.sessions.own(world.who("pupil1"))
+async def the_session(world: World, person: str = "pupil1") -> Session:
+    [session] = await world.sessions.own(world.who(person))
     return session
 
 
@@ -98,6 +98,18 @@ async def test_a_session_whose_broker_and_browser_died_together_is_disconnected(
         assert session.state is SessionState.DISCONNECTED
         assert session.why == "its display and the broker that showed it are gone"
         assert session.deadline_at is not None
+
+
+async def test_more_of_them_than_one_look_handles_go_in_the_looks_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "RECONCILE_BATCH_MAX", 1)
+    async with two_processes() as (world, _, killed):
+        await killed.shows(world)
+        await killed.shows(world, person="pupil2")
+        await pass_time(world, WITHIN_S + LOOK_S)
+        for person in ("pupil1", "pupil2"):
+            assert (await the_session(world, person)).state is SessionState.DISCONNECTED
 
 
 async def test_a_session_whose_broker_lives_stays_however_long_nobody_touches_it() -> None:
