@@ -23,7 +23,7 @@ from broker.gateway.sources import SourceThrottle, source_of
 from broker.limits import (
     DISPLAY_CLOSE_S,
     DISPLAY_INPUT_BYTES_MAX,
-    EVENTS_BEAT_S,
+    DISPLAY_SIGN_IN_S,
     RELAY_BUFFER_BYTES,
     RELAY_HANDSHAKE_S,
     RELAY_NEW_PER_SOURCE_MAX,
@@ -187,7 +187,7 @@ class Relay:
         """End the displays of people who signed out, until cancelled. While the store is away
         what is open stays open."""
         while True:
-            await self._clock.sleep(EVENTS_BEAT_S)
+            await self._clock.sleep(DISPLAY_SIGN_IN_S)
             browsers = {one.browser for one in self._open.values()}
             try:
                 over = await self._viewers.signed_out(browsers)

@@ -59,6 +59,9 @@ DISPLAY_MEASURES_PER_HINT: Final = 100
 """measures that one hint carries to the other processes"""
 DISPLAYS_CHECK_S: Final = 3.0
 """between two checks that the displays open here are still the sessions' own"""
+DISPLAY_SIGN_IN_S: Final = 3.0
+"""seconds between two looks whether whoever watches a display is signed in still; with
+DISPLAY_CLOSE_S less than the five seconds within which a kill switch works"""
 SHOWING_S: Final = 30
 """a process's sign of life lasts this long after it was given"""
 SHOWING_RENEW_S: Final = 10.0

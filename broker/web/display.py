@@ -29,7 +29,7 @@ from broker.limits import (
     DISPLAY_CLOSE_S,
     DISPLAY_INPUT_BYTES_MAX,
     DISPLAY_OPEN_S,
-    EVENTS_BEAT_S,
+    DISPLAY_SIGN_IN_S,
 )
 from broker.web.access import Access
 from broker.web.call import Call
@@ -199,7 +199,7 @@ async def while_signed_in(
 async def _watch(call: Call, gone: Callable[[], object], need: Permission) -> None:
     before = call.who
     while True:
-        await asyncio.sleep(EVENTS_BEAT_S)
+        await asyncio.sleep(DISPLAY_SIGN_IN_S)
         try:
             now = await call.identify()
         except NotSignedInError:

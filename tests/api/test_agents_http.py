@@ -258,7 +258,7 @@ async def test_logging_off_closes_the_display(live: App) -> None:
 
 
 async def test_a_display_ends_with_the_sign_in(live: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.web.display.EVENTS_BEAT_S", 0.1)
+    monkeypatch.setattr("broker.web.display.DISPLAY_SIGN_IN_S", 0.1)
     session_id, secret = await ticket(live)
     async with display(live, session_id) as ws:
         await present(ws, secret)

@@ -194,7 +194,7 @@ async def test_a_ticket_that_is_refused_ends_in_a_closed_connection() -> None:
 async def test_only_the_viewers_of_those_who_signed_out_are_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("broker.gateway.relay.EVENTS_BEAT_S", 0.01)
+    monkeypatch.setattr("broker.gateway.relay.DISPLAY_SIGN_IN_S", 0.01)
     gateway, _ = gateway_of(FakeConsole(), FakeConsole())
     async with relay_of(gateway) as (relay, viewers), asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(relay.run())

@@ -27,7 +27,7 @@ F1 = 0xFFBE
 
 @pytest.fixture
 async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    monkeypatch.setattr("broker.web.display.EVENTS_BEAT_S", 0.05)
+    monkeypatch.setattr("broker.web.display.DISPLAY_SIGN_IN_S", 0.05)
     monkeypatch.setattr(limits, "DISPLAYS_CHECK_S", 0.05)
     # a slow machine may take its time to look: what cannot be asked is a test of its own
     monkeypatch.setattr(limits, "SHADOW_LOOK_S", 60.0)

