@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pytest
 
@@ -22,7 +22,6 @@ from tests.support.app import PASSWORD, App, Person, running_app
 from tests.support.libvirt_host import LibvirtHost
 from tests.support.libvirt_lab import LibvirtLab, connected
 from tests.support.real_guests import END, SERIAL_HEARD_S, RealGuests, heard_of, to_serial
-from tests.support.rfb import Display
 from tools.guest import build
 
 DESKTOP: Final = "desktop"
@@ -77,6 +76,11 @@ def roster(
 
 def usernames(count: int) -> list[str]:
     return [*PEOPLE, *(f"pupil{number:02}" for number in range(count - len(PEOPLE)))][:count]
+
+
+class Typist(Protocol):
+    async def type(self, text: str) -> None:
+        """Into what a display shows, key by key."""
 
 
 @dataclass(slots=True)
@@ -164,7 +168,7 @@ class RealSchool:
         work = [(one["verb"], one["state"], one["error"]) for one in jobs["items"] if one["error"]]
         return f"{told} {work}"
 
-    async def answer(self, display: Display, desktop_id: str, command: str) -> str:
+    async def answer(self, display: Typist, desktop_id: str, command: str) -> str:
         """What a command prints that is typed into the person's terminal."""
         with self.guests.serial(desktop_id) as heard:
             await asyncio.sleep(SERIAL_HEARD_S)
@@ -186,10 +190,11 @@ async def real_school(
     image: str = DESKTOP,
     people: int = len(PEOPLE),
     spares: int | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[RealSchool]:
     """A broker with the pool `desk` of `size` desktops, on the first host unless others are
-    given. Its machines are left to the lab, which removes them."""
-    env = {"TRIVIUM_DATABASE_URL": f"sqlite:///{data / 'trivium.db'}"}
+    given. Its machines are left to the lab, which removes them. `env`: more of its settings."""
+    env = {"TRIVIUM_DATABASE_URL": f"sqlite:///{data / 'trivium.db'}", **(env or {})}
     async with running_app(data, env=env, reconcile=True) as app:
         boss = await app.person(f"boss-{app.services.kit.ids.new('x')[-6:]}", Role.ADMINISTRATOR)
         school = RealSchool(app, lab, boss, usernames(people), RealGuests(lab))
