@@ -2,7 +2,7 @@
 
 The machine is shared: CPU time per operation is what is compared, wall time is shown for context.
 Each side is run in turn several times and the smallest figure of each is taken, which is the one
-least disturbed by others.
+least disturbed by others. It exits with 1 where a figure is past its goal.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from tests.bench import broker as bench_broker
 from tests.bench import display_memory, displays, endpoints, floor, planner, refill, storm
+from tests.bench.goals import Misses, at_most
 from tests.bench.load import Load, run
 from tests.support.process import BrokerProcess, free_port
 
@@ -98,7 +99,8 @@ async def _broker(directory: Path) -> dict[int, Load]:
         await process.stop()
 
 
-def _show_claims(console: Console, bare: dict[int, Load], ours: dict[int, Load]) -> None:
+def _show_claims(console: Console, bare: dict[int, Load], ours: dict[int, Load]) -> Misses:
+    misses: Misses = ()
     table = Table(title="POST /api/v1/sessions against a bare aiohttp handler with one claim")
     for heading in (
         "connections",
@@ -115,6 +117,7 @@ def _show_claims(console: Console, bare: dict[int, Load], ours: dict[int, Load])
     for connections in CONNECTIONS:
         one, other = bare[connections], ours[connections]
         ratio = other.cpu_ms / one.cpu_ms
+        misses += at_most(f"a claim's CPU over {connections} connections", ratio, GOAL_CLAIM)
         table.add_row(
             str(connections),
             f"{one.cpu_ms:.3f}",
@@ -127,16 +130,17 @@ def _show_claims(console: Console, bare: dict[int, Load], ours: dict[int, Load])
             f"{other.p99_ms:.2f}",
         )
     console.print(table)
+    return misses
 
 
-async def _claims(console: Console) -> None:
+async def _claims(console: Console) -> Misses:
     with tempfile.TemporaryDirectory() as directory:
         bare = await _floor(Path(directory))
         ours = await _broker(Path(directory))
-        _show_claims(console, bare, ours)
+        return _show_claims(console, bare, ours)
 
 
-async def _endpoints(console: Console) -> None:
+async def _endpoints(console: Console) -> Misses:
     with tempfile.TemporaryDirectory() as directory:
         memory = await endpoints.measure(Path(directory))
     table = Table(title=f"Memory of an idle endpoint ({memory.endpoints} connected)")
@@ -149,41 +153,43 @@ async def _endpoints(console: Console) -> None:
         f"≤ {GOAL_ENDPOINT_KIB:g} KiB",
     )
     console.print(table)
+    return at_most("an idle endpoint's KiB", memory.broker_kib, GOAL_ENDPOINT_KIB)
 
 
-async def _storm(console: Console) -> None:
+async def _storm(console: Console) -> Misses:
     with tempfile.TemporaryDirectory() as directory:
-        storm.show(console, await storm.measure(Path(directory)))
+        return storm.show(console, await storm.measure(Path(directory)))
 
 
-async def _refill(console: Console) -> None:
+async def _refill(console: Console) -> Misses:
     with tempfile.TemporaryDirectory() as directory:
-        refill.show(console, await refill.measure(Path(directory)))
+        return refill.show(console, await refill.measure(Path(directory)))
 
 
-async def _displays(console: Console) -> None:
+async def _displays(console: Console) -> Misses:
     with tempfile.TemporaryDirectory() as directory:
-        displays.show(console, await displays.measure(Path(directory)))
+        misses = displays.show(console, await displays.measure(Path(directory)))
         memory = await display_memory.measure(Path(directory) / "memory")
         display_memory.show(console, memory)
+        return misses
 
 
-async def _clones(console: Console) -> None:
+async def _clones(console: Console) -> Misses:
     lacks = [name for name in ("virsh", "qemu-img", "qemu-system-x86_64") if not shutil.which(name)]
     if lacks or find_spec("libvirt") is None:
         console.print("  left out: it needs libvirt and QEMU; `make libvirt guest` installs them")
-        return
+        return ()
     from tests.bench import clones  # noqa: PLC0415 - libvirt need not be installed
 
     with tempfile.TemporaryDirectory() as directory:
-        clones.show(console, await clones.measure(Path(directory)))
+        return clones.show(console, await clones.measure(Path(directory)))
 
 
-async def _planner(console: Console) -> None:
-    planner.show(console)
+async def _planner(console: Console) -> Misses:
+    return planner.show(console)
 
 
-BENCHES: Mapping[str, Callable[[Console], Awaitable[None]]] = {
+BENCHES: Mapping[str, Callable[[Console], Awaitable[Misses]]] = {
     "claims": _claims,
     "clones": _clones,
     "displays": _displays,
@@ -195,17 +201,23 @@ BENCHES: Mapping[str, Callable[[Console], Awaitable[None]]] = {
 """what `python -m tests.bench NAME…` runs; without a name, all"""
 
 
-async def _main(console: Console, names: Sequence[str]) -> None:
+async def _main(console: Console, names: Sequence[str]) -> Misses:
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         raise SystemExit(f"no bench is called {unknown[0]}; there are {', '.join(BENCHES)}")
+    misses: Misses = ()
     for name in names or BENCHES:
         console.print(f"{name} …")
-        await BENCHES[name](console)
+        misses += await BENCHES[name](console)
+    return misses
 
 
 def main() -> None:
-    asyncio.run(_main(Console(width=150), sys.argv[1:]))
+    console = Console(width=150)
+    misses = asyncio.run(_main(console, sys.argv[1:]))
+    for miss in misses:
+        console.print(f"[red]past its goal:[/red] {miss}")
+    raise SystemExit(1 if misses else 0)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from broker.domain.model import Desktop
+from tests.bench.goals import Misses, at_most
 from tests.support.engines import said
 from tests.support.eventually import eventually
 from tests.support.guest_machine import EnginePort, Screen
@@ -276,7 +277,7 @@ async def measure(directory: Path) -> Figures:
         return await _measured(lab, directory)
 
 
-def show(console: Console, figures: Figures) -> None:
+def show(console: Console, figures: Figures) -> Misses:
     table = Table(title=f"Real desktops under QEMU: the median of {ROUNDS}, in turn")
     for heading in ("what", "wall s", "CPU s", "ratio of wall", "of CPU", "goal of wall"):
         table.add_column(heading, justify="right")
@@ -292,3 +293,8 @@ def show(console: Console, figures: Figures) -> None:
             ratios = [f"{took.wall_s / floor.wall_s:.2f}", f"{took.cpu_s / floor.cpu_s:.2f}"]
         table.add_row(name, f"{took.wall_s:.2f}", f"{took.cpu_s:.2f}", *ratios, goal)
     console.print(table)
+    ready = figures.linked.wall_s / figures.bare.wall_s
+    frame = figures.resumed.wall_s / figures.booted.wall_s
+    return at_most("clone to ready", ready, GOAL_READY) + at_most(
+        "an instant clone's first frame", frame, 1 / GOAL_FRAME
+    )

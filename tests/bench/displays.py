@@ -20,6 +20,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.goals import Misses, at_most
 from tests.support.process import free_port
 
 MIB = 1024 * 1024
@@ -242,7 +243,7 @@ async def measure(directory: Path) -> dict[str, Cost]:
     return costs
 
 
-def show(console: Console, costs: dict[str, Cost]) -> None:
+def show(console: Console, costs: dict[str, Cost]) -> Misses:
     floor = costs["bare TCP"]
     table = Table(title="Displays through a relay: CPU for what flows")
     for heading in ("relay", "CPU ms/MiB", "MiB/s a core", "ratio", "goal"):
@@ -256,3 +257,4 @@ def show(console: Console, costs: dict[str, Cost]) -> None:
             f"≤ {GOAL_CPU}" if name == "broker" else "",
         )
     console.print(table)
+    return at_most("a display's CPU", costs["broker"].cpu_ms / floor.cpu_ms, GOAL_CPU)

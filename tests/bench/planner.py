@@ -31,6 +31,7 @@ from broker.domain.model import (
 from broker.domain.placement import HostLoad
 from broker.domain.planning import Rows, View, plan, rows_needed
 from broker.domain.settings import PoolSettings, Share
+from tests.bench.goals import Misses, at_most
 
 SIZES = (1_000, 10_000, 100_000)
 ROUNDS = 5
@@ -165,19 +166,20 @@ def measure(desktops: int, *, busy: bool) -> Cost:
     return Cost(desktops=desktops, commands=commands, cpu_us=best / desktops * 1e6)
 
 
-def show(console: Console) -> bool:
-    """Print the table; whether the cost per desktop is flat."""
+def show(console: Console) -> Misses:
+    """Print the table, and find whether the cost per desktop is flat."""
     table = Table(title="One look of the planner: CPU per desktop, against the smallest site")
     for heading in ("site", "desktops", "commands", "CPU µs per desktop", "ratio", "goal"):
         table.add_column(heading, justify="right")
-    flat = True
+    misses: Misses = ()
     calm()
     for busy in (False, True):
         costs = [measure(size, busy=busy) for size in SIZES]
         for cost in costs:
             ratio = cost.cpu_us / costs[0].cpu_us
             largest = cost.desktops == SIZES[-1]
-            flat = flat and (ratio <= GOAL or not largest)
+            if largest:
+                misses += at_most("the planner's cost at the largest site", ratio, GOAL)
             table.add_row(
                 "busy" if busy else "quiet",
                 f"{cost.desktops:,}",
@@ -187,4 +189,4 @@ def show(console: Console) -> bool:
                 f"≤ {GOAL}" if largest else "",
             )
     console.print(table)
-    return flat
+    return misses

@@ -31,6 +31,7 @@ from broker.services.images import Images
 from broker.services.kit import Kit
 from broker.store import open_store
 from broker.system import SystemChance, SystemClock, SystemIds
+from tests.bench.goals import Misses, at_least
 from tests.support.brokers import fill
 from tests.support.builders import make_desktop, make_host, make_pool
 from tests.support.fakes import PlainPasswords
@@ -194,7 +195,7 @@ async def _timed() -> AsyncIterator[_Timer]:
     timer.stop()
 
 
-def show(console: Console, rates: tuple[Rate, Rate]) -> None:
+def show(console: Console, rates: tuple[Rate, Rate]) -> Misses:
     alone, whole = rates
     table = Table(
         title=f"Refilling {MACHINES} machines on {HOSTS} hosts that start {START_LIMIT} at once, "
@@ -211,3 +212,4 @@ def show(console: Console, rates: tuple[Rate, Rate]) -> None:
         f"{max(0.0, whole.cpu_ms - alone.cpu_ms):.2f}",
     )
     console.print(table)
+    return at_least("the refill's rate", whole.rate / alone.rate, GOAL)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import broker as bench_broker
+from tests.bench.goals import Misses, at_least
 from tests.bench.load import Load, cpu_seconds, run
 from tests.support.process import BrokerProcess, free_port
 
@@ -134,7 +135,8 @@ async def measure(directory: Path) -> list[tuple[Load, Storm]]:
     return rounds
 
 
-def show(console: Console, rounds: Sequence[tuple[Load, Storm]]) -> None:
+def show(console: Console, rounds: Sequence[tuple[Load, Storm]]) -> Misses:
+    misses: Misses = ()
     table = Table(title=f"A storm of {OVER_CAPACITY} seconds' worth of people at one instant")
     for heading in (
         "people",
@@ -151,6 +153,7 @@ def show(console: Console, rounds: Sequence[tuple[Load, Storm]]) -> None:
     ):
         table.add_column(heading, justify="right")
     for peak, one in rounds:
+        misses += at_least("the storm's goodput", one.goodput / peak.rate, GOAL_GOODPUT)
         table.add_row(
             f"{one.people:,}",
             f"{one.good:,}",
@@ -165,3 +168,4 @@ def show(console: Console, rounds: Sequence[tuple[Load, Storm]]) -> None:
             f"{one.p99_s:.2f}",
         )
     console.print(table)
+    return misses
