@@ -32,7 +32,7 @@ HEAVY = (
 """folders and files whose tests start browsers, servers or load of their own"""
 
 REAL = ("real", "contract/test_libvirt_")
-"""folders and files that need what `make test-real` installs; run with --real only"""
+"""folders and files that need what `make libvirt` installs; run with --real only"""
 
 OPENSTACK = "contract/test_openstack_"
 """files that need what `make test-openstack` installs; run with --engine openstack only"""
@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Those that need a hypervisor are asked for; `make test-real` does."""
+    """Those that need a hypervisor are asked for; `make test` does."""
     if not collection_path.is_relative_to(_HERE):
         return None
     path = collection_path.relative_to(_HERE).as_posix()

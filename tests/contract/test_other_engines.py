@@ -15,11 +15,7 @@ from pathlib import Path
 from tests.support.tree import ROOT
 
 EXAMPLE = ROOT / "examples" / "engine"
-SUITE = [
-    "tests/contract/test_engine.py",
-    "tests/contract/test_engine_features.py",
-    "tests/contract/test_engine_fencing.py",
-]
+SUITE = sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("tests/contract/test_engine*.py"))
 FENCE = "if found is not None and found.generation > operation.desktop.generation:"
 
 
