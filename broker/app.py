@@ -32,6 +32,7 @@ from broker.ports import Chance, Clock, Events, Ids, PasswordHasher, Store
 from broker.services.assembly import assemble
 from broker.services.bundle import Services
 from broker.services.conversation.link import AgentLink
+from broker.services.guest_links import GuestLinks
 from broker.services.images import Images
 from broker.services.kit import Kit, installation_id_of
 from broker.store import open_store
@@ -75,6 +76,7 @@ class Broker:
     events: Events
     engines: EngineSet
     link: AgentLink
+    guests: GuestLinks
     displays: ChannelGateway
     shadows: ShadowGateway
     relays: Relays
@@ -93,7 +95,7 @@ class Running:
 
 
 async def _installation(store: Store, ids: Ids) -> tuple[str, bytes]:
-    """(installation id, key for image tokens), made at the first start."""
+    """(installation id, key for image tokens and guests' tickets), made at the first start."""
     identity = await store.credentials.installation_secret("installation", ids.secret().encode())
     key = await store.credentials.installation_secret("image-key", ids.secret().encode())
     return installation_id_of(identity), key
@@ -110,7 +112,7 @@ def _events(config: Config, installation_id: str, seams: Seams) -> Events:
     )
 
 
-def _engines(config: Config, installation_id: str, seams: Seams) -> EngineSet:
+def _engines(config: Config, installation_id: str, seams: Seams, guests: GuestLinks) -> EngineSet:
     context = EngineContext(
         clock=seams.clock,
         chance=seams.chance,
@@ -119,8 +121,15 @@ def _engines(config: Config, installation_id: str, seams: Seams) -> EngineSet:
         speed=config.speed,
         shared=not config.database_url.startswith("sqlite"),
         data=config.data,
+        guests=guests,
     )
     return EngineSet.named(usable_engines(), context)
+
+
+def _guest_links(config: Config, store: Store, installation_id: str, key: bytes) -> GuestLinks:
+    return GuestLinks(
+        store=store, installation_id=installation_id, key=key, address=config.guest_url
+    )
 
 
 def _image_files(config: Config, seams: Seams) -> ImageFiles:
@@ -153,7 +162,8 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
         events = _events(config, installation_id, seams)
         await events.open()
         stack.push_async_callback(events.close)
-        engines = _engines(config, installation_id, seams)
+        guests = _guest_links(config, store, installation_id, image_key)
+        engines = _engines(config, installation_id, seams, guests)
         await engines.open()
         stack.push_async_callback(engines.close)
         hasher = seams.hasher or stack.enter_context(contextlib.closing(LocalPasswords()))
@@ -177,14 +187,14 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             image_store=_image_files(config, seams),
         )
         link.attach(services)
-        desk = _desk(services, engines)
-        displays = ChannelGateway(desk=desk, clock=seams.clock)
+        displays = ChannelGateway(desk=_desk(services, engines), clock=seams.clock)
         shadows = ShadowGateway(kit, services.shadows, engines.__getitem__)
         console = build_console()
         server = build_web(
             services=services,
             config=config,
             link=AgentSockets(link),
+            guests=guests,
             displays=displays,
             shadows=shadows,
             profiles={name: engine.profiles for name, engine in engines.items()},
@@ -198,6 +208,7 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             events=events,
             engines=engines,
             link=link,
+            guests=guests,
             displays=displays,
             shadows=shadows,
             relays=Relays(config, services, displays),
@@ -253,6 +264,7 @@ def background_work(broker: Broker) -> dict[str, Coroutine[Any, Any, None]]:
         "viewers": broker.relays.run(),
         "display ends": end_displays(services.kit, broker.displays),
         "shadows": broker.shadows.run(),
+        "guests": services.guest_care.run(tuple(broker.engines.values())),
         "reconciler": services.reconciler.run(tuple(broker.engines.values())),
     }
 
@@ -301,4 +313,5 @@ async def _serve_doors(
         await broker.relays.shut()
         broker.shadows.stop()
         await broker.displays.drain(config.drain_s)
+        broker.guests.close()
         await broker.link.close()

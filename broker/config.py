@@ -78,6 +78,12 @@ SETTINGS: tuple[Setting, ...] = (
         says="the console's address as browsers see it; empty: http://listen",
     ),
     Setting(
+        name="guest_url",
+        env="TRIVIUM_GUEST_URL",
+        default="",
+        says="the broker's address as desktops' agents reach it by the network; empty: public_url",
+    ),
+    Setting(
         name="origins",
         env="TRIVIUM_ORIGINS",
         default="",
@@ -173,6 +179,7 @@ class Config:
     data: Path
     database_url: str
     public_url: str
+    guest_url: str
     origins: tuple[str, ...]
     trusted_proxies: tuple[Network, ...]
     nats_url: str
@@ -331,6 +338,7 @@ def load(env: Mapping[str, str], flags: Mapping[str, str | None] | None = None) 
         data=data,
         database_url=database_url,
         public_url=_url(public, "public_url"),
+        guest_url=_url(texts["guest_url"] or public, "guest_url"),
         origins=tuple(_url(one, "origins") for one in texts["origins"].split()),
         trusted_proxies=tuple(
             _network(one, "trusted_proxies") for one in texts["trusted_proxies"].split()

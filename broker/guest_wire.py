@@ -1,9 +1,11 @@
 """The guest protocol, version 1: JSON lines between a desktop's guest agent and its engine.
 
 They go over a virtio-serial port named PORT_NAME (over whatever connects a guest to its
-hypervisor), one object a line, UTF-8, at most LINE_BYTES_MAX with its newline. The guest is
-hostile: what it says is bounded, shown as text only, and believed about itself alone. Unknown
-fields are ignored, unknown kinds are passed over; a line that is no message closes nothing.
+hypervisor), one object a line, UTF-8, at most LINE_BYTES_MAX with its newline; or, where there is
+no such port, as text messages of a WebSocket at LINK_PATH of any broker process, of which the
+first is Present: the ticket that the engine gave this machine. The guest is hostile: what it says
+is bounded, shown as text only, and believed about itself alone. Unknown fields are ignored, unknown
+kinds are passed over; a line that is no message closes nothing.
 
 The order of things: whoever opens the port first may write into nothing, so both repeat. The
 agent says Hello when it starts and after every Identify; the engine sends Identify after it has
@@ -24,6 +26,22 @@ import msgspec
 PROTOCOL = 1
 PORT_NAME = "org.trivium.guest.0"
 LINE_BYTES_MAX = 16 * 1024
+LINK_PATH = "/agent/v1/guest"
+LINK_SUBPROTOCOL = "trivium-guest.1"
+CLOSE_REPLACED = 4000
+"""WebSocket close code: another link of the same desktop came later"""
+CLOSE_SILENT = 4001
+"""WebSocket close code: no ticket in time"""
+CLOSE_REFUSED = 4003
+"""WebSocket close code: the ticket is none of this installation's"""
+CLOSE_OLD = 4004
+"""WebSocket close code: the ticket is of a generation that is not the desktop's present one"""
+CLOSE_RESTART = 1012
+"""WebSocket close code (RFC 6455's registry): the broker stops, look for another"""
+CLOSE_LATER = 1013
+"""WebSocket close code (likewise): not now, try again later"""
+CLOSE_NOT_UNDERSTOOD = 1008
+"""WebSocket close code (RFC 6455): something else than the protocol was spoken"""
 
 
 class Identify(msgspec.Struct, frozen=True, kw_only=True, tag="identify"):
@@ -78,15 +96,22 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     detail: str = ""
 
 
+class Present(msgspec.Struct, frozen=True, kw_only=True, tag="present"):
+    """A link's first message: the ticket of this desktop and generation."""
+
+    ticket: str
+
+
 ToGuest: TypeAlias = Identify | Ask
 FromGuest: TypeAlias = Hello | State | Done
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(FromGuest)
 _to_guest_decoder = msgspec.json.Decoder(ToGuest)
+_present_decoder = msgspec.json.Decoder(Present)
 
 
-def encode(message: ToGuest | FromGuest) -> bytes:
+def encode(message: ToGuest | FromGuest | Present) -> bytes:
     """One line, with its newline."""
     return _encoder.encode(message) + b"\n"
 
@@ -100,6 +125,15 @@ def decode(line: bytes) -> FromGuest | None:
     except msgspec.MsgspecError:
         return None
     return said
+
+
+def decode_present(text: str) -> Present | None:
+    """A link's first message; None for anything else."""
+    try:
+        presented: Present = _present_decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    return presented
 
 
 def decode_to_guest(line: bytes) -> ToGuest | None:

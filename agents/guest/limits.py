@@ -20,6 +20,20 @@ REOPEN_S = 0.5
 WAKE_S = 0.25
 """longest time until what a worker has finished is told"""
 
+CONNECT_S = 5.0
+"""to reach a broker over the network, and again for its answer"""
+LINK_PAUSE_S = 1.0
+"""between two tries to reach a broker: chance draws from nothing up to this, doubled at each"""
+LINK_PAUSE_S_MAX = 30.0
+LINK_SILENT_S = 75.0
+"""without a sign of life of the broker, which pings every 20 s, until the link counts as dead"""
+HEAD_BYTES_MAX = 8 * 1024
+"""of a broker's answer to the handshake"""
+UNSENT_BYTES_MAX = 64 * 1024
+"""that wait for a broker that does not read"""
+GIVEN_BYTES_MAX = 128 * 1024
+"""read of a place where the ticket may be"""
+
 ASKS_MAX = 4
 """requests that are carried out at once; a further one is refused"""
 ANSWERS_MAX = 32

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agents.guest import helpers, limits, network, sessions
 from agents.guest.clock import Clock
-from agents.guest.config import Config
+from agents.guest.config import TCP, Config
 from agents.guest.inputs import Inputs
 from agents.guest.machine import Machine, Observation, Outcome
 from agents.guest.messages import Ask, Identify
@@ -69,18 +69,23 @@ class Linux(Machine):
 
     def _waiting_for(self, there: list[sessions.Session]) -> str:
         """What is missing until somebody can work here; empty if nothing is."""
-        if self._config.display:
-            displays = [self._root / self._config.display.lstrip("/")]
-        else:
-            displays = [
-                *(self._root / "tmp" / ".X11-unix").glob("X*"),
-                *(self._root / "run" / "user").glob("*/wayland-?"),
-            ]
-        if not any(map(_takes_connections, displays)) and (self._config.display or not there):
+        if not self._has_display() and (self._config.display or not there):
             return "no display yet"
         if self._config.ready_file and not Path(self._config.ready_file).exists():
             return "no session yet"
         return ""
+
+    def _has_display(self) -> bool:
+        wanted = self._config.display
+        if wanted.startswith(TCP):
+            return network.listens(int(wanted[len(TCP) :]), self._root)
+        if wanted:
+            return _takes_connections(self._root / wanted.lstrip("/"))
+        displays = [
+            *(self._root / "tmp" / ".X11-unix").glob("X*"),
+            *(self._root / "run" / "user").glob("*/wayland-?"),
+        ]
+        return any(map(_takes_connections, displays))
 
     def _idle_s(self, now: float, there: list[sessions.Session]) -> float | None:
         known = [self._inputs.idle_s(now)]

@@ -12,6 +12,8 @@ _SIOCGIFADDR = 0x8915
 _IFREQ_BYTES = 256
 _IF_INET6_FIELDS = 6
 _SCOPE_GLOBAL = "00"
+_LISTENS = "0A"
+"""as the kernel writes a socket's state"""
 
 
 def _ipv4() -> list[str]:
@@ -35,6 +37,22 @@ def ipv6(table: str) -> list[str]:
         if len(fields) >= _IF_INET6_FIELDS and fields[3] == _SCOPE_GLOBAL:
             found.append(str(ipaddress.IPv6Address(bytes.fromhex(fields[0]))))
     return found
+
+
+def listens(port: int, root: Path) -> bool:
+    """Whether something on this machine waits for connections at that TCP port: as the kernel
+    tells it, for a connection would be somebody to it."""
+    ending = f":{port:04X}"
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = (root / "proc" / "net" / table).read_text(encoding="ascii").splitlines()
+        except OSError:
+            continue
+        for line in lines[1:]:
+            fields = line.split()
+            if fields[3:4] == [_LISTENS] and fields[1].endswith(ending):
+                return True
+    return False
 
 
 def addresses() -> tuple[str, ...]:

@@ -11,15 +11,14 @@ from pathlib import Path
 
 from agents.guest import limits
 from agents.guest.clock import Clock
+from agents.guest.transport import Transport
 
 _TRY_AGAIN = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
-class Port:
-    """Bytes to and from an engine that comes and goes; opens itself again and again.
-
-    A virtio-serial device stays open without an engine and says so by hanging up; a socket ends
-    and is connected anew. `connected` is how it was at the last `wait`.
+class Port(Transport):
+    """A virtio-serial device stays open without an engine and says so by hanging up; a socket ends
+    and is connected anew.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -27,7 +26,6 @@ class Port:
         self._clock = clock
         self._fd = -1
         self._socket: socket.socket | None = None
-        self.connected = False
 
     def _open(self) -> bool:
         try:
@@ -44,7 +42,6 @@ class Port:
         return True
 
     def close(self) -> None:
-        """Give it back; the next `wait` opens it again."""
         if self._socket is not None:
             self._socket.close()
         elif self._fd >= 0:
@@ -54,8 +51,6 @@ class Port:
         self.connected = False
 
     def wait(self, timeout_s: float, *, writable: bool) -> bytes:
-        """What came, within that time; empty for nothing. With `writable`, a port that takes
-        bytes again ends the wait, too."""
         if self._fd < 0 and not self._open():
             self._clock.sleep(limits.REOPEN_S)
             return b""
@@ -92,7 +87,6 @@ class Port:
         self._clock.sleep(limits.REOPEN_S)
 
     def write(self, data: bytes) -> int:
-        """Bytes that were taken now; 0 when the engine does not read."""
         if not self.connected:
             return 0
         try:

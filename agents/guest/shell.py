@@ -1,4 +1,4 @@
-"""Moves bytes between the port and the agent, and has done what the agent decides.
+"""Moves bytes between the port (or the link) and the agent, and has done what the agent decides.
 
 One thread owns the port and the agent; requests are carried out on threads of their own, at most
 `limits.ASKS_MAX`. Nothing here waits for the engine: what it does not read waits in a bounded
@@ -17,7 +17,7 @@ from agents.guest import core, limits
 from agents.guest.clock import Clock
 from agents.guest.machine import Machine, Outcome
 from agents.guest.messages import Ask, Lines
-from agents.guest.port import Port
+from agents.guest.transport import Transport
 
 
 class Outbox:
@@ -42,7 +42,7 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._writing or self._waiting)
 
-    def flush(self, port: Port) -> None:
+    def flush(self, port: Transport) -> None:
         """Write what the port takes now."""
         while self:
             if not self._writing:
@@ -56,7 +56,9 @@ class Outbox:
 class Shell:
     """Runs one agent on one machine and one port."""
 
-    def __init__(self, *, agent: core.Agent, machine: Machine, port: Port, clock: Clock) -> None:
+    def __init__(
+        self, *, agent: core.Agent, machine: Machine, port: Transport, clock: Clock
+    ) -> None:
         self._agent = agent
         self._machine = machine
         self._port = port

@@ -9,7 +9,7 @@ import click
 from broker.cli.desktop_choice import find_desktop
 from broker.cli.explanations import explain, why_options
 from broker.cli.hosts import find_host
-from broker.cli.output import Output, clean, json_option, name_of, state, when
+from broker.cli.output import Output, clean, json_option, logged_on, name_of, state, when
 from broker.cli.remote import Access, Remote, ask, path_of, remote_options
 from broker.cli.snapshots import snapshot
 from broker.domain.model import Architecture, DesktopState
@@ -113,6 +113,8 @@ def _show(one: dict[str, Any]) -> None:
             ("host", name_of(one["host"])),
             ("endpoint", name_of(one["endpoint"])),
             ("generation", clean(one["generation"])),
+            ("logged on", logged_on(one.get("guest"))),
+            ("addresses", clean(", ".join((one.get("guest") or {}).get("addresses", ())))),
             ("gets", f"{resources['cpus']:g} CPUs, {resources['memory_mib']:,} MiB"),
             ("deadline", when(one["deadline_at"])),
             ("created", when(one["created_at"])),

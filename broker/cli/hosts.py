@@ -47,10 +47,10 @@ def list_(access: Access) -> None:
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
-    used, capacity = one["used"], one["capacity"]
+    used, capacity, silent = one["used"], one["capacity"], one.get("silent")
     return (
         clean(one["name"]),
-        state(one["state"]),
+        state(one["state"]) + (f", silent since {clean(silent['since'])}" if silent else ""),
         f"{clean(one['engine'])} {clean(one['profile'])}",
         f"{used['cpus']:g} of {capacity['cpus'] * one['overcommit_cpu']:g}",
         f"{used['memory_mib']:,} of {capacity['memory_mib']:,} MiB",
@@ -63,11 +63,13 @@ def _show(one: dict[str, Any]) -> None:
     if output.as_json:
         output.document(one)
         return
-    used, capacity = one["used"], one["capacity"]
+    used, capacity, silent = one["used"], one["capacity"], one.get("silent")
     output.fields(
         (
             ("host", clean(one["name"])),
             ("state", state(one["state"])),
+            ("silent since", clean(silent["since"]) if silent else ""),
+            ("silent because", clean(silent["why"]) if silent else ""),
             ("note", clean(one.get("note"))),
             ("engine", f"{clean(one['engine'])} {clean(one['profile'])}"),
             *((f"{name} given", f"{used[name]:g} of {capacity[name]:g}") for name in capacity),
@@ -208,13 +210,14 @@ def breakers(access: Access) -> None:
         output.document(found)
         return
     output.table(
-        ("host", "pool", "breaker", "failures", "until", "error"),
+        ("host", "pool", "breaker", "failures", "since", "until", "error"),
         [
             (
                 clean(one["host"]),
                 clean(one["pool"]),
                 clean(one["state"].replace("_", " ")),
                 str(one["failures"]),
+                clean(one["since"] or ""),
                 clean(one["until"] or ""),
                 clean(one["error"]),
             )

@@ -204,3 +204,14 @@ def json_option(command: Command) -> Command:
         callback=remember,
         help="Print JSON on stdout, messages on stderr.",
     )(command)
+
+
+def logged_on(guest: dict[str, Any] | None) -> str:
+    """Who is logged on in the desktop, as its agent says."""
+    if not guest:
+        return ""
+    user = clean(guest["user"]) or "nobody"
+    idle_s = guest["idle_s"]
+    idle = "" if idle_s is None else f", idle for {int(idle_s):,} s"
+    failed = f"; policy not laid down: {clean(guest['policy_why'])}"
+    return f"{user}{idle}{failed if guest['policy'] == 'failed' else ''}"

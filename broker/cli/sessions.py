@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from broker.cli.explanations import explain, why_options
-from broker.cli.output import Output, clean, json_option, name_of, state, when
+from broker.cli.output import Output, clean, json_option, logged_on, name_of, state, when
 from broker.cli.remote import Access, Remote, ask, path_of, remote_options
 from broker.cli.shadows import shadow
 from broker.domain.model import Architecture, SessionState
@@ -100,6 +100,7 @@ def _show(one: dict[str, Any]) -> None:
             ("ended", when(one.get("ended_at"))),
             ("ends", when(one.get("ends_at"))),
             ("lease until", when(one.get("lease_until"))),
+            ("logged on", logged_on(one.get("guest"))),
             ("last message", _message(one.get("notice"))),
             ("traffic", ", ".join(f"{clean(kind)} {size:,} B" for kind, size in traffic.items())),
         )
@@ -165,7 +166,7 @@ def _post(access: Access, session_id: str, what: str, body: dict[str, Any] | Non
 @remote_options
 @json_option
 def message(access: Access, session_id: str, text: str) -> None:
-    """Tell a session's person something, at the endpoint or in the browser."""
+    """Tell a session's person something, where it is shown and in the desktop."""
     _post(access, session_id, "message", {"text": text})
 
 
@@ -191,6 +192,15 @@ def end(access: Access, session_id: str) -> None:
         return found
 
     _show(ask(access, write))
+
+
+@session.command()
+@click.argument("session_id")
+@remote_options
+@json_option
+def lock(access: Access, session_id: str) -> None:
+    """Lock the screen of a session's desktop."""
+    _post(access, session_id, "lock")
 
 
 @session.command()

@@ -33,6 +33,10 @@ def _show(found: dict[str, Any]) -> None:
                 "rebalance above",
                 f"{found['rebalance_above']:.0%}" if found["rebalance_above"] else "",
             ),
+            (
+                "hosts given up",
+                f"after {found['lost_after_s']} s, where safe" if found["lost_after_s"] else "",
+            ),
             ("revision", str(found["revision"])),
         )
     )

@@ -254,6 +254,30 @@ class HostUnreachableError(EngineError):
     advice = "`trivium host check` looks step by step, and names what is missing."
 
 
+class ConsoleProxyError(EngineError):
+    """`fields["refused"]`: what was: address, network, certificate, http, token, protocol, silence
+    or closed (the broker's own end)."""
+
+    code = "engine.console_proxy"
+    title = "The cloud's console proxy did not show the desktop"
+    advice = (
+        "Look whether the broker may reach the proxy that Nova names (novncproxy_base_url), and "
+        "whether clouds.yaml trusts its certificate."
+    )
+
+
+class GuestSilentError(EngineError):
+    code = "guest.silent"
+    title = "The desktop's guest agent gave no answer"
+    advice = "Try again; if it stays, look whether the agent runs in the image (docs/guest.md)."
+
+
+class GuestRefusedError(EngineError):
+    code = "guest.refused"
+    title = "The desktop's guest agent could not do this"
+    advice = "Look at the agent's settings in the image: docs/guest.md names what each verb runs."
+
+
 class BrokenChainError(TriviumError):
     code = "audit.broken_chain"
     title = "The audit trail was changed after it was written"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from broker.domain.storage import StorageClass
 
@@ -39,6 +40,14 @@ class Ability:
 
     name: str
     says: str
+
+
+HELD: Final = (
+    "guarantee_cpus", "guarantee_memory", "guarantee_disk", "guarantee_network",
+    "weights_cpus", "weights_memory", "weights_disk", "weights_network",
+    "limits_disk", "limits_network", "share_pages",
+)  # fmt: skip
+"""abilities of each of a pool's resources: whether machines are held to it, beside by placement"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ class DesktopEvent(StrEnum):
     CLAIMED = "claimed"
     RELEASED_RESET = "released_reset"
     RELEASED_KEEP = "released_keep"
+    RELEASED_RESTART = "released_restart"
     RELEASED_DELETE = "released_delete"
     FAILED = "failed"
     DEADLINE_PASSED = "deadline_passed"
@@ -184,6 +185,9 @@ DESKTOP: Lifecycle[D, DesktopEvent] = Lifecycle(
         (D.READY, DesktopEvent.FAILED): Rule(D.FAILED, "the engine lost it"),
         (D.ASSIGNED, DesktopEvent.RELEASED_RESET): Rule(D.RESETTING, "made fresh for the next"),
         (D.ASSIGNED, DesktopEvent.RELEASED_KEEP): Rule(D.READY, "kept as its owner left it"),
+        (D.ASSIGNED, DesktopEvent.RELEASED_RESTART): Rule(
+            D.RESUMING, "kept, and started anew: its guest did not log the person off"
+        ),
         (D.ASSIGNED, DesktopEvent.RELEASED_DELETE): Rule(D.DELETING, "used once, then removed"),
         (D.ASSIGNED, DesktopEvent.FAILED): Rule(D.FAILED, "lost under its session"),
         (D.READY, DesktopEvent.SUSPEND_ASKED): Rule(D.SUSPENDING, "kept as a suspended spare"),
@@ -200,17 +204,20 @@ DESKTOP: Lifecycle[D, DesktopEvent] = Lifecycle(
         (D.PARKING, DesktopEvent.SUSPENDED): Rule(D.PARKED, "the engine suspended it"),
         (D.PARKING, DesktopEvent.RELEASED_RESET): Rule(D.RESETTING, "made fresh for the next"),
         (D.PARKING, DesktopEvent.RELEASED_KEEP): Rule(D.SUSPENDING, "kept as its owner left it"),
+        (D.PARKING, DesktopEvent.RELEASED_RESTART): Rule(D.SUSPENDING, "kept as its owner left it"),
         (D.PARKING, DesktopEvent.RELEASED_DELETE): Rule(D.DELETING, "used once, then removed"),
         (D.PARKING, DesktopEvent.FAILED): Rule(D.FAILED, "it could not be suspended"),
         (D.PARKING, DesktopEvent.DEADLINE_PASSED): Rule(D.FAILED, "suspending took too long"),
         (D.PARKED, DesktopEvent.RESUME_ASKED): Rule(D.UNPARKING, "its person is back"),
         (D.PARKED, DesktopEvent.RELEASED_RESET): Rule(D.RESETTING, "made fresh for the next"),
         (D.PARKED, DesktopEvent.RELEASED_KEEP): Rule(D.SUSPENDED, "kept as its owner left it"),
+        (D.PARKED, DesktopEvent.RELEASED_RESTART): Rule(D.SUSPENDED, "kept as its owner left it"),
         (D.PARKED, DesktopEvent.RELEASED_DELETE): Rule(D.DELETING, "used once, then removed"),
         (D.PARKED, DesktopEvent.FAILED): Rule(D.FAILED, "the engine lost it"),
         (D.UNPARKING, DesktopEvent.REPORTED_READY): Rule(D.ASSIGNED, "its agent reports ready"),
         (D.UNPARKING, DesktopEvent.RELEASED_RESET): Rule(D.RESETTING, "made fresh for the next"),
         (D.UNPARKING, DesktopEvent.RELEASED_KEEP): Rule(D.RESUMING, "kept as its owner left it"),
+        (D.UNPARKING, DesktopEvent.RELEASED_RESTART): Rule(D.RESUMING, "kept, and started anew"),
         (D.UNPARKING, DesktopEvent.RELEASED_DELETE): Rule(D.DELETING, "used once, then removed"),
         (D.UNPARKING, DesktopEvent.FAILED): Rule(D.FAILED, "it could not be resumed"),
         (D.UNPARKING, DesktopEvent.DEADLINE_PASSED): Rule(D.FAILED, "resuming took too long"),

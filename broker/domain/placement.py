@@ -19,6 +19,8 @@ from broker.domain.model import Host, HostState, Resources
 from broker.domain.settings import Share, Spread
 from broker.domain.storage import OWN, SAME, StorageClass
 
+NO_HOST: Final = "no host fits: "
+"""what the reasons of several hosts follow"""
 _SLACK: Final = 1e-6
 """CPUs are sums of fractions: what differs by less than this is the same"""
 _NAMES: Final = ("CPUs", "MiB of memory", "MiB of disk", "disk operations a second", "Mbit/s")
@@ -36,7 +38,7 @@ class HostLoad:
     guarantee of it is reserved. `desktops_by_pool`: how many; `spares_by_pool`: of them, ready
     ones that nobody owns; `deleting_by_pool`: those that are being removed; `running`: how many
     are not suspended. `moving`: desktops that migrate from it or to it. `storage`: its classes of
-    storage by name; none: it has none.
+    storage by name; none: it has none. `silent`: it is not heard.
     """
 
     host: Host
@@ -50,6 +52,7 @@ class HostLoad:
     running: int = 0
     resets_waiting: int = 0
     storage: Mapping[str, StorageClass] = field(default_factory=dict)
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +132,12 @@ class Room:
     """
 
     __slots__ = ("capacity", "desktops", "host", "most", "moving", "open", "promised", "reserved",
-                 "starting", "storage", "used")  # fmt: skip
+                 "silent", "starting", "storage", "used")  # fmt: skip
 
     def __init__(self, load: HostLoad, guarantees: Mapping[str, Share]) -> None:
         host = load.host
         self.host = host
+        self.silent = load.silent
         self.open = host.state is HostState.UP
         self.starting: int | None = load.starting
         self.moving = load.moving
@@ -218,6 +222,8 @@ def refusal(room: Room, demand: Demand) -> str | None:
     host = room.host
     if not room.open:
         return f"{host.name} {_STATES[host.state]}"
+    if room.silent:
+        return f"{host.name} does not answer"
     missing = [label for label in demand.labels if label not in host.settings.labels]
     if missing:
         return f"{host.name} has no label {missing[0]}"
@@ -341,4 +347,4 @@ def choose(
 
 
 def no_host(reasons: Sequence[str]) -> str:
-    return "no host fits: " + "; ".join(reasons) if reasons else "no host is known"
+    return NO_HOST + "; ".join(reasons) if reasons else "no host is known"

@@ -51,6 +51,15 @@ class Shadowing(StrEnum):
     ASK = "ask"
 
 
+class Clipboard(StrEnum):
+    """Which way what was copied may go, as seen from the desktop."""
+
+    OFF = "off"
+    IN = "in"
+    OUT = "out"
+    BOTH = "both"
+
+
 class Spread(StrEnum):
     """Breadth first: the emptiest host. Depth first: the fullest that still fits."""
 
@@ -86,6 +95,18 @@ EQUAL_SHARES = Share(cpus=1.0, memory=1.0, disk=1.0, network=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Channels:
+    """What may cross between the person's place and the desktop, beside picture, keys and pointer;
+    and whether the desktop's picture bears a mark of who sees it."""
+
+    clipboard: Clipboard = Clipboard.OFF
+    usb: bool = False
+    drives: bool = False
+    printing: bool = False
+    watermark: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleEntry:
     """While `window` holds, what is not None here replaces the pool's own. Later entries win.
 
@@ -112,6 +133,8 @@ class PoolSettings:
     keep_suspended_s: how long a suspended session is kept before it is logged off.
     warn_s: before an idle or maximum time ends a session, the person is told.
     consent_s: to answer a take-over, or who asks to shadow; no answer is a no.
+    lock_on_disconnect: the desktop's screen is locked when its person is disconnected.
+    channels: laid down in the desktop as its policy, where it has an agent that can be asked.
     shadowing: what the staff may ask to see of live sessions.
     guarantee: the part (0 to 1) of each resource that a desktop has for itself, its minimum.
     weights: its share of what is contended, relative to others (1 is usual).
@@ -138,6 +161,8 @@ class PoolSettings:
     warn_s: int = 300
     take_over: TakeOver = TakeOver.MOVE
     consent_s: int = 60
+    lock_on_disconnect: bool = True
+    channels: Channels = field(default_factory=Channels)
     shadowing: Shadowing = Shadowing.ASK
     spread: Spread = Spread.BREADTH
     guarantee: Share = field(default_factory=Share)
@@ -175,7 +200,9 @@ class HostSettings:
 class SiteSettings:
     """The installation's own. `desktops_max`, `memory_mib_max`: the tenant's limits over all hosts
     (0: none). `rebalance_above`: a host fuller than this share gives desktops away by migration
-    where the engine can, until it is `rebalance_by` below (hysteresis); 0 turns it off."""
+    where the engine can, until it is `rebalance_by` below (hysteresis); 0 turns it off.
+    `lost_after_s`: a host that was not heard for so long is given up by the broker itself where
+    that is safe (services/host_silence); 0: never."""
 
     state: ServiceState = ServiceState.OPEN
     message: str = ""
@@ -185,3 +212,4 @@ class SiteSettings:
     memory_mib_max: int = 0
     rebalance_above: float = 0.0
     rebalance_by: float = 0.1
+    lost_after_s: int = 0

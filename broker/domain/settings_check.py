@@ -9,7 +9,12 @@ from broker.domain.calendar import MINUTES_A_DAY, Window
 from broker.domain.model import LogOff, Pool, PoolKind
 from broker.domain.settings import HostSettings, Share, SiteSettings
 from broker.domain.storage import CLASS_NAME
-from broker.limits import HOLIDAYS_MAX, NOTICE_CHARS_MAX, SCHEDULE_ENTRIES_MAX
+from broker.limits import (
+    HOLIDAYS_MAX,
+    LOST_AFTER_S_MIN,
+    NOTICE_CHARS_MAX,
+    SCHEDULE_ENTRIES_MAX,
+)
 
 Problem = tuple[str, str]
 """(field, sentence)"""
@@ -127,5 +132,7 @@ def site_problems(settings: SiteSettings) -> Iterator[Problem]:
         yield "desktops_max", "a limit is 0 (none) or more"
     if not 0 <= settings.rebalance_above <= 1:
         yield "rebalance_above", "a share is from 0 to 1"
+    if settings.lost_after_s and settings.lost_after_s < LOST_AFTER_S_MIN:
+        yield "lost_after_s", f"a host is waited for {LOST_AFTER_S_MIN} s at least; 0: for ever"
     if not 0 < settings.rebalance_by <= 1:
         yield "rebalance_by", "a share is above 0, and at most 1"

@@ -6,6 +6,7 @@ or removed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -27,6 +28,8 @@ SNAPSHOT_STATES: Final = frozenset(
     {DesktopState.READY, DesktopState.ASSIGNED, DesktopState.SUSPENDED, DesktopState.PARKED}
 )
 """states of a desktop in which snapshots of it are made and dropped: it stays where it is"""
+UNDER_WAY: Final = frozenset({SnapshotState.MAKING, SnapshotState.DROPPING})
+"""states of a snapshot that end with its job: until then the engine may be at its desktop's disk"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,3 +59,10 @@ def counts_for(snapshot: Snapshot, desktop: Desktop) -> bool:
     gone = desktop.state in {DesktopState.DELETING, DesktopState.DELETED}
     same = snapshot.desktop_id == desktop.id and snapshot.generation == desktop.generation
     return same and not gone
+
+
+def under_way(snapshots: Iterable[Snapshot], desktop: Desktop) -> Snapshot | None:
+    """The first of these that is just being made or dropped on the disk that the desktop has now;
+    what is asked of the machine meanwhile has to wait for it."""
+    here = (one for one in snapshots if one.state in UNDER_WAY)
+    return next((one for one in here if counts_for(one, desktop)), None)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from broker.domain.errors import ConfigError
-from broker.ports import Chance, Clock, Engine, Ids, MachineReport
+from broker.ports import Chance, Clock, Engine, GuestLinks, Ids, MachineReport
 
 GROUP = "trivium.engines"
 _log = logging.getLogger("trivium.engines")
@@ -33,6 +33,8 @@ class EngineContext:
     `data`: the broker's folder, where an engine finds what the administrator keeps for it, or
     keeps something of its own, in a file or folder of its own name; None where there is none.
     Golden images that were uploaded are in its `images`, as NAME-vVERSION.qcow2.
+    `guests`: the agents that reach the broker by the network, and what a machine must be given for
+    that; None where there is no such way.
     `speed` is for simulated engines only: time runs `speed` times as fast. `shared`: other
     processes may serve the same installation, each with an engine object of its own.
     """
@@ -44,6 +46,7 @@ class EngineContext:
     speed: float = 1.0
     shared: bool = False
     data: Path | None = None
+    guests: GuestLinks | None = None
 
 
 EngineFactory: TypeAlias = Callable[[EngineContext], Engine]

@@ -4,8 +4,9 @@ Of RFB (RFC 6143) the handshake is held to version 3.8 without a password, and a
 shared desktop, so that nobody is thrown off by it. Who only looks on may say how he wants his
 picture and ask for it; who takes part sends keys and pointer, too. Clipboard, sound, the screen's
 size and the power switch stay here for both: nobody was asked for them. A message of a kind that is
-not known ends the shadow: its length, and so what follows, is anybody's guess. Nothing is kept but
-the first bytes of the message in hand.
+not known ends the shadow: its length, and so what follows, is anybody's guess. So that a pointer's
+message has one length, the desktop is not told that a viewer knows of a mouse's further buttons.
+Nothing is kept but the first bytes of the message in hand.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from broker.domain.shadowing import ShadowMode
-from broker.gateway.inputs import LENGTHS
+from broker.gateway.inputs import ENCODINGS, LENGTHS, MORE, MORE_BUTTONS, POINTER, Encodings
 
 VERSION: Final = b"RFB 003.008\n"
 _NO_PASSWORD: Final = 1
@@ -23,10 +24,12 @@ _FENCE_HEAD: Final = 9
 _FENCE_BYTES_MAX: Final = 64
 _CLIENT_INIT: Final = len(VERSION) + 1
 """where its one byte is"""
-_PASSES: Final = frozenset({0, 2, 3, 150, _FENCE})
+_PASSES: Final = frozenset({0, ENCODINGS, 3, 150, _FENCE})
 """pixel format, encodings, update requests, continuous updates, fences"""
-_TAKES_PART: Final = frozenset({4, 5})
+_TAKES_PART: Final = frozenset({4, POINTER})
 """keys, pointer"""
+_NOTHING: Final = (0x7FFFFFFF).to_bytes(4)
+"""an encoding that nobody has: it keeps the place, and so the length, of one that is withheld"""
 _QEMU: Final = 255
 _SCAN_CODE: Final = 0
 _QEMU_KINDS: Final = frozenset({_SCAN_CODE, 1})
@@ -68,6 +71,7 @@ class RfbGuard:
         self._head = bytearray()
         self._left = 0
         self._passes = False
+        self._asking: Encodings | None = None
 
     def down(self, data: bytes) -> None:
         missing = len(VERSION) - len(self._greeting)
@@ -87,7 +91,9 @@ class RfbGuard:
                 at += 1
                 continue
             taken = rest[at : at + self._left]
-            if self._passes:
+            if self._asking is not None:
+                passed += b"".join(map(_offered, self._asking.feed(taken)))
+            elif self._passes:
                 passed += taken
             self._left -= len(taken)
             at += len(taken)
@@ -118,6 +124,9 @@ class RfbGuard:
         self._check(head)
         self._left = length_of(head) - told_by
         self._passes = kind in _PASSES or self._takes_part(head)
+        self._asking = Encodings() if kind == ENCODINGS else None
+        if kind == POINTER:
+            head = bytes([kind, head[1] & ~MORE])
         return head if self._passes else b""
 
     def _takes_part(self, head: bytes) -> bool:
@@ -130,6 +139,11 @@ class RfbGuard:
             raise NotHarmlessError("the viewer sent a fence that is too long")
         if head[0] == _QEMU and head[1] not in _QEMU_KINDS:
             raise NotHarmlessError(f"the viewer sent a message of the unknown kind 255.{head[1]}")
+
+
+def _offered(encoding: bytes) -> bytes:
+    """As the desktop is told it."""
+    return _NOTHING if encoding == MORE_BUTTONS else encoding
 
 
 def guard_of(protocol: str, mode: ShadowMode) -> Guard:

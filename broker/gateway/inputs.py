@@ -13,10 +13,16 @@ from typing import Final
 
 _BEFORE_MESSAGES: Final = 12 + 1 + 1
 """bytes of version, security type (None) and ClientInit"""
-_KEY, _POINTER, _CUT_TEXT, _QEMU = 4, 5, 6, 255
+ENCODINGS, POINTER = 2, 5
+_KEY, _CUT_TEXT, _QEMU = 4, 6, 255
 _SCAN_CODE, _SOUND_FORMAT = 0, 2
 """what QEMU's message is about, and the last byte of one about sound"""
-_PERSONS: Final = frozenset({_KEY, _POINTER, _CUT_TEXT})
+_PERSONS: Final = frozenset({_KEY, POINTER, _CUT_TEXT})
+MORE_BUTTONS: Final = (-316).to_bytes(4, signed=True)
+"""the pseudo-encoding of a viewer that can tell of a mouse's further buttons"""
+MORE: Final = 0x80
+"""in a pointer's mask: of a viewer that said so, one byte with further buttons follows"""
+_WORD_BYTES: Final = 4
 
 
 def _qemu_length(head: bytes) -> int:
@@ -28,10 +34,10 @@ def _qemu_length(head: bytes) -> int:
 
 LENGTHS: Final[Mapping[int, tuple[int, Callable[[bytes], int]]]] = {
     0: (1, lambda _: 20),  # pixel format
-    2: (4, lambda head: 4 + 4 * int.from_bytes(head[2:4])),  # encodings
+    ENCODINGS: (4, lambda head: 4 + _WORD_BYTES * int.from_bytes(head[2:4])),
     3: (1, lambda _: 10),  # update request
     _KEY: (1, lambda _: 8),
-    _POINTER: (1, lambda _: 6),
+    POINTER: (2, lambda _: 6),
     # negative lengths are of the clipboard's extension
     _CUT_TEXT: (8, lambda head: 8 + abs(int.from_bytes(head[4:8], signed=True))),
     150: (1, lambda _: 10),  # continuous updates
@@ -41,6 +47,20 @@ LENGTHS: Final[Mapping[int, tuple[int, Callable[[bytes], int]]]] = {
     _QEMU: (4, _qemu_length),
 }
 """type -> how many bytes tell the length, and the length that they tell"""
+
+
+class Encodings:
+    """The list of encodings that a viewer asks for, cut anywhere."""
+
+    def __init__(self) -> None:
+        self._part = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Those that are whole by now, each of four bytes."""
+        data = self._part + data
+        whole = len(data) - len(data) % _WORD_BYTES
+        self._part = data[whole:]
+        return [data[at : at + _WORD_BYTES] for at in range(0, whole, _WORD_BYTES)]
 
 
 class AnyInput:
@@ -57,6 +77,8 @@ class RfbInput(AnyInput):
     def __init__(self) -> None:
         self._skip = _BEFORE_MESSAGES
         self._head = bytearray()
+        self._asking: Encodings | None = None
+        self._more_buttons = False
         self._lost = False
 
     def feed(self, data: bytes) -> bool:
@@ -64,6 +86,8 @@ class RfbInput(AnyInput):
         while at < len(data) and not self._lost:
             passed = min(self._skip, len(data) - at)
             self._skip -= passed
+            if self._asking is not None:
+                self._more_buttons |= MORE_BUTTONS in self._asking.feed(data[at : at + passed])
             at += passed
             if at == len(data):
                 break
@@ -75,9 +99,16 @@ class RfbInput(AnyInput):
             elif len(self._head) == told_by:
                 head = bytes(self._head)
                 person |= _is_persons(head)
-                self._skip = length_of(head) - told_by
+                self._skip = length_of(head) - told_by + self._further(head)
                 self._head.clear()
         return person or self._lost
+
+    def _further(self, head: bytes) -> int:
+        """Bytes beyond what the kind alone tells. The latest list of encodings counts."""
+        self._asking = None
+        if head[0] == ENCODINGS:
+            self._asking, self._more_buttons = Encodings(), False
+        return int(head[0] == POINTER and self._more_buttons and bool(head[1] & MORE))
 
 
 def _is_persons(head: bytes) -> bool:

@@ -236,7 +236,7 @@ class Relay:
             why = await self._show(knock, viewer, source)
             _log.info("%s: %s of %s closed: %s", self.kind, knock.session_id, source, why)
         except TriviumError as error:
-            await viewer.refuse(error)
+            await viewer.refuse(await self._viewers.told(error))
         finally:
             del self._open[viewer]
 

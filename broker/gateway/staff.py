@@ -117,6 +117,12 @@ class Staff:
         [view] = await self._views([session])
         return view
 
+    async def lock(self, identity: Identity, session_id: str) -> SessionView:
+        async with self._changing(identity, "session.lock", session_id, {}):
+            session = await self._services.guests.lock(identity, session_id)
+        [view] = await self._views([session])
+        return view
+
     async def extend(self, identity: Identity, session_id: str, seconds: int) -> SessionView:
         async with self._changing(identity, "session.extend", session_id, {"seconds": seconds}):
             session = await self._services.sessions.extend(

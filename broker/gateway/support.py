@@ -71,6 +71,12 @@ class Support(Protocol):
         the session is over.
         """
 
+    async def lock(self, identity: Identity, session_id: str) -> SessionView:
+        """Lock the screen of the session's desktop.
+
+        Raises NotFoundError; ConflictError when it has none; EngineError, BusyError.
+        """
+
     async def extend(self, identity: Identity, session_id: str, seconds: int) -> SessionView:
         """Let the session last longer than its pool's maximum time.
 
@@ -149,6 +155,8 @@ class SupportConsole:
                             permission=read, run=self._why, words=_AT_LEAST_ONE),
             "message": _Command(usage="message ID TEXT", says="tell a session's person something",
                                 permission=manage, run=self._message, words=_AT_LEAST_TWO),
+            "lock": _Command(usage="lock ID", says="lock the screen of a session's desktop",
+                             permission=manage, run=self._lock, words=_ONE),
             "extend": _Command(usage="extend ID MINUTES", says="let a session last longer",
                                permission=manage, run=self._extend, words=range(2, 3)),
             "end": _Command(usage="end ID", says="log a session off",
@@ -254,6 +262,11 @@ class SupportConsole:
         told = await self._support.message(call.identity, session_id, text.strip())
         _log.info("%s wrote to session %s", plain(call.identity.username), plain(session_id))
         return _one_session(call, told)
+
+    async def _lock(self, call: _Call) -> Answer:
+        locked = await self._support.lock(call.identity, call.rest)
+        _log.info("%s locked session %s", plain(call.identity.username), plain(call.rest))
+        return _one_session(call, locked)
 
     async def _extend(self, call: _Call) -> Answer:
         session_id, minutes = call.rest.split()

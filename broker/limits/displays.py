@@ -43,6 +43,14 @@ DISPLAY_SEND_S: Final = 30.0
 """for a client to take one frame before it counts as gone"""
 DISPLAY_CLOSE_S: Final = 1.5
 """for either end of a display to close before it is cut"""
+CONSOLE_PROXY_S: Final = 10.0
+"""for a cloud's console proxy to let the broker in and to show the desktop's greeting"""
+CONSOLE_PROXY_MESSAGE_BYTES_MAX: Final = 1024 * 1024
+"""one message by a console proxy, which is passed on in pieces of FRAME_BYTES_MAX"""
+CONSOLE_PROXY_SILENT_S: Final = 60
+"""without a sign of life of a console proxy's machine before its display counts as closed"""
+CONSOLE_ADDRESS_CHARS_MAX: Final = 2048
+"""the address, with its token, of a display at a console proxy"""
 DISPLAY_DRAIN_LOOK_S: Final = 0.2
 """between two looks of a stopping broker whether displays are open"""
 DISPLAY_REPORT_S: Final = 10.0

@@ -21,7 +21,8 @@ SNAPSHOTS_PER_DESKTOP_MAX: Final = 5
 CONSOLES_PER_MACHINE_MAX: Final = 4
 """displays of one machine that an engine keeps open at once"""
 LIBVIRT_THREADS: Final = 8
-"""calls of libvirt at once to one host"""
+"""calls of libvirt at once to one host; those for snapshots are beside them, and as many for disks
+in each storage pool of a host with several"""
 LIBVIRT_CALLS_MAX: Final = 256
 """calls of libvirt waiting or running for one host; past it they fail"""
 LIBVIRT_KEEPALIVE_S: Final = 5
@@ -54,16 +55,32 @@ OPENSTACK_DISCARD_S: Final = 60.0
 """for a server that nobody should have to be gone"""
 OPENSTACK_GLANCE_S: Final = 3.0
 """for another cloud to say whether it has a desktop's server"""
+OPENSTACK_CONSOLE_S: Final = 15.0
+"""for a cloud to hand out a desktop's display, and for its proxy to show it"""
 OPENSTACK_PAGE: Final = 200
 """servers a page"""
 OPENSTACK_SERVERS_MAX: Final = 20_000
 """servers of one installation in one cloud"""
+OPENSTACK_COMPUTES_MAX: Final = 2000
+"""compute hosts of one cloud that are looked at"""
 STORAGE_CLASSES_MAX: Final = 16
 """classes of storage of one host"""
 STORAGE_LOOK_S: Final = 60.0
 """between two looks at how full a host's classes of storage are"""
 STORAGE_ANSWER_S: Final = 30.0
 """for a storage pool to be looked into, before nothing more is made in it"""
+STORAGE_GLANCE_S: Final = 10.0
+"""for a storage pool to say what is known of it, before it counts as one that does not answer"""
+DISPLAY_HANDSHAKE_S: Final = 8.0
+"""for a display at a host's port to let the broker in, certificates and all"""
+HOST_COMMAND_S: Final = 10.0
+"""for a host to do what it is told over SSH"""
+HOST_SAID_BYTES_MAX: Final = 16 * 1024
+"""what a host may say to that"""
+HOST_POWER_LOOK_S: Final = 2.0
+"""between two looks at whether a host that is switched on or off answers"""
+HOST_POWER_ANSWER_S: Final = 3.0
+"""for a host to answer such a look"""
 PROBE_STEP_S: Final = 20.0
 """one step of looking at a host before it is added"""
 PROBE_S: Final = 100.0
@@ -90,6 +107,40 @@ GUEST_READ_PAUSE_S: Final = 0.02
 """between two reads from one guest, which may talk without end"""
 GUEST_CHUNK_BYTES: Final = 16 * 1024
 """read from a guest at once"""
+GUEST_ASK_S: Final = 25.0
+"""for a guest agent to answer what it was asked; its own commands have 20 s"""
+GUEST_ASKS_MAX: Final = 16
+"""asks that wait for one guest agent; past it: server.busy"""
+GUEST_CALL_S: Final = GUEST_ASK_S + 3.0
+"""for an engine to come back from asking an agent, whatever it waits for"""
+GUEST_LOOK_S: Final = 5.0
+"""between two looks at what is owed to the agents that a process hears"""
+GUEST_LOOK_BATCH: Final = 500
+"""agents whose sessions are read at once in such a look"""
+GUEST_TRIES_MAX: Final = 3
+"""times that an agent which gives no answer is asked one thing"""
+GUESTS_AT_ONCE_MAX: Final = 64
+"""agents that one process speaks with at once"""
+GUEST_NEWS_S: Final = 30.0
+"""age after which what an agent said is not shown any more"""
+GUEST_NEWS_PER_HINT: Final = 50
+"""agents of which one hint tells the other processes"""
+GUEST_NEWS_MAX: Final = 100_000
+"""agents of which one process remembers what they said"""
+GUEST_BOOK_MAX: Final = 100
+"""asks of the staff that wait at once for the process that hears the agent; past it: server.busy"""
+GUEST_BOOK_TRIES_MAX: Final = 20
+"""attempts to write into the list of those, which others change, too"""
+GUEST_BOOK_PAUSE_S: Final = 0.5
+"""between two looks for the answer to such an ask"""
+GUEST_ASK_RETRY_S: Final = 5.0
+"""after which somebody who was told that too much is asked of a guest may ask again"""
+GUEST_IDLE_S_MAX: Final = 1e7
+"""a longer idle time that a guest tells is taken as that long, about four months"""
+GUEST_TEXT_MAX: Final = 200
+"""characters kept of a name, an address or a reason that a guest tells"""
+GUEST_ADDRESSES_MAX: Final = 16
+"""addresses kept of one guest"""
 IMAGE_BYTES_MAX: Final = 64 * 1024**3
 """an uploaded image's file"""
 IMAGE_VIRTUAL_BYTES_MAX: Final = 2 * 1024**4

@@ -15,6 +15,21 @@ AGENT_QUEUE_MAX: Final = 32
 """orders waiting for one endpoint"""
 ADMISSIONS_AT_ONCE_MAX: Final = 200
 """agents that may be in their handshake at once; others are told when to come back"""
+GUEST_LINKS_MAX: Final = 20_000
+"""guest agents that are linked to one process; past it they are told to come later"""
+GUEST_ADMISSIONS_MAX: Final = 200
+"""guest agents that may be about to present their tickets at once; likewise"""
+GUEST_PRESENT_S: Final = 10.0
+"""for a guest agent to present its ticket after it connected, and for that to be looked at"""
+GUEST_TICKET_CHARS_MAX: Final = 200
+GUEST_MESSAGES_PER_S: Final = 20.0
+"""messages that are taken of one linked guest, pings among them; more of them wait"""
+GUEST_MESSAGES_BURST: Final = 64
+"""messages of one linked guest that are taken at once after it was quiet"""
+GUEST_PING_S: Final = 20.0
+"""between two pings of a quiet linked guest; it is gone when it does not answer within half that"""
+GUEST_SEND_S: Final = 5.0
+"""for a linked guest to take one line"""
 HINT_BYTES_MAX: Final = 16 * 1024
 """one hint on its way to another process"""
 HINTS_OUT_MAX: Final = 10_000

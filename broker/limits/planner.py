@@ -31,6 +31,10 @@ LEASE_S: Final = 15
 """a broker's lease of shared work; renewed at a third of it"""
 LEASE_SKEW_S: Final = 5
 """clocks of brokers differ by less; a lease is taken over only this long after its end"""
+HOST_SILENT_S: Final = 30.0
+"""without anything heard from a host before it counts as not answering"""
+LOST_AFTER_S_MIN: Final = 120
+"""least that a site may wait before it gives up a host that is not heard"""
 POWER_S: Final = 600
 """for a host to go on or off"""
 MIGRATE_S: Final = 300
@@ -47,6 +51,12 @@ MOVE_PAUSE_S_MAX: Final = 600
 """longest such pause"""
 SUSPEND_S: Final = 120
 """for a machine to be suspended, or to report ready after it was resumed"""
+SNAPSHOTS_PER_HOST_MAX: Final = 4
+"""snapshots that one process makes, drops or reverts to at once on one host; more of them wait,
+and take no place from other work there"""
+SNAPSHOT_S: Final = 480
+"""for a snapshot that is under way to end, on top of what is given to what waits for it; jobs that
+wait are tried for about as long"""
 STRAYS_S: Final = 30.0
 """between two comparisons of the engines' machines with the store"""
 STRAYS_MAX: Final = 100

@@ -58,6 +58,8 @@ GUARD_S: Final = 0.5
 """between two looks for slow clients"""
 READY_S: Final = 15.0
 """age of the reconciler's last look past which this process is not ready"""
+HOST_NAMES_FRESH_S: Final = 5.0
+"""age of the names of hosts that are kept out of what people are told who do not run the site"""
 HEADER_LINE_BYTES_MAX: Final = 8190
 """one line of a request's header"""
 HEADER_LINES_MAX: Final = 64

@@ -14,7 +14,15 @@ from broker.ports.engine import (
     Operation,
     PartialListError,
 )
-from broker.ports.inspection import DriftInspector, HostInspector, HostWatcher, StorageTeller
+from broker.ports.guest_links import GuestAttendance, GuestLinks
+from broker.ports.guests import GuestAgents, GuestAsk, GuestState, GuestVerb
+from broker.ports.inspection import (
+    DriftInspector,
+    HostInspector,
+    HostListener,
+    HostWatcher,
+    StorageTeller,
+)
 from broker.ports.links import (
     ConsentOrder,
     DisplayClient,
@@ -101,8 +109,15 @@ __all__ = [
     "Events",
     "Feature",
     "FreshOrder",
+    "GuestAgents",
+    "GuestAsk",
+    "GuestAttendance",
+    "GuestLinks",
+    "GuestState",
+    "GuestVerb",
     "Hint",
     "HostInspector",
+    "HostListener",
     "HostWatcher",
     "Ids",
     "ImageSource",

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from broker.domain.drift import Difference
 from broker.domain.inspection import Abilities, Condition, Step
 from broker.domain.model import Host
+from broker.domain.silence import Silence
 from broker.domain.storage import StorageClass
 from broker.ports.engine import Operation
 
@@ -30,6 +31,13 @@ class HostWatcher(Protocol):
     async def condition(self, host: Host) -> Condition:
         """How the host is at this moment; nothing is changed. Raises EngineError when it does not
         answer."""
+
+
+@runtime_checkable
+class HostListener(Protocol):
+    def silence(self, host: Host) -> Silence | None:
+        """Since when nothing is heard from the host, however short that is, and why; None: it is
+        heard. Nothing is asked now: the engine hears its hosts all the time. It raises nothing."""
 
 
 @runtime_checkable

@@ -163,12 +163,12 @@ class SessionChange:
 class Release:
     """What happens to the desktop when its session ends, in the same transaction.
 
-    `event` is one of RELEASED_RESET, RELEASED_KEEP, RELEASED_DELETE or FAILED. With `fresh` the
-    desktop's generation goes up by one. `job`, if given, is stored too (with that generation).
-    A desktop that is not in a session's hands any more (it failed) is left as it is, and the job
-    is not stored: nothing keeps a session from ending. Where the desktop passes on (a parking
-    one that is kept is suspending then) and `deadline_at` is None, it keeps the deadline it has;
-    in a lasting state it has none. A machine that is to be made fresh has neither deadline nor
+    `event` is one of RELEASED_RESET, RELEASED_KEEP, RELEASED_RESTART, RELEASED_DELETE or FAILED.
+    With `fresh` the desktop's generation goes up by one. `job`, if given, is stored too (with that
+    generation). A desktop that is not in a session's hands any more (it failed) is left as it is,
+    and the job is not stored: nothing keeps a session from ending. Where the desktop passes on (a
+    parking one that is kept is suspending then) and `deadline_at` is None, it keeps the deadline it
+    has; in a lasting state it has none. A machine that is to be made fresh has neither deadline nor
     job until its host's turn for it comes (DesktopStore.begin_reset).
     """
 

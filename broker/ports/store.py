@@ -95,7 +95,8 @@ class SessionStore(Protocol):
         session `delivering` with the desktop's generation; else `queued`.
         A desktop fits when it is of the pool, and: its owner is the user or nobody (DEDICATED:
         the owner is stored; the user's own desktop goes first); it is the endpoint's if
-        `runs_on_endpoint` and `endpoint_id` are set. Lowest name first.
+        `runs_on_endpoint` and `endpoint_id` are set; its host is up, and heard (domain/silence).
+        Lowest name first.
         For IDV and VOI the session's endpoint_id becomes the desktop's. A desktop that a live
         session still holds (it failed and came back) does not fit.
         At most CLAIM_BATCH_MAX requests (ValueError). Nothing is stored when a request names a
@@ -185,6 +186,11 @@ class SessionStore(Protocol):
         self, endpoint_ids: Sequence[str], states: Iterable[SessionState]
     ) -> tuple[Session, ...]:
         """Sessions in these states whose endpoint_id is one of these."""
+
+    async def with_desktops(
+        self, desktop_ids: Sequence[str], states: Iterable[SessionState]
+    ) -> tuple[Session, ...]:
+        """Sessions in these states whose desktop_id is one of these."""
 
 
 class DesktopStore(Protocol):

@@ -14,14 +14,21 @@ from broker.services.copies import Copies
 from broker.services.delivery import Delivery
 from broker.services.desktop_care import DesktopCare
 from broker.services.directory import Directory
+from broker.services.discretion import Discretion
 from broker.services.drifts import Drifts
 from broker.services.endpoints import Endpoints
 from broker.services.engine_work import EngineWork
 from broker.services.explanations import Explanations
+from broker.services.guest_book import GuestBook
+from broker.services.guest_care import GuestCare
+from broker.services.guest_news import GuestNewsBook
+from broker.services.guest_reach import GuestReach
+from broker.services.guests import Guests
 from broker.services.host_checks import HostChecks
 from broker.services.host_loss import HostLoss
 from broker.services.host_power import HostPower
 from broker.services.host_retirement import HostRetirement
+from broker.services.host_silence import HostSilence
 from broker.services.image_uploads import ImageUploads
 from broker.services.images import Images
 from broker.services.kit import Kit
@@ -68,21 +75,22 @@ def assemble(
     pools, watch, tally = Pools(kit), SessionWatch(kit), Tally()
     shared, site, breakers = SharedWork(kit), Site(kit, pools), Breakers(kit, pools)
     policies, parking = Policies(kit, site), Parking(kit, engines)
-    queues = Queues(kit, pools, tally)
+    queues, discretion = Queues(kit, pools, tally), Discretion(kit)
     accounts, delivery = Accounts(kit, hasher), Delivery(kit, pools, link, parking)
     connect = Connect(kit, pools, policies, delivery, parking, queues, tally)
-    sessions = Sessions(kit, pools, delivery, parking, queues, images, tally, watch)
+    reach, guest_news, guest_book = GuestReach(kit, engines), GuestNewsBook(kit), GuestBook(kit)
+    sessions = Sessions(kit, pools, delivery, parking, queues, images, tally, watch, reach)
     directory, showing = Directory(kit, pools, accounts), Showing(kit, shared, sessions)
     endpoints = Endpoints(kit, signatures, sessions, delivery, tally)
     works = EngineWork(kit, pools, engines, sessions, tally)
-    works.on_outcome = breakers.outcome
-    power = HostPower(kit, works, engines, site)
+    works.on_outcome, power = breakers.outcome, HostPower(kit, works, engines, site)
     retirement = HostRetirement(kit, shared, pools, site, works)
     reconciler = _reconciler(
         kit, engines=engines, shared=shared, pools=pools, site=site, breakers=breakers,
         works=works, connect=connect, sessions=sessions, delivery=delivery, endpoints=endpoints,
         power=power, retirement=retirement, tally=tally, showing=showing,
         drifts=(drifts := Drifts(kit, shared, pools, engines)),
+        silences=(silences := HostSilence(kit, shared, pools, site, sessions, engines)),
     )  # fmt: skip
     return Services(
         kit=kit,
@@ -93,14 +101,15 @@ def assemble(
         copies=Copies(kit, pools, policies, site),
         delivery=delivery,
         desktop_care=DesktopCare(kit, pools, directory, works, delivery),
-        directory=directory,
-        drifts=drifts,
-        endpoints=endpoints,
+        directory=directory, discretion=discretion, drifts=drifts, endpoints=endpoints,
         engine_work=works,
-        explanations=Explanations(kit),
+        explanations=Explanations(kit, discretion),
+        guest_care=GuestCare(kit, pools, reach, sessions, guest_news, guest_book),
+        guests=Guests(kit, sessions, reach, guest_book, guest_news),
         host_checks=HostChecks(kit, engines),
         host_power=power,
         host_retirement=retirement,
+        host_silence=silences,
         image_uploads=ImageUploads(kit, pools, image_store),
         images=images,
         measures=Measures(kit),
@@ -113,14 +122,12 @@ def assemble(
         rulebook=Rulebook(kit, policies, directory, pools),
         sessions=sessions,
         shadows=Shadows(kit, sessions, pools, showing),
-        shared=shared,
-        showing=showing,
-        site=site,
+        shared=shared, showing=showing, site=site,
         snapshots=Snapshots(kit, pools, works, engines),
         tally=tally,
-        viewers=Viewers(kit, sessions, engines),
+        viewers=Viewers(kit, sessions, engines, discretion),
         watch=watch,
-    )
+    )  # fmt: skip
 
 
 def _reconciler(  # noqa: PLR0913 - it drives that many services
@@ -141,6 +148,7 @@ def _reconciler(  # noqa: PLR0913 - it drives that many services
     tally: Tally,
     drifts: Drifts,
     showing: Showing,
+    silences: HostSilence,
 ) -> Reconciler:
     acting = Acting(
         shared=shared,
@@ -164,6 +172,7 @@ def _reconciler(  # noqa: PLR0913 - it drives that many services
             delivery,
             endpoints,
             HostLoss(kit, shared, pools, works, sessions),
+            silences,
             retirement,
             PoolShares(kit, pools, works, engines),
             showing,

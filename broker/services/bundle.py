@@ -12,13 +12,17 @@ from broker.services.copies import Copies
 from broker.services.delivery import Delivery
 from broker.services.desktop_care import DesktopCare
 from broker.services.directory import Directory
+from broker.services.discretion import Discretion
 from broker.services.drifts import Drifts
 from broker.services.endpoints import Endpoints
 from broker.services.engine_work import EngineWork
 from broker.services.explanations import Explanations
+from broker.services.guest_care import GuestCare
+from broker.services.guests import Guests
 from broker.services.host_checks import HostChecks
 from broker.services.host_power import HostPower
 from broker.services.host_retirement import HostRetirement
+from broker.services.host_silence import HostSilence
 from broker.services.image_uploads import ImageUploads
 from broker.services.images import Images
 from broker.services.kit import Kit
@@ -52,13 +56,17 @@ class Services:
     delivery: Delivery
     desktop_care: DesktopCare
     directory: Directory
+    discretion: Discretion
     drifts: Drifts
     endpoints: Endpoints
     engine_work: EngineWork
     explanations: Explanations
+    guest_care: GuestCare
+    guests: Guests
     host_checks: HostChecks
     host_power: HostPower
     host_retirement: HostRetirement
+    host_silence: HostSilence
     image_uploads: ImageUploads
     images: Images
     measures: Measures

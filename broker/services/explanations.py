@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from broker.domain.audit import AuditEntry, Outcome
@@ -12,6 +12,7 @@ from broker.domain.model import Identity, Instant, Session
 from broker.domain.roles import Permission, allows
 from broker.ports import Page, PageQuery
 from broker.services.decisions import BROKER
+from broker.services.discretion import Discretion
 from broker.services.kit import Kit
 from broker.services.sessions import notes
 from broker.services.telling import reasons, sentence
@@ -35,20 +36,23 @@ class Explanation:
 
 
 class Explanations:
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: Kit, discretion: Discretion) -> None:
         self._kit = kit
+        self._discretion = discretion
 
     async def of_session(
         self, identity: Identity, session_id: str, query: PageQuery
     ) -> Page[Explanation]:
-        """Why this session has this desktop, waits, or is over; a person sees his own.
+        """Why this session has this desktop, waits, or is over; a person sees his own, without
+        which host lacks what: that is for those who run the site.
 
         While it waits, or waited, the times at which its pool had no room for another desktop
         are told on the first page, too. Raises NotFoundError.
         """
         session = await self._kit.store.sessions.session(session_id)
         own = session is not None and session.user_id == identity.user_id
-        if session is None or not (own or allows(identity.role, Permission.READ)):
+        whole = allows(identity.role, Permission.READ)
+        if session is None or not (own or whole):
             raise NotFoundError(f"there is no session {session_id!r}")
         page = await self._entries({"session_id": session.id}, query)
         entries = list(page.items)
@@ -57,8 +61,10 @@ class Explanations:
             entries.sort(key=lambda one: (one.at, one.id), reverse=True)
         names = await self._names(entries)
         who = "you" if own else names.get(session.user_id, "the person")
+        tell = await self._discretion.for_role(identity.role)
+        shown = (replace(one, why=tell(one.why)) for one in _news(entries))
         return Page(
-            items=tuple(_told(one, who, names, own=own) for one in _news(entries)),
+            items=tuple(_told(one, who, names, whole=whole) for one in shown),
             next_after=page.next_after,
         )
 
@@ -68,7 +74,7 @@ class Explanations:
         names = await self._names(page.items)
         return Page(
             items=tuple(
-                _told(one, names.get(one.user_id, "the person"), names, own=False)
+                _told(one, names.get(one.user_id, "the person"), names, whole=True)
                 for one in _news(page.items)
             ),
             next_after=page.next_after,
@@ -116,7 +122,7 @@ def _news(entries: Iterable[AuditEntry]) -> Iterator[AuditEntry]:
     return (one for one in entries if one.action != NOTED or one.why in notes.TELLING)
 
 
-def _told(entry: AuditEntry, who: str, names: Mapping[str, str], *, own: bool) -> Explanation:
+def _told(entry: AuditEntry, who: str, names: Mapping[str, str], *, whole: bool) -> Explanation:
     by = entry.actor if entry.actor == BROKER else names.get(entry.actor, "")
     return Explanation(
         entry_id=entry.id,
@@ -124,7 +130,6 @@ def _told(entry: AuditEntry, who: str, names: Mapping[str, str], *, own: bool) -
         action=entry.action,
         outcome=entry.outcome,
         sentence=sentence(entry, who),
-        # which host lacks what is for those who run the site
-        reasons=() if own else reasons(entry),
+        reasons=reasons(entry) if whole else (),
         by=by,
     )

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from broker import limits
 from broker.domain.errors import IllegalTransitionError
-from broker.domain.lifecycle import SNAPSHOT, DesktopEvent
+from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import Desktop, DesktopState, Host, HostState, JobVerb
+from broker.domain.snapshots import under_way
 from broker.ports import Engine, Feature
 from broker.services.jobs import desktop_job
 from broker.services.kit import Kit
@@ -44,8 +45,7 @@ class Parking:
         """Ask for it; False when the desktop is not in use any more, or changes right now: also
         when a snapshot of it is under way, which may take longer than a suspend has."""
         kit, now = self._kit, self._kit.clock.now()
-        kept = await kit.store.snapshots.of_desktop(desktop.id)
-        if any(one.state in SNAPSHOT.transient for one in kept):
+        if under_way(await kit.store.snapshots.of_desktop(desktop.id), desktop):
             return False
         try:
             await kit.store.desktops.advance(

@@ -18,11 +18,13 @@ from broker.domain.errors import (
     BusyError,
     ConflictError,
     ForbiddenError,
+    TriviumError,
     UnsupportedError,
 )
-from broker.domain.model import Identity, Instant, Session, SessionState, Ticket
+from broker.domain.model import Identity, Instant, Role, Session, SessionState, Ticket
 from broker.domain.viewers import ViewerKind
 from broker.ports import Engine
+from broker.services.discretion import Discretion
 from broker.services.kit import Kit
 from broker.services.sessions import Sessions
 from broker.services.tickets import VIEWER_PREFIX, secret_hash, viewer_ticket
@@ -56,12 +58,23 @@ class Viewers:
     """`doors`: the relays that listen in this process, with their ports; whoever opens and closes
     them keeps it."""
 
-    def __init__(self, kit: Kit, sessions: Sessions, engines: Callable[[str], Engine]) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        sessions: Sessions,
+        engines: Callable[[str], Engine],
+        discretion: Discretion,
+    ) -> None:
         self._kit = kit
+        self._discretion = discretion
         self._sessions = sessions
         self._engines = engines
         self._waiting: dict[str, ViewerPass] = {}
         self.doors: dict[ViewerKind, int] = {}
+
+    async def told(self, error: TriviumError) -> TriviumError:
+        """The error as it is told in a viewer, whoever sits there."""
+        return await self._discretion.error(error, Role.USER)
 
     # ------------------------------------------------------------------- giving out
 

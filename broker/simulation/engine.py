@@ -19,7 +19,7 @@ from broker.domain.errors import EngineError
 from broker.domain.model import Desktop, Host
 from broker.engines.simulated.engine import SimulatedEngine
 from broker.engines.simulated.profile import Calibration
-from broker.ports import Clock, Console, Machine, MachineReport, Operation
+from broker.ports import Clock, Console, GuestState, Machine, MachineReport, Operation
 from broker.simulation.history import History
 from broker.simulation.loop import SimLoop
 from broker.simulation.ports import Mortal
@@ -67,7 +67,8 @@ class Hypervisor:
         """The host as the weather has it: knobs of the engine are in its profile."""
         weather = self.weather()
         name = host.profile.partition("?")[0]
-        knobs = f"boot_fail={weather.boot_fails:.4f}&never_ready={weather.boot_silent:.4f}"
+        knobs = f"boot_fail={weather.boot_fails:.4f}&never_ready={weather.boot_silent:.4f}&guest=1"
+        knobs += f"&guest_refuse={weather.guest_fails:.4f}&guest_silent={weather.guest_silent:.4f}"
         return replace(host, profile=f"{name}?{knobs}")
 
     async def run(self) -> None:
@@ -222,6 +223,15 @@ class EnginePort:
             history.fault("engine reply lost", label)
             raise EngineError("the engine's answer was lost")
         return answer
+
+    def has_guests(self, host: Host) -> bool:
+        return self._hypervisor.inner.has_guests(self._hypervisor.profile(host))
+
+    def heard(self) -> tuple[str, ...]:
+        return self._hypervisor.inner.heard()
+
+    def guest(self, desktop_id: str) -> GuestState | None:
+        return self._hypervisor.inner.guest(desktop_id)
 
     async def adopt(self, desktop: Desktop, host: Host) -> None:
         """The machines outlive the brokers here, so there is nothing to tell the engine."""

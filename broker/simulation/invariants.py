@@ -51,6 +51,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "I19": "nobody whom a rule denies it is given a new session",
     "I20": "nothing new comes to a host, a pool or a site that is closed",
     "I21": "no session moves, and nothing is set, without its entry in the audit trail",
+    "I22": "a desktop that is kept is free only when nobody is logged on in it",
     "L1": "no row stays in a passing state past its deadline while a broker works",
     "L2": "in the end machines and records agree: no orphans, no phantoms",
     "L3": "in the end nobody waits while a desktop is ready for him",
@@ -68,6 +69,8 @@ _QUEUE_SETTLED_MS: Final = 10_000
 _DESKTOP_DEADLINE_S: Final = max(
     limits.CREATE_S, limits.BOOT_S, limits.RESET_S, limits.DELETE_S, limits.JOB_S
 )
+_WOKEN: Final = frozenset({DesktopState.RESUMING, DesktopState.UNPARKING})
+"""states of a desktop that may wait for a snapshot of it to end, past what they take themselves"""
 _SESSION_DEADLINES_S: Final[Mapping[SessionState, int]] = {
     SessionState.QUEUED: limits.QUEUE_S,
     SessionState.DELIVERING: limits.DELIVER_S,
@@ -228,7 +231,8 @@ class Invariants:
         if cause is not None and not self._is_at(new, cause):
             self._broken("I9", f"{cause} changed {new.id}")
         if new.state in DESKTOP.transient:
-            latest = self._clock.now() + _DESKTOP_DEADLINE_S * 1000 + SLACK_MS
+            within_s = _DESKTOP_DEADLINE_S + (limits.SNAPSHOT_S if new.state in _WOKEN else 0)
+            latest = self._clock.now() + within_s * 1000 + SLACK_MS
             # on a host it waits for its turn, which in the end must have come
             waits = new.state is DesktopState.RESETTING and new.host_id is not None
             deadline = latest if waits and new.deadline_at is None else new.deadline_at
@@ -259,6 +263,9 @@ class Invariants:
         if old.state is DesktopState.ASSIGNED:
             if new.owner_id is None or old.generation != new.generation:
                 self._broken("I3", f"{new.id} was kept for nobody in particular")
+            machine = self._hypervisor.machines.get(new.id)
+            if machine is not None and machine.guest.user:
+                self._broken("I22", f"{new.id} is free with {machine.guest.user} logged on")
             return
         key = (new.id, new.generation)
         if key not in self._hypervisor.up and key not in self.fresh:

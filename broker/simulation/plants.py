@@ -17,7 +17,14 @@ from agents.core.backoff import Backoff
 from agents.core.endpoint import Endpoint
 from broker.domain.lifecycle import DesktopEvent, JobEvent, SessionEvent
 from broker.domain.model import Desktop, DesktopState, Instant, Job, JobState, Session, WorkLease
-from broker.ports import ClaimOutcome, ClaimRequest, MachineReport, Release
+from broker.ports import (
+    ClaimOutcome,
+    ClaimRequest,
+    GuestAsk,
+    GuestVerb,
+    MachineReport,
+    Release,
+)
 from broker.simulation.planting import Plant, put
 from broker.simulation.plants_rulings import RULINGS
 from broker.simulation.process import Process
@@ -126,6 +133,21 @@ class NotMadeFresh(Plant):
             return call
 
         put(process.services.kit.store.sessions, "advance", wrap)
+
+
+class LoggedOffInNameOnly(Plant):
+    name = "logged-off-in-name-only"
+    says = "nobody asks the agent in a kept desktop to log its person off"
+
+    def into_process(self, process: Process) -> None:
+        def wrap(ask_guest: Any) -> Any:
+            async def call(desktop: Desktop, ask: GuestAsk, *, deadline_s: float) -> None:
+                if ask.what is not GuestVerb.LOG_OFF:
+                    await ask_guest(desktop, ask, deadline_s=deadline_s)
+
+            return call
+
+        put(process.engine, "ask_guest", wrap)
 
 
 class JobTakenTwice(Plant):
@@ -394,6 +416,7 @@ _ALL: Final[tuple[type[Plant], ...]] = (
     LostIdempotency,
     OldReportsBelieved,
     NotMadeFresh,
+    LoggedOffInNameOnly,
     JobTakenTwice,
     TicketUsableTwice,
     NoDeadline,

@@ -199,6 +199,7 @@ class Process:
         setattr(services.reconciler, "look", counted_look)  # noqa: B010 - counted on its way
         # the broker survives its own faults in background work; the world does not forgive them
         services.reconciler.tell_bugs(lambda error: world.fell(self, error))
+        services.guest_care.on_bug = lambda error: world.fell(self, error)
         return services
 
     # ----------------------------------------------------------------------- life
@@ -218,6 +219,7 @@ class Process:
             "overview": services.overviews.run(),
             "link": self.link.run(),
             "display ends": end_displays(services.kit, self.displays),
+            "guests": services.guest_care.run((cast("Engine", self.engine),)),
             "reconciler": services.reconciler.run((cast("Engine", self.engine),)),
         }
 

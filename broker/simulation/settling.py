@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, Protocol
 
-from broker.domain.lifecycle import DESKTOP, HOST, SESSION, SNAPSHOT
+from broker.domain.lifecycle import DESKTOP, HOST, SESSION
 from broker.domain.model import (
     Architecture,
     Desktop,
@@ -22,7 +22,7 @@ from broker.domain.planning.rooms import demand_of
 from broker.domain.planning.view import RUNS
 from broker.domain.settings import SiteSettings
 from broker.domain.site import SITE_DOCUMENT, settings_of
-from broker.domain.snapshots import SnapshotState, counts_for
+from broker.domain.snapshots import UNDER_WAY, SnapshotState, counts_for
 from broker.simulation.engine import Hypervisor
 from broker.simulation.seams import SimClock
 from broker.simulation.station import Station
@@ -88,7 +88,7 @@ def _rows(scene: Scene) -> list[Complaint]:
     found += [
         ("L1", f"{one.id} is {one.state} for ever")
         for one in state.snapshots.values()
-        if one.state in SNAPSHOT.transient and counts_for(one, state.desktops[one.desktop_id])
+        if one.state in UNDER_WAY and counts_for(one, state.desktops[one.desktop_id])
     ]
     return found
 

@@ -57,6 +57,9 @@ class Weather:
     hostile_gap_s: float = 0.0
     storm_gap_s: float = 0.0
     """every endpoint of a process loses its link at once"""
+    guest_fails: float = 0.0
+    guest_silent: float = 0.0
+    """an agent did what it was asked, and its answer does not come"""
 
 
 CALM: Final = Weather()
@@ -93,6 +96,8 @@ STORMY: Final = Weather(
     display_gap_s=40,
     hostile_gap_s=20,
     storm_gap_s=150,
+    guest_fails=0.05,
+    guest_silent=0.05,
 )
 
 

@@ -13,7 +13,14 @@ from broker.domain.errors import (
 )
 from broker.domain.lifecycle import SNAPSHOT, DesktopEvent, SnapshotEvent
 from broker.domain.model import Desktop, Instant
-from broker.domain.snapshots import SNAPSHOT_STATES, Snapshot, SnapshotState, counts_for
+from broker.domain.snapshots import (
+    SNAPSHOT_STATES,
+    UNDER_WAY,
+    Snapshot,
+    SnapshotState,
+    counts_for,
+    under_way,
+)
 from broker.store.moves import move_desktop
 
 
@@ -77,9 +84,9 @@ def reverted(
     """The desktop on its way back; see SnapshotStore.begin_revert. `others`: of the desktop."""
     if snapshot.state is not SnapshotState.READY:
         raise SnapshotRefusedError(f"the snapshot {snapshot.name!r} is {snapshot.state}")
-    for one in others:
-        if one.state in SNAPSHOT.transient and counts_for(one, desktop):
-            raise SnapshotRefusedError(f"the snapshot {one.name!r} is {one.state}: wait for it")
+    busy = under_way(others, desktop)
+    if busy is not None:
+        raise SnapshotRefusedError(f"the snapshot {busy.name!r} is {busy.state}: wait for it")
     _check_stays(desktop)
     if snapshot.resources != desktop.resources:
         then = f"{snapshot.resources.cpus:g} CPUs and {snapshot.resources.memory_mib} MiB"
@@ -98,4 +105,4 @@ def reverted(
 
 def restored_state(state: SnapshotState) -> SnapshotState:
     """After a restore from a backup: its job is over, and nobody knows how far that had come."""
-    return SnapshotState.FAILED if state in SNAPSHOT.transient else state
+    return SnapshotState.FAILED if state in UNDER_WAY else state

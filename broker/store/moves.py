@@ -41,6 +41,7 @@ HELD_STATES = frozenset(DESKTOP.sources(DesktopEvent.RELEASED_RESET))
 RELEASES = (
     DesktopEvent.RELEASED_RESET,
     DesktopEvent.RELEASED_KEEP,
+    DesktopEvent.RELEASED_RESTART,
     DesktopEvent.RELEASED_DELETE,
     DesktopEvent.FAILED,
 )

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from broker.config import Config
 from broker.ports import Displays, ShadowDisplays, Subscription
 from broker.services.bundle import Services
+from broker.services.guest_links import GuestLinks
 from broker.web.headers import headers_of
 from broker.web.names import Names
 from broker.web.poolcounts import PoolCounts
@@ -48,6 +49,7 @@ class Web:
     names: Names
     pool_counts: PoolCounts
     link: AgentSocket
+    guests: GuestLinks
     displays: Displays
     shadows: ShadowDisplays
     profiles: Mapping[str, Collection[str]] | None
@@ -66,6 +68,7 @@ class Web:
         services: Services,
         config: Config,
         link: AgentSocket,
+        guests: GuestLinks,
         displays: Displays,
         shadows: ShadowDisplays,
         profiles: Mapping[str, Collection[str]] | None,
@@ -79,6 +82,7 @@ class Web:
             names=Names(services.kit.store.directory),
             pool_counts=PoolCounts(services.kit),
             link=link,
+            guests=guests,
             displays=displays,
             shadows=shadows,
             profiles=profiles,

@@ -153,6 +153,8 @@ async def serve_socket(call: Call, relay: Relay) -> web.StreamResponse:
         if ticket is not None:
             await relay(client, ticket)
     except TriviumError as error:
+        if call.identity is not None:
+            error = await call.web.services.discretion.error(error, call.identity.role)
         await client.refuse(error)
     if not answer.closed:
         await answer.close(code=WSCloseCode.OK)

@@ -209,6 +209,8 @@ class Pipeline:
         if call.streaming:
             # headers are out: the only honest end is a broken connection
             raise ConnectionResetError("the answer broke off") from cause
+        if call.identity is not None:
+            error = await self._web.services.discretion.error(error, call.identity.role)
         problem = problem_response(
             error, request_id=call.id, path=call.request.path, headers=call.headers()
         )

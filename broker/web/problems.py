@@ -58,10 +58,13 @@ STATUSES: Final[Mapping[type[TriviumError], int]] = {
     errors.EngineError: 502,
     PartialListError: 502,
     errors.HostUnreachableError: 502,
+    errors.ConsoleProxyError: 502,
+    errors.GuestRefusedError: 502,
     errors.QueueFullError: 503,
     errors.ResumingError: 503,
     errors.BusyError: 503,
     errors.UnavailableError: 503,
+    errors.GuestSilentError: 504,
 }
 
 TYPE_PREFIX: Final = "urn:trivium:error:"

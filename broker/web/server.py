@@ -14,7 +14,8 @@ from broker.domain.errors import UnavailableError
 from broker.listening import stop_listening
 from broker.ports import Displays, ShadowDisplays
 from broker.services.bundle import Services
-from broker.web import display, enrol, health, segments
+from broker.services.guest_links import GuestLinks
+from broker.web import display, enrol, guest_link, health, segments
 from broker.web import shadows as shadow_sockets
 from broker.web.api import api_routes
 from broker.web.context import AgentSocket, Web
@@ -94,6 +95,7 @@ def build_web(
     services: Services,
     config: Config,
     link: AgentSocket,
+    guests: GuestLinks,
     displays: Displays,
     shadows: ShadowDisplays,
     profiles: Mapping[str, Collection[str]] | None = None,
@@ -109,6 +111,7 @@ def build_web(
         services=services,
         config=config,
         link=link,
+        guests=guests,
         displays=displays,
         shadows=shadows,
         profiles=profiles,
@@ -122,6 +125,7 @@ def build_web(
             *shadow_sockets.routes(web_),
             *segments.routes(web_),
             *enrol.routes(web_),
+            *guest_link.routes(web_),
             *health.routes(web_, metrics),
             *extra_routes,
         )

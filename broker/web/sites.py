@@ -34,6 +34,8 @@ class Sites:
             origin = f"{parts.scheme}://{parts.netloc}".lower()
             self._origins.add(origin)
             self._hosts.update(_spellings(parts.scheme, parts.netloc.lower()))
+        guest = urlsplit(config.guest_url)
+        self._hosts |= _spellings(guest.scheme, guest.netloc.lower())
         self._listen_host = config.listen.host.lower()
         self.listens_on(config.listen.port)
 

@@ -38,7 +38,14 @@ def work_metrics(services: Services) -> list[Metric]:
     )
     for command, count in sorted(reconciler.strays_resolved.items()):
         strays.add_metric((command,), count)
-    found: list[Metric] = [leases, commands, failures, strays]
+    asks = CounterMetricFamily(
+        "trivium_guest_asks",
+        "What sessions owed to the agents in desktops that this process asked, and what came of it",
+        labels=("what", "result"),
+    )
+    for (what, result), count in sorted(services.guest_care.results.items()):
+        asks.add_metric((what, result), count)
+    found: list[Metric] = [leases, commands, failures, strays, asks]
     if services.breakers.paused is not None:
         paused = GaugeMetricFamily(
             "trivium_breakers_open",
@@ -53,6 +60,13 @@ def work_metrics(services: Services) -> list[Metric]:
             value=services.drifts.count,
         )
         found.append(drifted)
+    if services.host_silence.count is not None:
+        silent = GaugeMetricFamily(
+            "trivium_hosts_silent",
+            "Hosts that should run and are not heard, as this process found",
+            value=services.host_silence.count,
+        )
+        found.append(silent)
     if reconciler.looked_at_s is not None:
         age = GaugeMetricFamily(
             "trivium_reconciler_look_age_seconds",

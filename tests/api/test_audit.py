@@ -288,6 +288,11 @@ REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
         ["session.message", "session.noted"],
     ),
     (
+        "POST /api/v1/sessions/{id}/lock",
+        on_session("POST", "/sessions/ID/lock"),
+        ["session.lock"],
+    ),
+    (
         "POST /api/v1/sessions/{id}/extend",
         on_session("POST", "/sessions/ID/extend", {"seconds": 60}),
         ["session.extend"],
@@ -354,6 +359,7 @@ OF_SETUP = {"POST /api/v1/setup", "POST /setup"}
 REFUSED = {
     "POST /api/v1/sessions/{id}/connection",
     *(name for name, _, _ in SHADOWS),
+    "POST /api/v1/sessions/{id}/lock",
     "POST /api/v1/sessions/{id}/extend",
     "POST /api/v1/sessions/{id}/consent",
     "POST /api/v1/auth/password",

@@ -49,6 +49,7 @@ SITE: dict[str, Any] = {
     "memory_mib_max": 0,
     "rebalance_above": 0.8,
     "rebalance_by": 0.1,
+    "lost_after_s": 0,
     "revision": 3,
 }
 PREVIEW: dict[str, Any] = {

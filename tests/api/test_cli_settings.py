@@ -155,6 +155,8 @@ def test_breakers_are_listed_and_reset(api: CannedApi) -> None:
         "host": "server-1",
         "state": "half_open",
         "failures": 5,
+        "since": "2026-11-21T07:50:00.000Z",
+        "trying": True,
         "until": "2026-11-21T08:00:00.000Z",
         "error": "no disk",
     }

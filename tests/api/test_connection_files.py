@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.domain.errors import EngineError
 from broker.limits import VIEWER_PASSES_MAX
 from broker.services.viewers import VNC_PASSWORD_CHARS
 from tests.support.viewers import School, values_of, vnc_school
@@ -121,3 +122,15 @@ async def test_the_persons_page_offers_the_viewers_that_there_are(school: School
     assert 'value="rdp"' not in shown
     school.engine.ports.clear()
     assert 'name="kind"' not in await page(school)
+
+
+async def test_what_an_engine_says_of_a_host_reaches_its_person_without_the_name(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> frozenset[str]:
+        raise EngineError("server-1 cannot be reached")
+
+    await school.connected()
+    monkeypatch.setattr(school.engine, "displays", away)
+    reply = await school.file("vnc")
+    assert (reply.code, reply.json["detail"]) == ("engine.failed", "a host cannot be reached")

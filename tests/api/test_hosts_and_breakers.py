@@ -10,6 +10,7 @@ from broker import limits
 from broker.domain.errors import QueueFullError
 from broker.domain.settings import PoolSettings
 from broker.ports import PageQuery
+from broker.web.encoding import stamp
 from tests.support.app import App, Reply
 
 
@@ -47,7 +48,11 @@ async def test_an_open_breaker_is_shown_counted_and_reset(app: App) -> None:
     (shown,) = (await as_alice(app, "GET", "/breakers")).json["items"]
     assert (shown["pool"], shown["host"], shown["state"]) == ("library", "server-1", "open")
     assert (shown["failures"], shown["error"]) == (PoolSettings().failures_max, "no answer")
-    assert shown["until"]
+    assert shown["since"] < shown["until"]
+    assert not shown["trying"]
+    for host, number in (("server-1", 1), (host_id, 1), ("server-2", 0)):
+        found = (await as_alice(app, "GET", f"/breakers?host={host}")).json["items"]
+        assert len(found) == number, host
     assert app.services.breakers.paused == 1
     other = await as_alice(app, "POST", "/hosts/server-1/breakers/reset", {"pool": "nope"})
     assert other.status == 404
@@ -59,6 +64,51 @@ async def test_an_open_breaker_is_shown_counted_and_reset(app: App) -> None:
     assert {"breaker.open", "breaker.reset", "breaker.close"} <= set(actions)
     again = await as_alice(app, "POST", f"/hosts/{host_id}/breakers/reset", {})
     assert again.json == {"reset": 0}
+
+
+async def page(app: App, who: str, host_id: str) -> str:
+    reply = await app.call("GET", f"/hosts/{host_id}", app.people[who], base="")
+    assert reply.status == 200
+    return " ".join(reply.body.decode().split())
+
+
+async def test_the_hosts_page_tells_what_fails_there_since_when_and_when_it_is_tried_again(
+    app: App,
+) -> None:
+    host = await app.services.site.host("server-1")
+    assert 'id="paused"' not in await page(app, "alice", host.id)
+    pool_id, host_id = await failing(app)
+    breaker = (await app.services.breakers.all())[pool_id, host_id]
+    assert breaker.since is not None
+    assert breaker.until is not None
+    text = await page(app, "alice", host_id)
+    times = PoolSettings().failures_max
+    assert f'<a href="/pools/{pool_id}"><b>Library</b></a> failed {times} times in a row' in text
+    assert "no answer" in text
+    for words, at in (("No machines are made since", breaker.since), ("again at", breaker.until)):
+        assert f'{words} <time datetime="{stamp(at)}"' in text
+    assert f'hx-post="/api/v1/hosts/{host_id}/breakers/reset"' in text
+    for who in ("oliver", "audrey"):
+        theirs = await page(app, who, host_id)
+        assert "no answer" in theirs
+        assert "breakers/reset" not in theirs
+    app.clock.shift_s += PoolSettings().breaker_s
+    half = await page(app, "alice", host_id)
+    assert ">half_open<" in half
+    assert "The next that is needed is tried." in half
+    await app.services.breakers.begun(await app.services.pools.find("library"), host_id)
+    assert "One is being tried just now." in await page(app, "alice", host_id)
+    await app.services.breakers.outcome(pool_id, host_id, ok=True, detail="")
+    assert 'id="paused"' not in await page(app, "alice", host_id)
+
+
+async def test_another_hosts_breakers_and_single_failures_are_not_on_the_page(app: App) -> None:
+    pool = await app.services.pools.find("library")
+    host = await app.services.site.host("server-1")
+    await app.services.breakers.outcome(pool.id, host.id, ok=False, detail="no answer")
+    for _ in range(PoolSettings().failures_max):
+        await app.services.breakers.outcome(pool.id, "hst_other", ok=False, detail="no answer")
+    assert 'id="paused"' not in await page(app, "alice", host.id)
 
 
 async def test_who_finds_the_queue_full_is_told_when_to_come_back(

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from broker.config import Address
-from broker.domain.errors import BadTicketError, BusyError, ConfigError
+from broker.domain.errors import BadTicketError, BusyError, ConfigError, TriviumError
 from broker.domain.viewers import ViewerKind
 from broker.gateway.display import DisplayGateway
 from broker.gateway.relay import RefusedError, Relay, Streams, Viewer, round_trip_s
@@ -33,6 +33,9 @@ class FakeViewers:
 
     async def signed_out(self, browsers: Collection[str]) -> frozenset[str]:
         return frozenset(self.over & set(browsers))
+
+    async def told(self, error: TriviumError) -> TriviumError:
+        return error
 
 
 class LineGreet:

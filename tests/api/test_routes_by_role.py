@@ -69,6 +69,7 @@ ALLOWED: dict[str, set[Role] | set[Role | None]] = {
     "POST /api/v1/sessions/{id}/consent": EVERYBODY,
     "POST /api/v1/sessions/{id}/extend": OPERATORS,
     "POST /api/v1/sessions/{id}/message": OPERATORS,
+    "POST /api/v1/sessions/{id}/lock": OPERATORS,
     "POST /api/v1/sessions/{id}/connection": EVERYBODY,
     "GET /api/v1/sessions/{id}/display": EVERYBODY,
     "GET /api/v1/sessions/{id}/shadows": EVERYBODY,
@@ -119,6 +120,7 @@ ALLOWED: dict[str, set[Role] | set[Role | None]] = {
 OF_AGENTS = {
     "POST /agent/v1/enrol",
     "GET /agent/v1/link",
+    "GET /agent/v1/guest",
     "GET /agent/v1/display",
     "GET /agent/v1/images/{image_id}/segments/{index}",
 }

@@ -168,6 +168,8 @@ async def _outcome(work: Any) -> object:
         ("why host server-1", "server-1 has room", 0),
         ("message ses_1 'save now'", "(olga, 0 s ago)", 0),
         ("extend ses_1 30", "in 2 h", 0),
+        ("lock ses_1", "ses_1", 0),
+        ("lock", "Usage:", 2),
         ("extend ses_1 0", "Usage:", 2),
         ("preview uwe", "for teachers", 0),
         ("help", "log a session off", 0),
@@ -192,11 +194,11 @@ async def test_an_auditor_sees_but_does_not_end(gateway: SshGateway, staff: Fake
     async with dial(gateway, "adam") as connection:
         assert "ses_1" in (await connection.run("sessions")).stdout
         assert (await connection.run("preview uwe")).exit_status == 0
-        for line in ("end ses_1", "message ses_1 hello", "extend ses_1 5"):
+        for line in ("end ses_1", "message ses_1 hello", "extend ses_1 5", "lock ses_1"):
             refused = await connection.run(line)
             assert "auth.forbidden" in refused.stdout
             assert refused.exit_status == 1
-    assert (staff.ended, staff.told, staff.extended) == ([], [], [])
+    assert (staff.ended, staff.told, staff.extended, staff.locked) == ([], [], [], [])
 
 
 async def converse(connection: Any, typed: str, **options: Any) -> str:

@@ -209,6 +209,21 @@ async def test_a_wrong_password_is_refused_and_does_not_spend_the_right_one(
         await client.screenshot()
 
 
+async def test_a_host_that_does_not_answer_is_not_named(
+    both: tuple[School, RfbServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    school, _ = both
+
+    async def away(*_: object) -> None:
+        raise EngineError("server-1 cannot be reached")
+
+    await school.connected()
+    monkeypatch.setattr(school.engine, "console", away)
+    async with Raw.knocking(school) as raw:
+        await raw.answer(await school.password())
+        assert await raw.reason() == "a host cannot be reached"
+
+
 async def test_a_password_gets_too_old(both: tuple[School, RfbServer]) -> None:
     school, _ = both
     await school.connected()

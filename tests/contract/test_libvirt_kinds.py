@@ -4,6 +4,7 @@ was asked has and lacks, and what is refused before anything is tried."""
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ from broker.engines.libvirt.capabilities import (
 from broker.engines.libvirt.kinds import KINDS
 from broker.engines.libvirt.knobs import parse_profile
 from broker.engines.libvirt.looks import LOOKS, clock
+from broker.engines.libvirt.machines import Machines
 from broker.limits import HOST_CLOCK_OFF_S_MAX, PROBE_ROOM_BYTES_MIN
-from broker.ports import Operation
+from broker.ports import GuestAttendance, GuestLinks, Operation
 from tests.contract.test_libvirt_profiles import spec
 from tests.support.builders import make_desktop, make_host
 from tests.support.engines import IMAGE
@@ -71,6 +73,41 @@ def test_each_kinds_machine_is_one_by_libvirts_own_schema(hypervisor: str, kerne
     assert valid(describe.domain(machine), "domain.rng") == ""
 
 
+def test_a_container_finds_its_ticket_in_the_variables_of_its_first_process() -> None:
+    given = {"TRIVIUM_TICKET": "dsk_1.3.seal", "TRIVIUM_BROKER": "https://desk"}
+    disk = xml.Disk(pool="trivium", volume="d", path="/pool/d")
+    text = describe.domain(spec("lxc", given=given, disk=disk))
+    assert valid(text, "domain.rng") == ""
+    found = {one.get("name"): one.text for one in xml.parse(text).iter("initenv")}
+    assert found == given
+
+
+class OneTicket:
+    """Links that nobody uses."""
+
+    def given(self, desktop_id: str, generation: int) -> Mapping[str, str]:
+        return {"TRIVIUM_TICKET": f"{desktop_id}.{generation}"}
+
+    def attend(self, *_: object) -> GuestAttendance:
+        raise NotImplementedError
+
+
+def test_each_generation_is_given_a_ticket_of_its_own_where_agents_use_one() -> None:
+    host, disk = make_host(), xml.Disk(pool="trivium", volume="d", path="/pool/d")
+    desktop = make_desktop(generation=7)
+    operation = Operation(id="job_1", desktop=desktop, host=host, image=IMAGE, deadline_s=10)
+
+    def machines(profile: str, links: GuestLinks | None) -> Machines:
+        return Machines(None, "box", parse_profile(profile), "ins_1", guest_links=links)
+
+    made = machines("lxc", OneTicket()).spec(operation, disk)
+    assert made.given == {"TRIVIUM_TICKET": "dsk_1.7"}
+    assert machines("lxc?agent=none", OneTicket()).spec(operation, disk).given == {}
+    assert machines("qemu", OneTicket()).spec(operation, disk).given == {}
+    with pytest.raises(EngineError, match="no links"):
+        machines("lxc", None).spec(operation, disk)
+
+
 def test_the_schema_refuses_what_is_no_machine() -> None:
     assert "wheels" in valid("<domain type='lxc'><name>a</name><wheels/></domain>", "domain.rng")
 
@@ -105,6 +142,8 @@ async def test_a_kind_that_keeps_no_tags_is_refused_before_anything_is_tried(
         ("lxc?accel=kvm", "accel"),
         ("lxc?clone=linked", "clone"),
         ("lxc?agent=channel", "agent"),
+        ("qemu?agent=websocket", "agent"),
+        ("xen?agent=websocket", "agent"),
         ("xen?clone=instant", "instant"),
         ("esx", "uri"),
         ("lxc?uri=qemu:///system", "uri"),
@@ -222,6 +261,9 @@ STOPPED = PoolRoom(name="trivium", kind="dir", running=False, capacity=0, availa
         ("display", "qemu", {"graphics": ("spice",)}, Verdict.UNKNOWN),
         ("agent", "qemu", {}, Verdict.OK),
         ("agent", "qemu?agent=none", {}, Verdict.UNKNOWN),
+        ("agent", "lxc", {}, Verdict.OK),
+        ("agent", "lxc?agent=none", {}, Verdict.UNKNOWN),
+        ("agent", "xen", {}, Verdict.UNKNOWN),
     ],
 )
 def test_what_is_missing_is_named_with_what_to_do(

@@ -9,12 +9,16 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from broker.domain.errors import EngineError
+from broker.domain.features import Feature
 from broker.domain.model import Image, Resources
 from broker.domain.settings import EQUAL_SHARES, Limits, Share
 from broker.engines.libvirt import xml
+from broker.engines.libvirt.abilities import abilities
+from broker.engines.libvirt.capabilities import Capabilities
 from broker.engines.libvirt.channel import Lines
+from broker.engines.libvirt.cpu_shares import Groups
 from broker.engines.libvirt.kinds import Clone
-from broker.engines.libvirt.knobs import Accel, parse_profile
+from broker.engines.libvirt.knobs import Accel, Off, parse_profile
 from broker.engines.libvirt.tags import (
     Tags,
     image_volume,
@@ -25,6 +29,7 @@ from broker.engines.libvirt.tags import (
     volume_of,
 )
 from broker.engines.libvirt.tuning import Tuning
+from broker.engines.reach.wake import Wake
 from broker.guest_wire import LINE_BYTES_MAX, PORT_NAME
 from tests.support.builders import NOW
 
@@ -35,14 +40,14 @@ TAGS = Tags(installation_id="ins_1", desktop_id="dsk_1", generation=3, name="lib
 def spec(profile: str = "qemu", **changes: object) -> xml.MachineSpec:
     resources = changes.pop("resources", Resources(cpus=2, memory_mib=2048))
     guarantee, weights = changes.pop("guarantee", Share()), changes.pop("weights", EQUAL_SHARES)
-    limits = changes.pop("limits", Limits())
+    limits, groups = changes.pop("limits", Limits()), changes.pop("groups", Groups.V1)
     values: dict[str, object] = {
         "name": machine_name("dsk_1"),
         "uuid": UUID_1,
         "place": parse_profile(profile),
         "tags": TAGS,
         "resources": resources,
-        "tuning": Tuning.of(resources, guarantee, weights, limits),  # type: ignore[arg-type]
+        "tuning": Tuning.of(resources, guarantee, weights, limits, groups),  # type: ignore[arg-type]
         "share_pages": True,
         "disk": xml.Disk(pool="trivium", volume="dsk_1-g3.qcow2"),
     }
@@ -193,7 +198,7 @@ def test_resources_are_what_libvirt_is_told() -> None:
     assert read == {
         "memory": str(2048 * 1024),
         "vcpu": "2",
-        "cputune/shares": "2048",
+        "cputune/shares": "768",
         "cputune/global_quota": "150000",
         "memtune/soft_limit": str(1024 * 1024),
         "devices/disk/iotune/total_iops_sec": "500",
@@ -203,8 +208,8 @@ def test_resources_are_what_libvirt_is_told() -> None:
     assert bandwidth.get("average") == "12207"
 
 
-def test_a_machine_like_any_other_asks_nothing_of_control_groups() -> None:
-    root = described()
+def test_where_none_are_known_a_machine_asks_nothing_of_control_groups() -> None:
+    root = described(groups=None)
     assert root.find("cputune") is None
     assert root.find("memtune") is None
 
@@ -216,3 +221,39 @@ def test_lines_are_whole_and_too_long_ones_are_passed_over() -> None:
     assert list(lines.feed(b"x" * LINE_BYTES_MAX)) == []
     assert list(lines.feed(b"x" * LINE_BYTES_MAX)) == []
     assert list(lines.feed(b"tail\nthree\n")) == [b"three"]
+
+
+FAR = quote("qemu+ssh://trivium@server-1/system", safe="")
+CARD = "52:54:00:12:34:56"
+
+
+def test_a_host_is_switched_on_and_off_where_its_profile_says_how() -> None:
+    place = parse_profile(f"qemu?uri={FAR}&off=sudo&wake={CARD}@10.1.0.255")
+    assert Feature.HOST_POWER in place.features
+    assert (place.off, place.wake) == (Off.SUDO, Wake(mac=CARD, address="10.1.0.255"))
+    assert place.off is not None
+    assert place.off.command == "sudo -n systemctl poweroff"
+    seen = Capabilities(hypervisor="QEMU", domain_types=("qemu",))
+    told = abilities(place, seen)
+    assert "host_power" in {one.name for one in told.can}
+    without = parse_profile(f"qemu?uri={FAR}")
+    assert Feature.HOST_POWER not in without.features
+    cannot = {one.name: one.says for one in abilities(without, seen).cannot}
+    assert "off and wake" in cannot["host_power"]
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        f"uri={FAR}&off=sudo",
+        f"uri={FAR}&wake={CARD}",
+        f"uri={FAR}&off=rm&wake={CARD}",
+        f"uri={FAR}&off=systemctl%20reboot&wake={CARD}",
+        f"uri={FAR}&off=sudo&wake=server-1",
+        f"off=sudo&wake={CARD}",
+        f"uri={quote('qemu+tls://server-1/system', safe='')}&off=sudo&wake={CARD}",
+    ],
+)
+def test_power_that_could_not_be_is_refused_when_the_host_is_written_down(knobs: str) -> None:
+    with pytest.raises(EngineError, match=r"off|wake"):
+        parse_profile(f"qemu?{knobs}")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
 from broker.domain.errors import EngineError
-from broker.engines.libvirt.instant import Golden
-from broker.engines.libvirt.knobs import parse_profile
+from broker.domain.model import Resources
+from broker.domain.settings import Limits, Share
+from broker.engines.libvirt import xml
+from broker.engines.libvirt.drift import facts
+from broker.engines.libvirt.instant import Golden, as_clone, golden_name
+from broker.engines.libvirt.knobs import Place, parse_profile
 from broker.engines.libvirt.machines import Machines
 from broker.engines.libvirt.saved import HEADER_BYTES, SavedHead
 from broker.ports import Operation
+from tests.contract.test_libvirt_profiles import described
 from tests.support.builders import make_desktop, make_host
 from tests.support.engines import IMAGE
 
@@ -85,3 +91,44 @@ def test_hosts_that_share_a_pool_have_golden_desktops_of_their_own() -> None:
     )
     assert first == again
     assert {first.disk, first.memory}.isdisjoint({second.disk, second.memory})
+
+
+def test_one_memory_serves_desktops_whose_guests_see_the_same_machine() -> None:
+    place = parse_profile("qemu?clone=instant")
+
+    def named(place: Place = place, **size: float) -> str:
+        resources = Resources(**({"cpus": 2, "memory_mib": 1024} | size))  # type: ignore[arg-type]
+        operation = Operation(
+            id="job_1", desktop=make_desktop(resources=resources), host=make_host(), image=IMAGE,
+            deadline_s=60, weights=Share(cpus=size.get("cpus", 1.0)),
+        )  # fmt: skip
+        return golden_name("host-a", place, operation)
+
+    alike = {named(), named(cpus=1.5), named(disk_iops=400), named(network_mbit=50)}
+    assert len(alike) == 1
+    others = {
+        named(cpus=3), named(memory_mib=2048), named(parse_profile("qemu?clone=instant&cpu=max"))
+    }  # fmt: skip
+    assert len(others) == 3
+    assert not alike & others
+
+
+def test_a_clone_brings_all_of_its_own_that_its_guest_does_not_see() -> None:
+    plain = described(resources=Resources(cpus=1, memory_mib=1024))
+    own: dict[str, Any] = {
+        "resources": Resources(cpus=0.5, memory_mib=1024, disk_iops=400),
+        "guarantee": Share(memory=0.5),
+        "weights": Share(cpus=2.0, disk=3.0),
+        "limits": Limits(disk_mib_s=20),
+        "share_pages": False,
+    }
+    clone = described("qemu?spice=yes", **own)
+    both = facts(clone)
+    woken = xml.parse(as_clone(xml.text_of(plain), clone))
+    assert facts(woken) == both
+    assert woken.find("memoryBacking/nosharepages") is not None
+    # and nothing stays of a golden desktop, or of a clone before, that had more
+    again = xml.parse(as_clone(xml.text_of(clone), plain))
+    assert facts(again) == facts(plain)
+    for path in ("memtune", "blkiotune", "memoryBacking", "devices/disk/iotune"):
+        assert again.find(path) is None

@@ -4,6 +4,7 @@ how, and what libvirt's own schemas and its test driver make of what is written 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -14,19 +15,19 @@ import pytest
 from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.inspection import Verdict
-from broker.domain.model import Host
+from broker.domain.model import Host, Image
 from broker.domain.storage import OWN, SAME
-from broker.engines.libvirt import hosts, xml
+from broker.engines.libvirt import capabilities, hosts, pools, xml
 from broker.engines.libvirt.abilities import abilities
-from broker.engines.libvirt.capabilities import Capabilities, PoolRoom, look, read
+from broker.engines.libvirt.capabilities import Capabilities, PoolRoom, look, rooms_of
 from broker.engines.libvirt.classes import classes
-from broker.engines.libvirt.connection import HostConnection
 from broker.engines.libvirt.events import run_events
 from broker.engines.libvirt.kinds import KINDS, Clone
 from broker.engines.libvirt.knobs import ClassKnob, parse_profile
 from broker.engines.libvirt.looks import LOOKS
 from broker.engines.libvirt.pool_kinds import POOL_KINDS
 from broker.engines.libvirt.storage import Volumes, ceph_of, disk_pool
+from broker.limits import LIBVIRT_THREADS
 from broker.ports import Operation
 from tests.contract.test_libvirt_kinds import found, valid
 from tests.contract.test_libvirt_profiles import spec
@@ -220,8 +221,7 @@ def test_descriptions_of_pools_are_ones_by_libvirts_own_schema(sort: str) -> Non
 
 
 def test_kinds_and_sources_are_read_from_libvirt(driver: Any) -> None:
-    seen = read(driver, "server-1", parse_profile("test"))
-    told = {one.name: (one.kind, one.source) for one in seen.pools}
+    told = {one.name: (one.kind, one.source) for one in rooms_of(driver)}
     assert {told[f"pool-{kind}"][0] for kind in POOLS} == set(POOLS)
     assert told["pool-netfs"][1] == "nas:/exports/desktops"
     assert told["pool-rbd"][1] == "mon-1,mon-2:desktops"
@@ -407,27 +407,99 @@ def test_capabilities_without_pools_refuse_nothing() -> None:
 async def test_a_pool_that_hangs_takes_no_desktops_until_it_answers(
     driver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one of a file server that is away does."""
-    del driver
-    answers = asyncio.Event()
-
-    async def look(_connection: HostConnection, pool: str) -> None:
-        if pool == "pool-netfs":
-            await answers.wait()
-
-    monkeypatch.setattr(HostConnection, "look", look)
-    monkeypatch.setattr(hosts, "STORAGE_LOOK_S", 0.01)
-    monkeypatch.setattr(hosts, "STORAGE_ANSWER_S", 0.01)
+    golden(driver, "dir", "qcow2")
+    golden(driver, "netfs", "qcow2")
+    answers = threading.Event()
+    answers.set()
+    hang(monkeypatch, answers)
     host = on_classes("linked")
     async with listening(engine := libvirt_engine()):
-        engine.features(host)
+        await engine.create(job("job_1", host, "netfs"))
+        answers.clear()
         await eventually(lambda: engine.storage_classes(host)["netfs"].refuses != "")
         told = engine.storage_classes(host)
         assert {one.name: one.refuses for one in told.values() if one.refuses} == {
-            "netfs": "it does not answer"
+            "netfs": "the storage pool pool-netfs does not answer"
         }
+        shown = {one.name: one.refuses for one in (await engine.condition(host)).storage}
+        assert "does not answer" in shown["netfs"]
+        assert {name for name, refuses in shown.items() if refuses} == {"netfs"}
+        for verb, number in ((engine.create, 2), (engine.reset, 1), (engine.destroy, 1)):
+            with pytest.raises(EngineError, match="pool-netfs does not answer"):
+                await verb(job("job_9", host, "netfs", id=f"dsk_{number}", generation=2))
+        # everybody else's goes on
+        await engine.create(job("job_2", host, "dir", id="dsk_3"))
+        await engine.destroy(job("job_3", host, "dir", id="dsk_3"))
+        assert [one.desktop_id for one in await engine.machines()] == ["dsk_1"]
         answers.set()
         await eventually(lambda: engine.storage_classes(host)["netfs"].refuses == "")
+        await engine.destroy(job("job_4", host, "netfs", generation=2))
+        assert await engine.machines() == ()
+
+
+async def test_what_hangs_in_one_pool_takes_no_other_pools_threads(
+    driver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anybody has found out that it hangs."""
+    golden(driver, "dir", "qcow2")
+    golden(driver, "netfs", "qcow2")
+    answers = threading.Event()
+    real = Volumes.make
+
+    def make(volumes: Volumes, image: Image, desktop_id: str, *rest: Any) -> xml.Disk:
+        if volumes.pool == "pool-netfs":
+            answers.wait()
+        return real(volumes, image, desktop_id, *rest)
+
+    monkeypatch.setattr(Volumes, "make", make)
+    host = on_classes("linked")
+    async with listening(engine := libvirt_engine()):
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(2, LIBVIRT_THREADS + 4):
+                    one = job(f"job_{number}", host, "netfs", id=f"dsk_{number}")
+                    tasks.create_task(engine.create(one))
+                await engine.create(job("job_1", host, "dir"))
+                assert [one.desktop_id for one in await engine.machines()] == ["dsk_1"]
+                answers.set()
+        finally:
+            answers.set()
+
+
+async def test_a_host_is_reached_while_a_pool_of_its_hangs(
+    driver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    golden(driver, "dir", "qcow2")
+    answers = threading.Event()
+    hang(monkeypatch, answers)
+    host = on_classes("linked")
+    try:
+        async with listening(engine := libvirt_engine()):
+            await engine.create(job("job_1", host, "dir"))
+            assert "does not answer" in engine.storage_classes(host)["netfs"].refuses
+            assert (await engine.condition(host)).disk_free is not None
+            cannot = {one.name: one.says for one in (await engine.abilities(host)).cannot}
+            assert "does not answer" in cannot["storage_netfs"]
+            await engine.destroy(job("job_2", host, "dir"))
+    finally:
+        answers.set()
+
+
+def hang(monkeypatch: pytest.MonkeyPatch, answers: threading.Event) -> None:
+    """Looking at the pool of kind netfs takes until it answers."""
+    for name in ("glance", "look"):
+        real = getattr(capabilities, name)
+
+        def slow(connection: Any, host: str, pool: str, real: Any = real) -> PoolRoom | None:
+            if pool == "pool-netfs":
+                answers.wait()
+            found: PoolRoom | None = real(connection, host, pool)
+            return found
+
+        monkeypatch.setattr(pools, name, slow)
+    monkeypatch.setattr(hosts, "STORAGE_LOOK_S", 0.01)
+    monkeypatch.setattr(pools, "STORAGE_ANSWER_S", 0.2)
+    monkeypatch.setattr(pools, "STORAGE_GLANCE_S", 0.2)
 
 
 async def test_how_full_a_class_is_is_seen_again_and_again(

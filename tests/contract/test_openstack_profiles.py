@@ -9,7 +9,7 @@ import pytest
 from broker.domain.errors import ConfigError, EngineError
 from broker.domain.features import Feature
 from broker.engines.openstack import OpenStackEngine, build
-from broker.engines.openstack.knobs import Place, parse_profile
+from broker.engines.openstack.knobs import Agent, Place, parse_profile
 from broker.engines.registry import EngineContext
 from broker.system import SystemChance, SystemClock, SystemIds
 from tests.support.builders import make_host
@@ -31,10 +31,12 @@ def test_a_profile_says_cloud_region_zone_host_network_and_disk() -> None:
     assert parse_profile(
         "nova?cloud=campus&region=north&zone=az-1&host=c1.example&network=lan&disk=40&agent=none"
     ) == Place(
-        cloud="campus", region="north", zone="az-1", host="c1.example", network="lan", disk=40
-    )
-    assert parse_profile("nova") == Place(cloud="trivium", disk=20)
+        cloud="campus", region="north", zone="az-1", host="c1.example", network="lan", disk=40,
+        agent=Agent.NONE,
+    )  # fmt: skip
+    assert parse_profile("nova") == Place(cloud="trivium", disk=20, agent=Agent.WEBSOCKET)
     assert parse_profile("nova?disk=0").disk == 0
+    assert parse_profile("nova?display=none").displays == set()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,8 @@ def test_a_profile_says_cloud_region_zone_host_network_and_disk() -> None:
         ("nova?disk=-1", "knob disk"),
         ("nova?disk=16385", "knob disk"),
         ("nova?disk=%C2%B2", "knob disk"),
-        ("nova?agent=channel", "no way to a guest's agent"),
+        ("nova?agent=channel", "knob agent"),
+        ("nova?display=spice", "knob display"),
     ],
 )
 def test_what_a_profile_does_not_take_is_named(profile: str, said: str) -> None:
@@ -70,6 +73,13 @@ def test_a_machine_moves_only_between_places_that_are_compute_hosts(tmp_path: Pa
     assert features(make_host(profile="nova?nonsense")) == set()
 
 
+def test_a_place_shows_vnc_unless_its_profile_says_none(tmp_path: Path) -> None:
+    displays = engine(tmp_path / "clouds.yaml").displays
+    assert displays(make_host(profile="nova?cloud=campus")) == {"vnc"}
+    assert displays(make_host(profile="nova?cloud=campus&display=none")) == set()
+    assert displays(make_host(profile="nova?nonsense")) == set()
+
+
 async def test_a_clouds_file_that_cannot_be_read_fails_what_is_asked(tmp_path: Path) -> None:
     clouds = tmp_path / "clouds.yaml"
     clouds.touch(mode=0o600)
@@ -77,7 +87,7 @@ async def test_a_clouds_file_that_cannot_be_read_fails_what_is_asked(tmp_path: P
     openstack = engine(clouds)
     assert openstack.features(make_host(profile="nova?cloud=campus"))
     async with listening(openstack):
-        with pytest.raises(EngineError, match="could not do what was asked"):
+        with pytest.raises(EngineError, match=r"clouds\.yaml has no cloud campus"):
             await openstack.machines()
 
 
@@ -108,12 +118,14 @@ async def test_a_cloud_that_is_away_or_unknown_fails_what_is_asked_and_says_no_a
     )
     clouds.chmod(0o600)
     openstack = engine(clouds)
-    for cloud in ("campus", "nowhere"):
+    for cloud, said in (
+        ("campus", "could not do what was asked"),
+        ("nowhere", r"clouds\.yaml has no cloud nowhere"),
+    ):
         openstack.features(make_host(id=cloud, profile=f"nova?cloud={cloud}"))
         async with listening(openstack):
-            with pytest.raises(EngineError) as raised:
+            with pytest.raises(EngineError, match=said) as raised:
                 await openstack.machines()
-            assert "could not do what was asked" in raised.value.detail
             assert "127.0.0.1" not in raised.value.detail
         openstack = engine(clouds)
 

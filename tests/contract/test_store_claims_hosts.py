@@ -8,6 +8,7 @@ import pytest
 
 from broker.domain.lifecycle import HostEvent
 from broker.domain.model import LogOff, PoolKind, SessionState
+from broker.domain.silence import SILENCE_DOCUMENT, Silence, plain
 from broker.ports import Store
 from tests.support.builders import NOW, make_host
 from tests.support.stores import VDI, claim_one, fill, make_request, ready_desktops
@@ -76,3 +77,36 @@ async def test_ones_own_desktop_is_given_wherever_it_can_run(
     await store.directory.move_host("hst_1", event, NOW)
     outcome = await claim_one(store, request)
     assert (outcome.desktop is not None) is given
+
+
+async def test_nobody_is_given_one_on_a_host_that_is_not_heard(store: Store) -> None:
+    await two_hosts(store)
+    await ready_desktops(store, [1, 2])
+    (heard,) = await ready_desktops(store, [3], host_id="hst_2")
+    silent = {"hst_1": Silence(since=NOW, why="it hung up")}
+    await store.documents.save(SILENCE_DOCUMENT, plain(silent), revision=0)
+    first = await claim_one(store, make_request(1))
+    assert first.desktop is not None
+    assert first.desktop.id == heard.id
+    waiting = await claim_one(store, make_request(2))
+    assert waiting.session is not None
+    assert waiting.session.state is SessionState.QUEUED
+    order = [waiting.session.id]
+    assert await store.sessions.serve_queue(VDI, order, LATER, NOW) == ()
+    await store.documents.save(SILENCE_DOCUMENT, plain({}), revision=1)
+    (served,) = await store.sessions.serve_queue(VDI, order, LATER, NOW)
+    assert served.state is SessionState.DELIVERING
+
+
+async def test_ones_own_desktop_on_such_a_host_is_waited_for(store: Store) -> None:
+    """Another one would be empty."""
+    await two_hosts(store)
+    pool = replace(VDI, kind=PoolKind.DEDICATED, log_off=LogOff.KEEP)
+    await store.directory.save_pool(pool, new=False)
+    request = make_request(1, pool=pool)
+    (own,) = await ready_desktops(store, [1], owner_id=request.user_id)
+    silent = {"hst_1": Silence(since=NOW, why="it hung up")}
+    await store.documents.save(SILENCE_DOCUMENT, plain(silent), revision=0)
+    outcome = await claim_one(store, request)
+    assert outcome.desktop is not None
+    assert outcome.desktop.id == own.id

@@ -24,6 +24,7 @@ from tests.support.stores import (
     ready_desktops,
 )
 
+ASSIGNED: tuple[DesktopEvent, ...] = ()
 PARKING = (DesktopEvent.SUSPEND_ASKED,)
 PARKED = (*PARKING, DesktopEvent.SUSPENDED)
 UNPARKING = (*PARKED, DesktopEvent.RESUME_ASKED)
@@ -154,9 +155,12 @@ async def end_session(store: Store, session: Session, release: Release) -> None:
         (PARKING, DesktopEvent.RELEASED_KEEP, DesktopState.SUSPENDING, NOW + 77),
         (PARKED, DesktopEvent.RELEASED_KEEP, DesktopState.SUSPENDED, None),
         (UNPARKING, DesktopEvent.RELEASED_KEEP, DesktopState.RESUMING, NOW + 77),
+        (ASSIGNED, DesktopEvent.RELEASED_RESTART, DesktopState.RESUMING, NOW + 5),
+        (PARKED, DesktopEvent.RELEASED_RESTART, DesktopState.SUSPENDED, None),
+        (UNPARKING, DesktopEvent.RELEASED_RESTART, DesktopState.RESUMING, NOW + 5),
     ],
 )
-async def test_a_parked_desktop_is_released_too(
+async def test_a_desktop_is_released_from_wherever_its_session_has_it(
     store: Store,
     way: tuple[DesktopEvent, ...],
     event: DesktopEvent,

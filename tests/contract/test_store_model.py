@@ -81,6 +81,7 @@ releases = st.sampled_from(
     [
         DesktopEvent.RELEASED_RESET,
         DesktopEvent.RELEASED_KEEP,
+        DesktopEvent.RELEASED_RESTART,
         DesktopEvent.RELEASED_DELETE,
         DesktopEvent.FAILED,
     ]
@@ -410,6 +411,8 @@ async def _picture(store: Store) -> dict[str, Any]:
     everything, late = PageQuery(limit=500), NOW + 50
     states = (SessionState.DELIVERING, SessionState.ACTIVE)
     at_endpoints = await store.sessions.at_endpoints(["ept_1", "ept_2"], states)
+    held = [one.id for one in (await store.desktops.desktops(everything)).items]
+    with_desktops = await store.sessions.with_desktops(held, states)
     return {
         "sessions": await store.sessions.sessions(everything),
         "desktops": await store.desktops.desktops(everything),
@@ -440,6 +443,7 @@ async def _picture(store: Store) -> dict[str, Any]:
             VDI.id, list(DesktopState), 3, unlike=VDI.resources
         ),
         "at endpoints": sorted(one.id for one in at_endpoints),
+        "with desktops": sorted(one.id for one in with_desktops),
         "waiting": [
             sorted(one.session_id for one in await store.sessions.waiting(pool.id))
             for pool in (VDI, IDV)

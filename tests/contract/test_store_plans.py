@@ -156,6 +156,7 @@ async def busy_paths(store: Store) -> None:
     await store.sessions.session(session.id)
     await store.sessions.some([session.id, "ses_none"])
     await store.sessions.at_endpoints(["ept_1", "ept_2"], [SessionState.ACTIVE])
+    await store.sessions.with_desktops([session.desktop_id or ""], [SessionState.ACTIVE])
     await watching(store)
     await machines(store)
 

@@ -299,6 +299,20 @@ async def test_sessions_at_endpoints_are_found_by_state(store: Store) -> None:
     assert await at(["ept_1"], []) == ()
 
 
+async def test_sessions_with_desktops_are_found_by_state(store: Store) -> None:
+    await fill(store)
+    await ready_desktops(store, range(3))
+    one, two, three = [await claimed_session(store, make_request(user)) for user in (1, 2, 3)]
+    two = await store.sessions.advance(two.id, SessionEvent.REPORTED_LIVE, NOW, why="")
+    having = store.sessions.with_desktops
+    both = (SessionState.DELIVERING, SessionState.ACTIVE)
+    desktops = [session.desktop_id or "" for session in (one, two)]
+    assert set(await having([*desktops, "dsk_9"], both)) == {one, two}
+    assert await having([*desktops, three.desktop_id or ""], [SessionState.ACTIVE]) == (two,)
+    assert await having([], both) == ()
+    assert await having(desktops, []) == ()
+
+
 async def test_some_sessions_are_read_together(store: Store) -> None:
     await fill(store)
     await ready_desktops(store, range(3))

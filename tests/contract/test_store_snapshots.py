@@ -18,7 +18,7 @@ from broker.domain.lifecycle import DesktopEvent, SnapshotEvent
 from broker.domain.model import Desktop, DesktopState, JobVerb, PoolKind, Resources
 from broker.domain.snapshots import Snapshot, SnapshotState
 from broker.ports import PageQuery, Store
-from tests.support.builders import NOW, make_desktop, make_host
+from tests.support.builders import NOW, make_desktop, make_host, make_snapshot
 from tests.support.stores import VDI, fill, make_job, ready_desktops
 from tests.support.trail import make_entry
 
@@ -26,23 +26,6 @@ KEPT = replace(VDI, kind=PoolKind.DEDICATED)
 SIZE = make_desktop().resources
 SMALLER = Resources(cpus=1.0, memory_mib=1024)
 N = SnapshotState
-
-
-def make_snapshot(number: int = 1, **changes: Any) -> Snapshot:
-    values: dict[str, Any] = {
-        "id": f"snp_{number}",
-        "desktop_id": "dsk_1",
-        "generation": 3,
-        "name": f"before-{number}",
-        "note": "an update",
-        "state": N.MAKING,
-        "why": "",
-        "resources": SIZE,
-        "size_bytes": None,
-        "created_at": NOW + number,
-        "changed_at": NOW + number,
-    }
-    return Snapshot(**(values | changes))
 
 
 async def one_desktop(store: Store) -> Desktop:

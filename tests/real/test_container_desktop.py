@@ -1,17 +1,26 @@
-"""A desktop that an engine made, in a container, used by a real RDP client through the broker."""
+"""A desktop that an engine made, in a container, used by a real RDP client through the broker; its
+agent, which has no port, links up with the broker over the network."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import socket
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from broker.domain.model import Role
+from broker.ports import GuestAgents, GuestAsk, GuestVerb
 from tests.real.test_viewers import PICTURE_BYTES, running, screen
 from tests.support.app import PASSWORD, App, Person, running_app
-from tests.support.container_desktops import IMAGE, NETWORK, ContainerDesktops, container_desktops
+from tests.support.container_desktops import (
+    BROKER,
+    IMAGE,
+    NETWORK,
+    ContainerDesktops,
+    container_desktops,
+)
 from tests.support.libvirt_containers import end_containers
 from tests.support.libvirt_lab import LibvirtLab
 from tests.support.viewers import until
@@ -74,11 +83,42 @@ async def session_of(app: App, ann: Person) -> tuple[str, str]:
             await asyncio.sleep(0.2)
 
 
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def agents_of(app: App) -> GuestAgents:
+    engine = app.broker.engines["libvirt"]
+    assert isinstance(engine, GuestAgents)
+    return engine
+
+
+def logged_on(app: App, desktop_id: str, user: str) -> Callable[[], Awaitable[bool]]:
+    """Whether its agent says so."""
+
+    async def look() -> bool:
+        told = agents_of(app).guest(desktop_id)
+        return told is not None and told.user == user
+
+    return look
+
+
+async def log_off_by_agent(app: App, desktop_id: str) -> None:
+    desktop = await app.services.kit.store.desktops.desktop(desktop_id)
+    assert desktop is not None
+    ask = GuestAsk(id="a1", what=GuestVerb.LOG_OFF)
+    await agents_of(app).ask_guest(desktop, ask, deadline_s=GENEROUS_S)
+
+
 async def test_xfreerdp_logs_on_at_a_container_that_the_engine_made(
     desktops: ContainerDesktops, tmp_path: Path
 ) -> None:
     env = {
+        "TRIVIUM_LISTEN": f"{BROKER}:{free_port()}",
         "TRIVIUM_RDP_LISTEN": "127.0.0.1:0",
+        "TRIVIUM_VIEWER_HOST": "127.0.0.1",
         "TRIVIUM_DATABASE_URL": f"sqlite:///{tmp_path / 'trivium.db'}",
     }
     async with screen() as display, running_app(tmp_path, env=env, reconcile=True) as app:
@@ -92,7 +132,8 @@ async def test_xfreerdp_logs_on_at_a_container_that_the_engine_made(
             answer = await app.call("GET", f"/sessions/{session_id}", ann)
             return bool(answer.json["traffic"]["display"] > PICTURE_BYTES)
 
-        await until(lambda: asyncio.to_thread(desktops.listens, desktop_id), within_s=GENEROUS_S)
+        # ready is the agent's word that people can come, not that the container runs
+        assert await asyncio.to_thread(desktops.listens, desktop_id)
         path = f"/sessions/{session_id}/connection"
         answer = await app.call("POST", path, ann, body={"kind": "rdp"})
         assert answer.status == 200, answer.body
@@ -101,11 +142,15 @@ async def test_xfreerdp_logs_on_at_a_container_that_the_engine_made(
             *("xfreerdp", str(file), "/cert:ignore"),
             *(f"/u:{build.PERSON}", f"/p:{build.PASSWORD}"),
         )
-        async with running(*command, DISPLAY=display, HOME=str(tmp_path)):
+        async with running(*command, DISPLAY=display, HOME=str(tmp_path)) as client:
             await until(lambda: asyncio.to_thread(mark.exists), within_s=GENEROUS_S)
             await until(painted, within_s=GENEROUS_S)
             answer = await app.call("GET", f"/sessions/{session_id}", ann)
             assert answer.json["state"] == "active"
+            await until(logged_on(app, desktop_id, build.PERSON), within_s=GENEROUS_S)
+            await log_off_by_agent(app, desktop_id)
+            await until(logged_on(app, desktop_id, ""), within_s=GENEROUS_S)
+            await asyncio.wait_for(client.wait(), GENEROUS_S)
             assert (await app.call("DELETE", f"/sessions/{session_id}", ann)).status == 202
             _, again = await session_of(app, ann)
         assert again == desktop_id

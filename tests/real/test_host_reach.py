@@ -289,9 +289,12 @@ def answers(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def tls_host(lab: LibvirtLab, authority: Authority) -> Iterator[tuple[LibvirtHost, str]]:
-    """The lab's first host, restarted with a door for TLS; and its address."""
-    host, port = lab.first, free_port()
+def tls_host(
+    lab: LibvirtLab, authority: Authority, *, qemu: str = "", second: bool = False
+) -> Iterator[tuple[LibvirtHost, str]]:
+    """The lab's first or second host, restarted with a door for TLS; and its address. `qemu`:
+    lines about its machines."""
+    host, port = lab.second if second else lab.first, free_port()
     folder = host.root / "tls"
     authority.vouch(folder, "localhost", server=True)
     host.stop()
@@ -300,6 +303,7 @@ def tls_host(lab: LibvirtLab, authority: Authority) -> Iterator[tuple[LibvirtHos
         f'ca_file = "{folder}/cacert.pem"\ncert_file = "{folder}/servercert.pem"\n'
         f'key_file = "{folder}/serverkey.pem"\n'
     )
+    host.qemu = qemu
     host.prepare()
     host.start()
     wait_for(lambda: answers(port), 30, "the door for TLS")
@@ -307,7 +311,7 @@ def tls_host(lab: LibvirtLab, authority: Authority) -> Iterator[tuple[LibvirtHos
         yield host, f"qemu+tls://127.0.0.1:{port}/system"
     finally:
         host.stop()
-        host.doors = ""
+        host.doors = host.qemu = ""
         host.prepare()
         host.start()
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import libvirt
 
 from broker.domain.model import Resources
+from broker.domain.settings import EQUAL_SHARES, Share
 from broker.engines.libvirt.events import run_events
+from broker.engines.libvirt.tuning import UNLIMITED_KIB
+from tests.real.test_libvirt_limits import in_group
 from tests.support.builders import make_desktop
 from tests.support.engines import listening, said
 from tests.support.eventually import eventually
@@ -80,6 +84,35 @@ async def test_a_container_takes_what_its_size_says_and_what_it_is_resized_to(
         with the_container(container_lab) as domain:
             assert domain.schedulerParameters()["vcpu_quota"] == 25_000
             assert domain.memoryParameters(0)["hard_limit"] == 32 * 1024
+
+
+async def test_a_container_is_held_to_what_its_pool_says_and_says_anew(
+    container_lab: LibvirtLab,
+) -> None:
+    case = containers_case(container_lab)
+    desktop = make_desktop(resources=SMALL)
+    first = {
+        "guarantee": Share(cpus=1.0, memory=0.5), "weights": replace(EQUAL_SHARES, disk=3.0),
+    }  # fmt: skip
+
+    def held() -> tuple[int, ...]:
+        """The kernel's figures of its group, of either controller."""
+        with the_container(container_lab) as domain:
+            pid = init_of(domain.ID())
+        return (
+            in_group(pid, "cpu", "cpu.shares"),
+            in_group(pid, "memory", "memory.soft_limit_in_bytes"),
+            in_group(pid, "blkio", "blkio.bfq.weight"),
+        )
+
+    async with listening(engine := libvirt_engine()):
+        await engine.create(replace(case.operation("job_1", desktop), **first))  # type: ignore[arg-type]
+        assert held() == (32 * 128, 32 * 1024 * 1024, 300)
+        await engine.resize(case.operation("job_2", desktop), SMALL)
+        shares, _, weight = held()
+        assert (shares, weight) == (128, 100)
+        with the_container(container_lab) as domain:
+            assert domain.memoryParameters(0)["soft_limit"] == UNLIMITED_KIB
 
 
 async def test_a_daemon_that_is_restarted_costs_no_container(container_lab: LibvirtLab) -> None:

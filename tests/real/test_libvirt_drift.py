@@ -21,16 +21,16 @@ from tests.support.libvirt_lab import LibvirtLab, connected
 SIZE = Resources(cpus=1.5, memory_mib=256, disk_iops=400)
 POOLS: dict[str, Any] = {
     "guarantee": Share(memory=0.5),
-    "weights": replace(EQUAL_SHARES, cpus=2.0),
+    "weights": replace(EQUAL_SHARES, cpus=2.0, disk=2.0),
     "limits": Limits(disk_mib_s=20),
     "share_pages": False,
 }
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 
 
-@pytest.fixture
-async def bench(libvirt_lab: LibvirtLab) -> AsyncIterator[Bench]:
-    async with on_bench(libvirt_lab) as bench:
+@pytest.fixture(params=["linked", "instant"])
+async def bench(libvirt_lab: LibvirtLab, request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    async with on_bench(libvirt_lab, clone=request.param) as bench:
         yield bench
 
 
@@ -72,7 +72,9 @@ async def test_a_machine_is_what_it_should_be_until_somebody_changes_it(bench: B
     # a desktop that was resized is held against its new size
     smaller = replace(SIZE, cpus=0.5, memory_mib=192, disk_iops=0)
     now = replace(wanted, desktop=replace(desktop, resources=smaller))
-    assert [one.what for one in await bench.engine.drift(now)] == ["disk vdb", "guaranteed memory"]
+    assert [one.what for one in await bench.engine.drift(now)] == [
+        "CPU weight", "disk vdb", "guaranteed memory",
+    ]  # fmt: skip
 
 
 async def test_one_that_was_saved_and_resumed_or_moved_has_not_changed(bench: Bench) -> None:

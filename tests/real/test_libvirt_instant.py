@@ -91,6 +91,20 @@ async def test_a_golden_desktop_that_boots_longer_than_an_attempt_is_waited_for(
         assert log.read_text().count("starting up") == boots
 
 
+async def test_how_displays_are_reached_is_the_clones_and_not_its_golden_desktops(
+    libvirt_lab: LibvirtLab,
+) -> None:
+    libvirt_lab.forget_golden_desktops()
+    async with on_bench(libvirt_lab, clone="instant") as bench:
+        await bench.made(1)
+    async with on_bench(libvirt_lab, clone="instant", spice="yes") as bench:
+        desktop = await bench.made(2)
+        for protocol in ("vnc", "spice"):
+            console = await bench.engine.console(desktop, "ses_1", protocol)
+            await console.close()
+    assert len(list(libvirt_lab.first.guests.glob("*-golden-*.save"))) == 1
+
+
 def goldens(lab: LibvirtLab) -> list[str]:
     """Golden desktops that run."""
     return [name for name in lab.first.machine_pids() if "-golden-" in name]

@@ -172,7 +172,7 @@ async def test_what_a_pool_promises_is_what_the_host_enforces(bench: Bench) -> N
     with connected(bench.lab.first) as connection:
         [domain] = connection.listAllDomains(0)
         schedule = domain.schedulerParameters()
-        assert (schedule["cpu_shares"], schedule["global_quota"]) == (2048, 150_000)
+        assert (schedule["cpu_shares"], schedule["global_quota"]) == (768, 150_000)
         assert domain.memoryParameters(0)["soft_limit"] == 128 * 1024
         assert domain.blockIoTune("vda")["total_iops_sec"] == 400
     smaller = Resources(cpus=0.5, memory_mib=192)

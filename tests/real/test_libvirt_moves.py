@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from broker.domain.errors import EngineError
 from broker.guest_wire import FromGuest, Hello
 from broker.ports import Console, Machine
+from tests.support.certificates import Authority
 from tests.support.eventually import eventually
 from tests.support.libvirt_bench import on_bench
-from tests.support.libvirt_lab import LibvirtLab, running_lab, two_networks
+from tests.support.libvirt_host import LibvirtHost, wait_for
+from tests.support.libvirt_lab import ADDRESSES, LibvirtLab, running_lab, two_networks
 
 GREETING = b"RFB 003.008\n"
 
@@ -58,3 +65,106 @@ async def test_a_desktop_in_use_moves_and_its_display_is_opened_again_where_it_i
         await after.close()
         await bench.engine.migrate(bench.case.operation("job_3", desktop), bench.case.host)
         assert [one.host_id for one in await bench.engine.machines()] == ["hst_1"]
+
+
+MARK = "words-of-a-persons-own-memory"
+LISTENER = """
+import socket, sys
+ears = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+ears.setsockopt(socket.SOL_SOCKET, 33, 1 << 29)
+ears.bind((sys.argv[1], 0))
+print("listening", flush=True)
+heard = 0
+while True:
+    part = ears.recv(1 << 16)
+    if part[12:14] == b"\\x08\\x00" and len(part) > 66:
+        heard += len(part)
+        if sys.argv[2].encode() in part:
+            print("seen", flush=True)
+        if heard > 1 << 23:
+            heard = 0
+            print("much", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def overhearing(lab: LibvirtLab) -> Iterator[Callable[[], list[str]]]:
+    """Somebody on the cable between the hosts: a line for each packet with MARK in it, and one for
+    every 8 MiB."""
+    netns = lab.first.netns
+    command = ["nsenter", f"--net=/run/netns/{netns}", sys.executable, "-c", LISTENER,
+               f"{netns}0", MARK]  # fmt: skip
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=said)
+
+        def lines() -> list[str]:
+            said.seek(0)
+            return said.read().split()
+
+        try:
+            wait_for(lambda: "listening" in lines(), 30, "nobody listens")
+            yield lines
+        finally:
+            process.kill()
+            process.wait()
+
+
+async def moved_there_and_back(lab: LibvirtLab, heard: Callable[[], list[str]], tls: str) -> None:
+    async with on_bench(lab, moves_tls=tls) as bench:
+        desktop = await bench.made()
+        await bench.tell(desktop, MARK)
+        assert "much" not in heard()
+        await bench.engine.migrate(bench.case.operation("job_2", desktop), bench.case.other)
+        await eventually(lambda: "much" in heard())
+        await eventually(lambda: bench.kept(desktop) == MARK)
+        await bench.engine.migrate(bench.case.operation("job_3", desktop), bench.case.host)
+        await bench.engine.destroy(bench.case.operation("job_4", desktop))
+
+
+async def refused(lab: LibvirtLab, tls: str) -> None:
+    """The machine stays where it is, and nothing of its memory crosses."""
+    with overhearing(lab) as heard:
+        with pytest.raises(ExceptionGroup) as raised:
+            await moved_there_and_back(lab, heard, tls)
+        assert raised.group_contains(EngineError, match="could not move")
+        assert not {"seen", "much"} & set(heard())
+
+
+async def test_memory_moves_in_the_clear_only_until_both_hosts_have_certificates(
+    apart: LibvirtLab,
+) -> None:
+    apart.clear()
+    with overhearing(apart) as heard:
+        await moved_there_and_back(apart, heard, "auto")
+        await eventually(lambda: "seen" in heard())
+    await refused(apart, "yes")
+
+    authority = Authority()
+    for host, address in ((apart.first, ADDRESSES[0]), (apart.second, ADDRESSES[1])):
+        certified(host, authority, address)
+    apart.clear()
+    with overhearing(apart) as heard:
+        await moved_there_and_back(apart, heard, "auto")
+        assert "seen" not in heard()
+
+    # another authority's word is not taken, and nothing goes in the clear for it
+    certified(apart.second, Authority(), ADDRESSES[1])
+    apart.clear()
+    await refused(apart, "auto")
+
+
+def certified(host: LibvirtHost, authority: Authority, address: str) -> None:
+    """The host's QEMU gets certificates, for both of its roles."""
+    folder = host.root / "pki"
+    for server in (True, False):
+        authority.vouch(folder, host.name, server=server, address=address)
+    for name, kept in (("cacert", "ca-cert"), ("servercert", "server-cert"),
+                       ("serverkey", "server-key"), ("clientcert", "client-cert"),
+                       ("clientkey", "client-key")):  # fmt: skip
+        (folder / f"{name}.pem").replace(folder / f"{kept}.pem")
+    settings = host.root / "etc/libvirt/qemu.conf"
+    line = f'migrate_tls_x509_cert_dir = "{folder}"\nmigrate_tls_x509_verify = 1\n'
+    if line not in settings.read_text():
+        settings.write_text(settings.read_text() + line)
+    host.stop()
+    host.start()

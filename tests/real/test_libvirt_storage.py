@@ -17,7 +17,7 @@ from broker.domain.storage import OWN, StorageClass
 from broker.engines.libvirt import hosts, xml
 from broker.ports import DriftInspector, Machine, Operation
 from tests.support.eventually import eventually
-from tests.support.host_storage import directory, file_system, lvm_lacks, volume_group
+from tests.support.host_storage import directory, file_system
 from tests.support.libvirt_bench import Bench, on_bench
 from tests.support.libvirt_lab import IMAGE, LibvirtLab, connected
 
@@ -162,25 +162,3 @@ async def test_a_desktop_moves_with_its_class_where_both_hosts_have_it_and_only_
         for number, one in enumerate((movable, bound)):
             await bench.engine.destroy(placed(bench, f"job_9{number}", one, OWN))
         assert stores.disks(stores.nas) == stores.disks(stores.fast) == set()
-
-
-@pytest.mark.skipif(bool(lvm_lacks()), reason=lvm_lacks())
-async def test_on_lvm_a_desktop_is_a_snapshot_of_the_golden_volume(
-    libvirt_lab: LibvirtLab,
-) -> None:
-    with volume_group(libvirt_lab.first, "lvm", 256):
-        async with on_bench(libvirt_lab, classes="lvm:lvm") as bench:
-            with connected(libvirt_lab.first) as connection:
-                pool = connection.storagePoolLookupByName("lvm")
-                pool.createXML(xml.volume(f"{IMAGE}-v1.raw", 16 << 20, form="raw", whole=True))
-            desktop = bench.desktop()
-            await bench.engine.create(placed(bench, "job_1", desktop, "lvm"))
-            with connected(libvirt_lab.first) as connection:
-                pool = connection.storagePoolLookupByName("lvm")
-                volume = pool.storageVolLookupByName("dsk_1-g1.raw")
-                described = xml.parse(volume.XMLDesc(0))
-            assert (described.findtext("backingStore/path") or "").endswith(f"{IMAGE}-v1.raw")
-            await bench.engine.destroy(placed(bench, "job_2", desktop, "lvm"))
-            with connected(libvirt_lab.first) as connection:
-                names = connection.storagePoolLookupByName("lvm").listVolumes()
-            assert names == [f"{IMAGE}-v1.raw"]

@@ -16,6 +16,7 @@ CAUGHT_BY = {
     "lost-idempotency": {"I6"},
     "old-reports-believed": {"I2"},
     "not-made-fresh": {"I3"},
+    "logged-off-in-name-only": {"I22"},
     "job-taken-twice": {"I5"},
     "ticket-usable-twice": {"I10"},
     "no-deadline": {"I11"},

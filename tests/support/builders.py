@@ -20,6 +20,8 @@ from broker.domain.model import (
     Session,
     SessionState,
 )
+from broker.domain.shadowing import Shadow, ShadowMode
+from broker.domain.snapshots import Snapshot, SnapshotState
 
 NOW = 1_790_000_000_000
 """a fixed instant, ms since the Unix epoch"""
@@ -119,3 +121,41 @@ def make_endpoint(**changes: Any) -> Endpoint:
         "created_at": NOW,
     }
     return Endpoint(**(values | changes))
+
+
+def make_shadow(**changes: Any) -> Shadow:
+    """Somebody was asked just now."""
+    values: dict[str, Any] = {
+        "id": "shd_1",
+        "session_id": "ses_1",
+        "user_id": "usr_1",
+        "staff_id": "usr_9",
+        "staff_name": "oliver",
+        "mode": ShadowMode.VIEW,
+        "reason": "the printer",
+        "desktop_id": "dsk_1",
+        "generation": 3,
+        "display": "b1.tkt_1",
+        "asked_at": NOW,
+        "changed_at": NOW,
+        "until": NOW + 60_000,
+    }
+    return Shadow(**(values | changes))
+
+
+def make_snapshot(number: int = 1, **changes: Any) -> Snapshot:
+    """One that was asked for just now."""
+    values: dict[str, Any] = {
+        "id": f"snp_{number}",
+        "desktop_id": "dsk_1",
+        "generation": 3,
+        "name": f"before-{number}",
+        "note": "an update",
+        "state": SnapshotState.MAKING,
+        "why": "",
+        "resources": Resources(cpus=2, memory_mib=4096),
+        "size_bytes": None,
+        "created_at": NOW + number,
+        "changed_at": NOW + number,
+    }
+    return Snapshot(**(values | changes))

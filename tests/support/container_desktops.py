@@ -22,6 +22,8 @@ from tools.container import build
 
 IMAGE: Final = "office"
 NETWORK: Final = "10.78.0.0/24"
+BROKER: Final = "10.78.0.1"
+"""where the containers' agents reach the broker: the host's own address in their network"""
 _NETWORK: Final = """<network><name>desks</name><bridge name='{}' stp='off' delay='0'/>
 <ip address='10.78.0.1' netmask='255.255.255.0'><dhcp>
 <range start='10.78.0.10' end='10.78.0.90'/></dhcp></ip></network>"""

@@ -19,6 +19,8 @@ from tests.support.engines import (
 
 DISPLAYS: Final = "displays"
 """it has displays"""
+GUEST: Final = "guest"
+"""what it hears of its machines' agents it tells, and they can be asked (GuestAgents)"""
 INSPECT: Final = "inspect"
 """it tells what hosts can do, and looks at them before they are added (HostInspector)"""
 GROUP: Final = "trivium.engine_kinds"
@@ -30,8 +32,8 @@ TIME: Final = "time"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKind:
     """An engine that is held to the contract. `claims`: the features that it says it has, and
-    DISPLAYS, INSPECT and TIME; a test that needs more (`@pytest.mark.needs`) is not run for it.
-    `real`: it starts machines."""
+    DISPLAYS, GUEST, INSPECT and TIME; a test that needs more (`@pytest.mark.needs`) is not run for
+    it. `real`: it starts machines."""
 
     name: str
     make: Callable[[pytest.FixtureRequest], EngineCase]
@@ -73,7 +75,9 @@ def _openstack(request: pytest.FixtureRequest) -> EngineCase:
 # whatever is added here, or below, is held to the whole contract
 ENGINES: Final[tuple[EngineKind, ...]] = (
     EngineKind(
-        name="simulated", make=lambda _: simulated_case(), claims=_ALL | {DISPLAYS, INSPECT, TIME}
+        name="simulated",
+        make=lambda _: simulated_case(),
+        claims=_ALL | {DISPLAYS, GUEST, INSPECT, TIME},
     ),
     EngineKind(
         name="simulated_container",
@@ -100,6 +104,7 @@ _OF_LIBVIRT: Final[tuple[EngineKind, ...]] = (
                 Feature.RESIZE,
                 Feature.SNAPSHOT,
                 DISPLAYS,
+                GUEST,
                 INSPECT,
                 TIME,
             }
@@ -118,7 +123,7 @@ _OF_LIBVIRT: Final[tuple[EngineKind, ...]] = (
 _OF_OPENSTACK: Final = EngineKind(
     name="openstack",
     make=_openstack,
-    claims=frozenset({Feature.SUSPEND, Feature.MIGRATE, TIME}),
+    claims=frozenset({Feature.SUSPEND, Feature.MIGRATE, DISPLAYS, INSPECT, TIME}),
     real=True,
 )
 """run where it is named only: what `make test-openstack` installs takes a minute to start"""
@@ -126,7 +131,7 @@ _OF_OPENSTACK: Final = EngineKind(
 
 def engines(*, real: bool, named: Sequence[str] = ()) -> tuple[EngineKind, ...]:
     """Those that tests run over: the named ones, or all of this project's that run anywhere.
-    `real`: and those that need what `make test-real` installs."""
+    `real`: and those that need what `make libvirt` installs."""
     if named:
         return tuple(_named(name) for name in named)
     return ENGINES + _OF_LIBVIRT if real else ENGINES

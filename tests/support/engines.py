@@ -80,7 +80,7 @@ def _case(start: Callable[[], Engine], profile: str, **changes: Any) -> EngineCa
 
 
 def simulated_case() -> EngineCase:
-    return _case(simulated_engine, "bare-metal")
+    return _case(simulated_engine, "bare-metal?guest=1")
 
 
 def simulated_container_case() -> EngineCase:

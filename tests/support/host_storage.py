@@ -1,7 +1,4 @@
-"""Storage pools beside a host's own: a folder, a file system on a loop device, an LVM volume group.
-
-What this machine's kernel or programs lack for one is said in words, for a test to skip with.
-"""
+"""Storage pools beside a host's own: a folder, and a file system on a loop device."""
 
 from __future__ import annotations
 
@@ -17,22 +14,11 @@ from tests.support.libvirt_host import LibvirtHost
 from tests.support.libvirt_lab import connected
 
 _MIB: Final = 1024 * 1024
-_VOLUME_GROUP: Final = "triviumtest"
-_LVM: Final = ("vgcreate", "vgremove", "lvcreate", "lvremove", "losetup")
 
 
 def run(*words: str) -> str:
     done = subprocess.run(words, check=True, timeout=120, capture_output=True, text=True)
     return done.stdout.strip()
-
-
-def lvm_lacks() -> str:
-    """What is missing for a volume group of the test's own; empty: nothing."""
-    missing = [name for name in _LVM if shutil.which(name) is None]
-    lacks = [f"no {', '.join(missing)} (apt-get install lvm2)"] if missing else []
-    if "device-mapper" not in Path("/proc/devices").read_text():
-        lacks.append("no device-mapper in this kernel")
-    return f"LVM is not tried: {'; '.join(lacks)}" if lacks else ""
 
 
 @contextlib.contextmanager
@@ -68,19 +54,6 @@ def file_system(host: LibvirtHost, name: str, mib: int, golden: Path) -> Iterato
 def directory(host: LibvirtHost, name: str, folder: Path) -> Iterator[None]:
     with pool(host, "dir", name, _at(folder)):
         yield
-
-
-@contextlib.contextmanager
-def volume_group(host: LibvirtHost, name: str, mib: int) -> Iterator[str]:
-    """A pool of kind logical; the group's name."""
-    with loop_device(host.root / f"{name}.img", mib) as device:
-        run("vgcreate", _VOLUME_GROUP, device)
-        try:
-            source = f"<source><name>{_VOLUME_GROUP}</name><format type='lvm2'/></source>"
-            with pool(host, "logical", name, f"{source}{_at(Path('/dev') / _VOLUME_GROUP)}"):
-                yield _VOLUME_GROUP
-        finally:
-            run("vgremove", "--force", "--yes", _VOLUME_GROUP)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from broker.domain.model import Desktop, Resources
 from broker.engines.libvirt import LibvirtEngine
-from broker.guest_wire import Ask, State
-from broker.ports import MachineReport
+from broker.guest_wire import State
+from broker.limits import GUEST_ASK_S
+from broker.ports import GuestAsk, GuestVerb, MachineReport
 from tests.support.builders import make_desktop
 from tests.support.engines import EngineCase, listening, said
 from tests.support.eventually import eventually
@@ -49,7 +50,8 @@ class Bench:
 
     async def tell(self, desktop: Desktop, text: str) -> None:
         """The guest writes it to its disk."""
-        await self.engine.guests.ask(desktop.id, Ask(id="ask_1", what="message", text=text))
+        ask = GuestAsk(id=f"ask {text}", what=GuestVerb.MESSAGE, text=text)
+        await self.engine.ask_guest(desktop, ask, deadline_s=GUEST_ASK_S)
         await eventually(lambda: self.kept(desktop) == text)
 
     def kept(self, desktop: Desktop) -> str | None:

@@ -10,6 +10,7 @@ import libvirt
 from broker.domain.model import Resources
 from broker.engines.libvirt import LibvirtEngine
 from broker.engines.libvirt.events import run_events
+from broker.ports import GuestLinks
 from broker.system import SystemChance, SystemClock, SystemIds
 from tests.support.builders import make_host
 from tests.support.engines import IMAGE, EngineCase
@@ -26,11 +27,14 @@ _HELD: list[Any] = []
 
 
 def libvirt_engine(
-    data: Path | None = None, *, installation_id: str = INSTALLATION
+    data: Path | None = None,
+    *,
+    installation_id: str = INSTALLATION,
+    guest_links: GuestLinks | None = None,
 ) -> LibvirtEngine:
     return LibvirtEngine(
         clock=SystemClock(), chance=SystemChance(1), ids=SystemIds(),
-        installation_id=installation_id, data=data,
+        installation_id=installation_id, data=data, guest_links=guest_links,
     )  # fmt: skip
 
 

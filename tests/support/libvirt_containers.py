@@ -29,7 +29,8 @@ def container_uri(host: LibvirtHost) -> str:
 
 def containers_case(lab: LibvirtLab) -> EngineCase:
     first, second = (
-        f"lxc?uri={quote(container_uri(host), safe='')}" for host in (lab.first, lab.second)
+        f"lxc?agent=none&uri={quote(container_uri(host), safe='')}"
+        for host in (lab.first, lab.second)
     )
     return libvirt_case(first, second)
 

@@ -44,13 +44,14 @@ exec libvirtd --pid-file "$1/libvirtd.pid" --timeout 0 $3
 class LibvirtHost:
     """One daemon. `netns`: the network namespace that it is in, "" for the machine's own.
     `guests`: where its storage pool's files are. `doors`: lines of its configuration that have it
-    listen on the network, too."""
+    listen on the network, too; `qemu`: lines about its machines."""
 
     root: Path
     name: str
     netns: str = ""
     guests: Path = field(default_factory=Path)
     doors: str = ""
+    qemu: str = ""
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,6 +78,7 @@ class LibvirtHost:
         (etc / "qemu.conf").write_text(
             'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nnamespaces = []\n'
             'stdio_handler = "file"\ndynamic_ownership = 0\nremember_owner = 0\n'
+            f"{self.qemu}"
         )
 
     def start(self) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from broker.domain.model import Resources
 from broker.engines.openstack import OpenStackEngine
+from broker.ports import GuestLinks
 from broker.system import SystemChance, SystemClock
 from tests.support.builders import make_host
 from tests.support.engines import IMAGE, EngineCase
@@ -17,7 +18,10 @@ INSTALLATION: Final = "ins_1"
 
 
 def openstack_engine(
-    lab: OpenStackLab, installation_id: str = INSTALLATION, clouds: Path | None = None
+    lab: OpenStackLab,
+    installation_id: str = INSTALLATION,
+    clouds: Path | None = None,
+    guest_links: GuestLinks | None = None,
 ) -> OpenStackEngine:
     """`clouds`: another account's."""
     return OpenStackEngine(
@@ -25,12 +29,13 @@ def openstack_engine(
         chance=SystemChance(1),
         installation_id=installation_id,
         clouds=clouds or lab.clouds,
+        guest_links=guest_links,
     )
 
 
 def profile(compute: str = "", **knobs: str) -> str:
     """Of the lab's place of that name; without one, the cloud chooses."""
-    given = {"cloud": "lab"} | ({"host": compute} if compute else {}) | knobs
+    given = {"cloud": "lab", "agent": "none"} | ({"host": compute} if compute else {}) | knobs
     return "nova?" + "&".join(f"{key}={value}" for key, value in given.items())
 
 
@@ -46,5 +51,4 @@ def openstack_case(lab: OpenStackLab) -> EngineCase:
             id="hst_3", name="server-3", engine="openstack", profile=second,
             capacity=Resources(cpus=32, memory_mib=1024),
         ),
-        displays=False,
     )  # fmt: skip

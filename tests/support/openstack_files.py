@@ -20,6 +20,8 @@ APIS: Final[Mapping[str, tuple[str, str]]] = {
 """service -> its type, and the path of its endpoint"""
 DATABASES: Final = ("keystone", "placement", "glance", "neutron", "nova_api", "nova_cell0", "nova")
 COMPUTES: Final = ("compute-1", "compute-2")
+CONSOLES: Final = "novncproxy.conf"
+"""the file of the console proxy; the second compute has no displays"""
 
 _Sections = Mapping[str, Mapping[str, object]]
 
@@ -69,7 +71,11 @@ class Site:
         self._put("nova.conf", nova)
         for host in COMPUTES:
             own = {"host": host, "state_path": self.folder / host}
-            self._put(f"{host}.conf", {**nova, "DEFAULT": {**nova["DEFAULT"], **own}})
+            vnc = {**nova["vnc"], "enabled": host == COMPUTES[0]}
+            sections = {**nova, "DEFAULT": {**nova["DEFAULT"], **own}, "vnc": vnc}
+            self._put(f"{host}.conf", sections)
+        # there is no noVNC to serve beside the displays
+        self._put(CONSOLES, {**nova, "DEFAULT": {**nova["DEFAULT"], "web": ""}})
 
     def _put(self, name: str, sections: _Sections) -> None:
         lines = []
@@ -142,6 +148,14 @@ class Site:
             "oslo_concurrency": {"lock_path": self.folder / "locks"},
         }
 
+    def _displays(self) -> dict[str, object]:
+        port = self.ports["novncproxy"]
+        return {
+            "novncproxy_host": "127.0.0.1",
+            "novncproxy_port": port,
+            "novncproxy_base_url": f"http://127.0.0.1:{port}/vnc_lite.html",
+        }
+
     def _nova(self) -> _Sections:
         return {
             "DEFAULT": {
@@ -161,7 +175,7 @@ class Site:
             "neutron": {**self._account(), "service_metadata_proxy": False},
             "glance": {"region_name": REGION},
             "cinder": self._account(),
-            "vnc": {"enabled": False},
+            "vnc": self._displays(),
             "conductor": {"workers": 1},
             "scheduler": {"workers": 1},
             "oslo_concurrency": {"lock_path": self.folder / "locks"},

@@ -22,7 +22,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.support.openstack_files import APIS, COMPUTES, DATABASES, PASSWORD, REGION, Site
+from tests.support.openstack_files import (
+    APIS,
+    COMPUTES,
+    CONSOLES,
+    DATABASES,
+    PASSWORD,
+    REGION,
+    Site,
+)
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.tree import ROOT
 
@@ -30,6 +38,7 @@ IMAGE_BYTES: Final = 65_536
 START_S: Final = 120.0
 COMMAND_S: Final = 180.0
 END_S: Final = 10.0
+_PORTS: Final = ("rabbit", "epmd", "rabbit_nodes", "novncproxy", "screens", *APIS)
 _RABBIT: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
@@ -49,7 +58,7 @@ class OpenStackLab:
         self.site = Site(
             folder=folder / "etc",
             venv=cache() / "venv",
-            ports=dict(zip(("rabbit", "epmd", "rabbit_nodes", *APIS), _ports(8), strict=True)),
+            ports=dict(zip(_PORTS, _ports(len(_PORTS)), strict=True)),
             databases={name: self._database(name) for name in DATABASES},
         )
 
@@ -74,6 +83,7 @@ class OpenStackLab:
             self._nova(name, "nova.conf")
         for host in COMPUTES:
             self._nova("nova-compute", f"{host}.conf")
+        self._show_screens()
         self._await_computes()
         self._add_image("school-v1")
 
@@ -219,6 +229,17 @@ class OpenStackLab:
     def _nova(self, name: str, file: str) -> None:
         words = [self._bin(name), "--config-file", str(self.site.folder / file)]
         self._begin(f"{name}-{file.removesuffix('.conf')}", words)
+
+    def _show_screens(self) -> None:
+        """Nova's console proxy, and the VNC server that it finds behind each machine."""
+        port = self.site.ports["screens"]
+        words = [sys.executable, "-m", "tests.support.openstack_screens", str(port)]
+        self._begin("screens", words, PYTHONPATH=str(ROOT))
+        serve, file = ROOT / "tools/openstack/serve.py", self.site.folder / CONSOLES
+        words = [self._bin("python"), str(serve), "novncproxy", str(file), str(port)]
+        self._begin("novncproxy", words)
+        for name in ("screens", "novncproxy"):
+            self._await_port(name)
 
     def _register(self) -> None:
         """What each service is, and where; services believe only who has the role of one."""

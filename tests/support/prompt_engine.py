@@ -9,8 +9,10 @@ from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedE
 from broker.domain.features import Feature
 from broker.domain.model import Desktop, DesktopState, Host, Resources
 from broker.domain.settings import Limits, Share
+from broker.domain.silence import Silence
 from broker.domain.storage import StorageClass
 from broker.ports import Console, Machine, MachineReport, Operation
+from tests.support.prompt_guests import PromptGuests
 
 _SUSPENDED = frozenset(
     {DesktopState.SUSPENDED, DesktopState.PARKED, DesktopState.RESUMING, DesktopState.UNPARKING}
@@ -19,7 +21,7 @@ _NOT_MADE = frozenset({DesktopState.PLANNED, DesktopState.CREATING, DesktopState
 _COMING = frozenset({DesktopState.STARTING, DesktopState.RESETTING})
 
 
-class PromptEngine:
+class PromptEngine(PromptGuests):
     """The Engine port, as far as `can` goes and without displays. `failing` names verbs that
     fail, `forgetful` verbs that do their work and lose the answer; `done` is what was carried
     out, in order: (verb, name of the desktop or host)."""
@@ -28,6 +30,7 @@ class PromptEngine:
     profiles: tuple[str, ...] = ()
 
     def __init__(self) -> None:
+        super().__init__()
         self.known: dict[str, int] = {}
         """desktop id -> generation"""
         self.sizes: dict[str, int] = {}
@@ -48,6 +51,8 @@ class PromptEngine:
         self.failing: set[str] = set()
         self.forgetful: set[str] = set()
         self.silent = False
+        self.unheard: dict[str, Silence] = {}
+        """hosts that are not heard, by id"""
         self.snapshots: dict[str, list[str]] = {}
         """desktop id -> ids of its snapshots, oldest first"""
         self._finished: set[str] = set()
@@ -63,6 +68,9 @@ class PromptEngine:
 
     def storage_classes(self, host: Host) -> Mapping[str, StorageClass]:
         return self.classes.get(host.name, {})
+
+    def silence(self, host: Host) -> Silence | None:
+        return self.unheard.get(host.id)
 
     def features(self, host: Host) -> frozenset[Feature]:
         del host

@@ -53,8 +53,9 @@ def roster(
     image: str,
     size: int,
     spares: int,
+    kept: bool = False,
 ) -> dict[str, str]:
-    """One pool of `size` desktops on these hosts."""
+    """One pool of `size` desktops on these hosts. `kept`: as whose they are for good left them."""
     lines = [
         f"{host.name},libvirt,{lab.profile(host, clone='instant')},{4 * size},{_MIB * size},,4"
         for host in hosts
@@ -69,7 +70,8 @@ def roster(
         ),
         "pools.csv": "name,title,architecture,kind,image,cpus,memory_mib,spares,max,log_off,"
         "disconnect_grace_s,lease_s\n"
-        f"desk,Desk,vdi,floating,{image}@1,1,{_MIB},{spares},{size},reset,600,\n",
+        f"desk,Desk,vdi,{'dedicated' if kept else 'floating'},{image}@1,1,{_MIB},{spares},{size},"
+        f"{'keep' if kept else 'reset'},600,\n",
         "entitlements.csv": "pool,group\ndesk,pupils\n",
     }
 
@@ -191,9 +193,12 @@ async def real_school(
     people: int = len(PEOPLE),
     spares: int | None = None,
     env: Mapping[str, str] | None = None,
+    kept: bool = False,
+    locked: bool = False,
 ) -> AsyncIterator[RealSchool]:
     """A broker with the pool `desk` of `size` desktops, on the first host unless others are
-    given. Its machines are left to the lab, which removes them. `env`: more of its settings."""
+    given. Its machines are left to the lab, which removes them. `env`: more of its settings.
+    `locked`: a disconnect locks the screen, as it does unless a pool says otherwise."""
     env = {"TRIVIUM_DATABASE_URL": f"sqlite:///{data / 'trivium.db'}", **(env or {})}
     async with running_app(data, env=env, reconcile=True) as app:
         boss = await app.person(f"boss-{app.services.kit.ids.new('x')[-6:]}", Role.ADMINISTRATOR)
@@ -205,8 +210,11 @@ async def real_school(
             image=image,
             size=size,
             spares=size if spares is None else spares,
+            kept=kept,
         )
         await school.ok("POST", "/imports", body={"files": files, "check_only": False})
+        settings = {"lock_on_disconnect": locked}
+        await school.ok("PATCH", "/pools/desk", body={"settings": settings})
         passwords = dict.fromkeys(usernames(people), PASSWORD)
         await school.ok("POST", "/users/passwords", body={"passwords": passwords})
         yield school

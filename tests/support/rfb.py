@@ -211,7 +211,14 @@ class _ConsoleWire:
 @asynccontextmanager
 async def display_at(engine: Engine, desktop: Desktop) -> AsyncIterator[Display]:
     """The display of a machine, straight from its engine."""
-    wire = _ConsoleWire(await engine.console(desktop))
+    async with display_on(await engine.console(desktop)) as display:
+        yield display
+
+
+@asynccontextmanager
+async def display_on(console: Console) -> AsyncIterator[Display]:
+    """What an open console shows; closed at the end of the block."""
+    wire = _ConsoleWire(console)
     try:
         yield await Display.over(wire)
     finally:

@@ -4,7 +4,8 @@ does, for whoever it has the key of."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,9 @@ class _Server(asyncssh.SSHServer):
 @dataclass(slots=True)
 class FarHost:
     """`key`: its own. `asked_for`: sockets that were asked for. `connections`: all there were.
-    `root`: of its file system, as far as that is not this machine's own."""
+    `root`: of its file system, as far as that is not this machine's own. `told`: commands that it
+    was to run. `obeys`: what becomes of one, as its status and what it says; None: there is no such
+    program as its authorized_keys name."""
 
     key: asyncssh.SSHKey
     authorized: Path
@@ -51,6 +54,8 @@ class FarHost:
     _acceptor: asyncssh.SSHAcceptor | None = None
     port: int = 0
     root: Path = Path("/")
+    told: list[str] = field(default_factory=list)
+    obeys: Callable[[str], Awaitable[tuple[int, bytes]]] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -63,13 +68,21 @@ class FarHost:
         )  # fmt: skip
 
     def let_in(self, line: str) -> None:
-        """A line of authorized_keys."""
-        self.authorized.write_text(line + "\n")
+        """A line of authorized_keys. The server here forgets what was asked for where the line
+        names a program, so that is done by `obeys`, which is what that program does."""
+        self.authorized.write_text(re.sub(r',command="[^"]*"', "", line) + "\n")
+
+    async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        command = process.command or ""
+        self.told.append(command)
+        status, said = (127, b"") if self.obeys is None else await self.obeys(command)
+        process.stdout.write(said)
+        process.exit(status)
 
     async def start(self) -> None:
         self._acceptor = await asyncssh.create_server(
             lambda: _Server(self), "127.0.0.1", self.port, server_host_keys=[self.key],
-            password_auth=False, allow_scp=False,
+            password_auth=False, allow_scp=False, process_factory=self._run, encoding=None,
         )  # fmt: skip
         self.port = self._acceptor.get_port()
 

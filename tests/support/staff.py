@@ -55,6 +55,7 @@ class FakeStaff:
         self.ended: list[tuple[str, str]] = []
         self.told: list[tuple[str, str, str]] = []
         self.extended: list[tuple[str, str, int]] = []
+        self.locked: list[tuple[str, str]] = []
         self.explained: list[tuple[Subject, str, int]] = []
         self.decisions = [DECISION]
         self.enabled = True
@@ -105,6 +106,11 @@ class FakeStaff:
         found = await self.session(session_id)
         self.told.append((identity.username, session_id, text))
         return replace(found, notice=f"{text} ({identity.username}, 0 s ago)")
+
+    async def lock(self, identity: Identity, session_id: str) -> SessionView:
+        found = await self.session(session_id)
+        self.locked.append((identity.username, session_id))
+        return found
 
     async def extend(self, identity: Identity, session_id: str, seconds: int) -> SessionView:
         found = await self.session(session_id)

@@ -60,6 +60,11 @@ while true; do
             echo "$text" >/dev/tty0
             printf '{"type":"done","id":"%s","ok":true}\n' "$(field "$line" id)" >&3
             state ;;
+        *'"what":"policy"'* | *'"what":"lock"'*)
+            printf '{"type":"done","id":"%s","ok":true}\n' "$(field "$line" id)" >&3 ;;
+        *'"type":"ask"'*)
+            printf '{"type":"done","id":"%s","ok":false,"detail":"nobody is logged on"}\n' \
+                "$(field "$line" id)" >&3 ;;
         esac
     else
         usleep 200000
@@ -97,16 +102,21 @@ def build(kernel_dir: Path, into: Path) -> TinyGuest:
     init.chmod(0o755)
     (tree / "dev").mkdir()
     os.mknod(tree / "dev" / "console", 0o20600, os.makedev(5, 1))
-    files = sorted(str(path.relative_to(tree)) for path in tree.rglob("*"))
-    archive = subprocess.run(
-        ["cpio", "--quiet", "-o", "-H", "newc"],
-        cwd=tree, input="\n".join(files).encode(), stdout=subprocess.PIPE, check=True, timeout=60,
-    ).stdout  # fmt: skip
-    initrd = into / "initrd"
-    initrd.write_bytes(archive)
+    initrd = archive(tree, into / "initrd")
     copied = into / "kernel"
     shutil.copy(kernel, copied)
     return TinyGuest(kernel=copied, initrd=initrd)
+
+
+def archive(tree: Path, into: Path) -> Path:
+    """All of that folder as the kernel unpacks it at its start, in the file `into`."""
+    files = sorted(str(path.relative_to(tree)) for path in tree.rglob("*"))
+    packed = subprocess.run(
+        ["cpio", "--quiet", "-o", "-H", "newc"],
+        cwd=tree, input="\n".join(files).encode(), stdout=subprocess.PIPE, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    into.write_bytes(packed)
+    return into
 
 
 def in_order(lib: Path, names: tuple[str, ...]) -> list[Path]:

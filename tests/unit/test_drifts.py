@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from broker import limits
-from broker.domain.drift import Difference, differences
+from broker.domain.drift import Difference
 from broker.domain.errors import (
     ConflictError,
     EngineError,
@@ -72,17 +72,6 @@ def _reasons(details: Mapping[str, object]) -> list[str]:
     found = details.get("reasons", [])
     assert isinstance(found, list)
     return found
-
-
-def test_what_differs_is_named_with_what_is_and_what_should_be() -> None:
-    found = {"CPUs": "4", "memory": "2 GiB", "disk vdb": "x" * 500}
-    wanted = {"CPUs": "2", "memory": "2 GiB", "network": "lan"}
-    cpus, disk, network = differences(found, wanted)
-    assert cpus == CPUS
-    assert (disk.found, disk.wanted) == ("x" * 200, "")
-    assert str(cpus) == "CPUs: 4 instead of 2"
-    assert str(network) == "network: none instead of lan"
-    assert differences(wanted, wanted) == ()
 
 
 async def test_what_differs_twice_alike_is_told_once_and_its_end_once() -> None:

@@ -20,8 +20,10 @@ from broker.domain.model import (
     SessionState,
 )
 from broker.ports import Operation
-from tests.support.builders import make_host
+from broker.services.jobs import new_job
+from tests.support.builders import make_host, make_snapshot
 from tests.support.engine_bench import OTHER, Bench, memory_of, ready
+from tests.support.trail import make_entry
 
 D = DesktopState
 
@@ -381,3 +383,37 @@ async def test_a_host_that_hangs_does_not_keep_the_others_waiting(
         running.cancel()
         await asyncio.wait([running])
     assert len(hanging) == limits.JOBS_PER_HOST_MAX
+
+
+async def test_snapshots_leave_their_host_room_for_other_work(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than the host may have jobs, each as slow as memory is big."""
+    works = bench.broker()
+    asked = limits.JOBS_PER_HOST_MAX + 4
+    for number in range(1, asked + 1):
+        desktop = await bench.desktop(D.READY, number)
+        snapshot = make_snapshot(number, desktop_id=desktop.id, generation=desktop.generation)
+        job = replace(
+            new_job(bench.kit, desktop, JobVerb.SNAPSHOT), arguments={"snapshot_id": snapshot.id}
+        )
+        await bench.store.snapshots.add(snapshot, job, make_entry(number), most=5)
+    other = await bench.desktop(D.DELETING, asked + 1)
+    await bench.ask(other, JobVerb.DESTROY)
+    begun: list[str] = []
+
+    async def slow(operation: Operation, snapshot_id: str) -> int | None:
+        begun.append(operation.id + snapshot_id)
+        await asyncio.Event().wait()
+        return None
+
+    monkeypatch.setattr(bench.engine, "snapshot", slow)
+    running = asyncio.create_task(works.run())
+    try:
+        async with asyncio.timeout(30):
+            while (await bench.read(other)).state is not D.DELETED:
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+    assert len(begun) == limits.SNAPSHOTS_PER_HOST_MAX

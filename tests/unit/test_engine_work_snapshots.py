@@ -11,7 +11,7 @@ from broker.domain.lifecycle import DesktopEvent, SnapshotEvent
 from broker.domain.model import Desktop, DesktopState, Job, JobState, JobVerb
 from broker.domain.snapshots import Snapshot, SnapshotState
 from broker.services.jobs import new_job
-from tests.contract.test_store_snapshots import make_snapshot
+from tests.support.builders import make_snapshot
 from tests.support.engine_bench import Bench
 from tests.support.trail import make_entry
 from tests.unit.test_engine_work_crashes import die_everywhere

@@ -270,6 +270,34 @@ def test_ready_waits_for_a_display_that_takes_connections(root: Path) -> None:
         assert linux.observe().ready
 
 
+@pytest.mark.parametrize(
+    ("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+)
+def test_ready_waits_for_who_listens_at_a_port_without_knocking(
+    root: Path, family: socket.AddressFamily, address: str
+) -> None:
+    (root / "proc").symlink_to("/proc")
+    with socket.socket(family, socket.SOCK_STREAM) as server:
+        server.bind((address, 0))
+        server.settimeout(0.0)
+        settings = config.Config(display=f"tcp:{server.getsockname()[1]}")
+        linux = Linux(settings, SetClock(), root)
+        (root / "run" / "utmp").write_bytes(utmp(7, os.getpid(), "pts/0", "ann"))
+        assert linux.observe().detail == "no display yet"
+        server.listen()
+        assert linux.observe().ready
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.parametrize("text", ["tcp:", "tcp:0", "tcp:65536", "tcp:rdp", "tcp:-1"])
+def test_a_port_that_is_none_is_an_error(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "conf"
+    file.write_text(f"[session]\ndisplay = {text}\n")
+    with pytest.raises(config.ConfigError):
+        config.read(file)
+
+
 def test_ready_waits_for_the_file_that_the_session_makes(root: Path, tmp_path: Path) -> None:
     (root / "run" / "utmp").write_bytes(utmp(7, os.getpid(), "pts/0", "ann"))
     linux = Linux(config.Config(ready_file=str(tmp_path / "up")), SetClock(), root)

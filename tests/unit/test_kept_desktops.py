@@ -10,7 +10,6 @@ import pytest
 from broker import limits
 from broker.architectures import rules_of
 from broker.domain.errors import QueueFullError
-from broker.domain.keeping import Recovery, is_due, pause_s, tried
 from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import (
     Architecture,
@@ -21,7 +20,7 @@ from broker.domain.model import (
     SessionState,
 )
 from broker.ports import FreshOrder, PageQuery
-from tests.support.builders import NOW, make_pool
+from tests.support.builders import make_pool
 from tests.support.world import World, make_world
 
 D = DesktopState
@@ -249,18 +248,6 @@ async def test_a_failed_machine_without_an_owner_is_still_cleared(world: World) 
     await world.works.lost(row, "it crashed")
     await world.look(3)
     assert (await read(world, row.id)).state is D.DELETED
-
-
-def test_pauses_double_up_to_the_longest_and_a_long_run_is_a_new_beginning() -> None:
-    assert [pause_s(tries) for tries in (1, 2, 3, 5, 6, 99)] == [60, 120, 240, 960, 1800, 1800]
-    once = tried({}, ["dsk_1"], NOW)
-    assert once == {"dsk_1": Recovery(tries=1, next_at=NOW + 60_000)}
-    assert not is_due(once, "dsk_1", NOW + 59_999)
-    assert is_due(once, "dsk_1", NOW + 60_000)
-    assert is_due(once, "dsk_2", NOW)
-    twice = tried(once, ["dsk_1"], NOW + 60_000)
-    assert twice["dsk_1"].tries == 2
-    assert tried(once, (), NOW + 60_000 + 1_800_000) == {}
 
 
 # ------------------------------------------------------------------------ on endpoints

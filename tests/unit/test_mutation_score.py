@@ -42,6 +42,19 @@ def test_nothing_mutated_is_no_success() -> None:
     assert not mutants.report([])
 
 
+def test_every_module_of_the_domain_has_tests_that_are_taken() -> None:
+    """Not those of which records are all there is: nothing in them can be changed."""
+    text = "".join(path.read_text(encoding="utf-8") for path in mutants.domain_tests())
+    unseen = [
+        path.stem
+        for path in sorted((mutants.ROOT / "broker/domain").glob("*.py"))
+        if "def " in path.read_text(encoding="utf-8")
+        and f"broker.domain.{path.stem} " not in text
+        and f"from broker.domain import {path.stem}\n" not in text
+    ]
+    assert unseen == []
+
+
 @pytest.mark.parametrize(
     ("text", "taken"),
     [

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from broker.domain.features import Feature
+from broker.domain.keeping import Recovery
 from broker.domain.model import DesktopState as D
 from broker.domain.model import HostState, LogOff, PoolKind, Resources
 from broker.domain.planning import (
     ClearDesktop,
     MakeDesktop,
+    Memory,
     NoRoom,
     PowerHost,
     ResumeDesktop,
@@ -20,7 +22,7 @@ from broker.domain.planning import (
     rows_needed,
 )
 from broker.domain.settings import HostSettings, PoolSettings, ServiceState, Share, SiteSettings
-from tests.support.builders import make_desktop, make_pool
+from tests.support.builders import NOW, make_desktop, make_pool
 from tests.support.planning import (
     ALL_FEATURES,
     NOTHING,
@@ -232,3 +234,54 @@ def test_in_the_world_the_person_gets_it_back_soon() -> None:
     assert world.desktops[row.id].state is D.ASSIGNED
     assert world.view().hosts[0].used != NOTHING
     world.settle()
+
+
+# --------------------------------------------------------------- his own, which failed
+
+KEEPS = make_pool(kind=PoolKind.DEDICATED, log_off=LogOff.KEEP, spares_min=0)
+
+
+def failed(**changes: Any) -> Any:
+    return parked(**({"state": D.FAILED, "owner_id": "usr_1"} | changes))
+
+
+def test_what_failed_and_is_waited_for_is_started_and_the_next_time_switched_off_and_on() -> None:
+    row, other = failed(), failed(id="dsk_2")
+    known = Memory(recoveries={row.id: Recovery(tries=1, next_at=NOW)})
+    view = view_of(make_load(), row, other, pools=(KEEPS,), memory=known)
+    first, second = of(ResumeDesktop, decide(view).commands)
+    assert first == ResumeDesktop(desktop=row, why="its owner waits for it", restart=True)
+    assert second == ResumeDesktop(desktop=other, why="its owner waits for it")
+    # what only sleeps is never switched off
+    asleep = failed(state=D.SUSPENDED)
+    view = view_of(make_load(), asleep, pools=(KEEPS,), memory=known)
+    assert of(ResumeDesktop, decide(view).commands) == [
+        ResumeDesktop(desktop=asleep, why="its owner waits for it")
+    ]
+
+
+def test_it_is_not_started_before_its_pause_is_over_nor_where_it_keeps_nothing() -> None:
+    row = failed()
+    known = Memory(recoveries={row.id: Recovery(tries=1, next_at=NOW + 1)})
+    view = view_of(make_load(), row, pools=(KEEPS,), memory=known)
+    assert of(ResumeDesktop, decide(view).commands) == []
+    for changes in ({"log_off": LogOff.RESET}, {"kind": PoolKind.FLOATING}):
+        pool = make_pool(**({"kind": PoolKind.DEDICATED, "spares_min": 0} | changes))
+        assert of(ResumeDesktop, decide(view_of(make_load(), row, pools=(pool,))).commands) == []
+
+
+def test_its_host_is_switched_on_for_it() -> None:
+    off = make_load(state=HostState.OFF, settings=HostSettings(power_managed=True))
+    view = view_of(off, failed(), pools=(KEEPS,), features={"hst_1": ALL_FEATURES})
+    (power,) = of(PowerHost, decide(view).commands)
+    assert power.why == "library-007 has to start there, and its owner waits for it"
+
+
+def test_who_waits_for_a_turn_to_start_is_no_lack_of_room() -> None:
+    view = view_of(make_load(starting=8), parked())
+    (told,) = of(NoRoom, decide(view).commands)
+    assert told.paced
+    assert told.reasons == ("server-1 starts 8 desktops already (limit 8)",)
+    full = view_of(make_load(capacity=NOTHING), parked())
+    (told,) = of(NoRoom, decide(full).commands)
+    assert not told.paced

@@ -21,12 +21,13 @@ from broker.domain.planning.breaker import (
     state_of,
     succeeded,
     told,
+    tries,
 )
 from broker.domain.settings import PoolSettings
 from tests.support.builders import NOW
 
 RULES = PoolSettings(failures_max=3, breaker_s=30, breaker_max_s=200)
-OPEN = Breaker(failures=3, opened=1, until=NOW + 30_000, error="no answer")
+OPEN = Breaker(failures=3, opened=1, since=NOW, until=NOW + 30_000, error="no answer")
 UTC = ZoneInfo("UTC")
 
 
@@ -68,8 +69,27 @@ def test_half_open_lets_one_through_until_it_told() -> None:
 def test_a_failed_trial_opens_it_again_for_twice_as_long() -> None:
     now = NOW + 30_000
     again = failed(begun(OPEN, now), RULES, now, "still no answer")
-    assert again == Breaker(failures=4, opened=2, until=now + 60_000, error="still no answer")
+    assert again == Breaker(
+        failures=4, opened=2, since=NOW, until=now + 60_000, error="still no answer"
+    )
     assert permits(again, now + 60_000) == 1
+
+
+def test_one_is_being_tried_from_when_it_was_let_through_until_it_told() -> None:
+    now = NOW + 30_000
+    assert not tries(CLOSED, now)
+    assert not tries(OPEN, now - 1)
+    assert not tries(OPEN, now)
+    assert tries(begun(OPEN, now), now)
+    assert not tries(begun(OPEN, now), now + TRIAL_MS)
+    assert not tries(failed(begun(OPEN, now), RULES, now + 1, "x"), now + 1)
+
+
+def test_it_counts_from_when_it_opened_first_in_a_row() -> None:
+    older = replace(OPEN, since=None)
+    assert failed(older, RULES, NOW + 30_000, "x").since == NOW + 30_000, "an older broker's"
+    assert failed(replace(CLOSED, failures=2), RULES, NOW + 7, "x").since == NOW + 7
+    assert succeeded(OPEN, NOW + 30_000).since is None
 
 
 @pytest.mark.parametrize(("opened", "seconds"), [(1, 30), (2, 60), (3, 120), (4, 200), (9999, 200)])

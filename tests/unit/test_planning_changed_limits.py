@@ -78,6 +78,39 @@ def test_spares_leave_a_host_that_holds_more_than_it_may(features: frozenset[Fea
     assert per_host(world) == {"hst_1": 2, "hst_2": 18}
 
 
+def test_what_leaves_an_overfull_host_moves_if_it_runs_and_can_and_says_why() -> None:
+    pool = make_pool(spares_min=0, size_max=30)
+    world = make_world(pool)
+    rows = [world.add(state=D.SUSPENDED), *(world.add(state=D.READY) for _ in range(4))]
+    host = world.hosts["hst_1"]
+    one_left = replace(host.capacity, memory_mib=4096)
+    world.hosts["hst_1"] = replace(host, capacity=one_left)
+    commands = world.look()
+    # as many as may migrate at once, the rest is removed: it is nobody's
+    moves = of(MigrateDesktop, commands)
+    assert [one.desktop.id for one in moves] == [rows[1].id, rows[2].id]
+    why = "server-1 holds more than it may"
+    assert moves[0].to_host_id == "hst_2"
+    assert moves[0].why == f"{why}; server-2 has most room (97% left)"
+    assert moves[0].reasons == ("server-2 would keep 97% free",)
+    cleared = of(ClearDesktop, commands)
+    assert {one.desktop.id for one in cleared} == {rows[0].id, rows[3].id}
+    assert {one.why for one in cleared} == {why}
+
+
+def test_what_sleeps_frees_disk_and_nothing_else() -> None:
+    """Its memory is on the disk already: it goes only where the disk is what is short."""
+    pool = make_pool(spares_min=0, resources=replace(make_pool().resources, disk_mib=1000))
+    world = make_world(pool, hosts=1)
+    world.features = NEITHER
+    asleep = world.add(state=D.SUSPENDED, resources=pool.resources)
+    first, second = (world.add(state=D.ASSIGNED, resources=pool.resources) for _ in range(2))
+    host = world.hosts["hst_1"]
+    world.hosts["hst_1"] = replace(host, capacity=replace(host.capacity, disk_mib=2000))
+    assert [one.desktop.id for one in of(ClearDesktop, world.look())] == [asleep.id]
+    assert {first.id, second.id} <= set(world.desktops)
+
+
 def test_a_raised_guarantee_removes_spares_until_it_holds() -> None:
     pool = make_pool(spares_min=40, size_max=50)
     settings = HostSettings(overcommit_memory=2.0)
@@ -153,7 +186,8 @@ def test_where_the_new_size_does_not_fit_nothing_is_removed_and_it_is_said_why(
         commands = world.step()
         assert of_effect(commands) == []
         (told,) = of(NoRoom, commands)
-        assert told.why == "d-000001 keeps its size: server-1 lacks 4096 MiB of memory"
+        why = "d-000001 keeps its size: server-1 lacks 4096 MiB of memory"
+        assert told == NoRoom(pool=world.pools[0], missing=1, why=why, reasons=(why,))
     assert len(world.rows()) == 32
 
 

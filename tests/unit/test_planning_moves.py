@@ -11,9 +11,13 @@ from broker import limits
 from broker.domain.features import Feature
 from broker.domain.model import DesktopState as D
 from broker.domain.model import HostState, Resources
+from broker.domain.placement import Choice
 from broker.domain.planning import ClearDesktop, Memory, MigrateDesktop, Rows, rows_needed
+from broker.domain.planning.moving import Moves, asked
+from broker.domain.planning.rooms import Rooms
+from broker.domain.planning.view import Try
 from broker.domain.settings import SiteSettings
-from tests.support.builders import make_desktop, make_pool
+from tests.support.builders import NOW, make_desktop, make_pool
 from tests.support.planning import ALL_FEATURES, decide, make_load, make_view, make_world, of
 
 QUIET = make_pool(spares_min=0, size_max=100)
@@ -417,3 +421,75 @@ def test_a_failed_move_is_forgotten_in_the_end() -> None:
     still = leaving(HostState.UP, *rows_of(1, state=D.ASSIGNED))
     later = looked_at(still, limits.MOVE_PAUSE_S + limits.MOVE_PAUSE_S_MAX, memory)
     assert later.memory.moves == {}
+
+
+# -------------------------------------------------------------------- where one goes, and why not
+
+
+def choosing(view: Any) -> tuple[Moves, Rooms]:
+    rooms = Rooms(view)
+    return Moves(view, rooms, {pool.id: pool for pool in view.pools}), rooms
+
+
+def three(*used: int, **changes: Any) -> Any:
+    """Hosts that have so much memory in use, in MiB."""
+    hosts = tuple(
+        make_load(id=f"hst_{n}", name=f"server-{n}", used=Resources(cpus=1, memory_mib=taken))
+        for n, taken in enumerate(used, start=1)
+    )
+    features = dict.fromkeys((one.host.id for one in hosts), ALL_FEATURES)
+    values: dict[str, Any] = {"pools": (QUIET,), "hosts": hosts, "features": features}
+    return make_view(**(values | changes))
+
+
+def test_it_goes_to_the_emptiest_and_of_two_alike_to_the_first_by_name() -> None:
+    moves, rooms = choosing(three(9000, 8000, 0, 0))
+    assert moves.choose(make_desktop(), rooms.by_id["hst_1"]).host_id == "hst_3"
+    # its room there is taken
+    assert moves.choose(make_desktop(id="dsk_2"), rooms.by_id["hst_1"]).host_id == "hst_4"
+
+
+def test_one_that_would_fill_a_host_to_the_limit_fits() -> None:
+    moves, rooms = choosing(three(9000, 61_440))
+    full = (61_440 + 4096) / 131_072
+    source = rooms.by_id["hst_1"]
+    refused = moves.choose(make_desktop(), source, at_most=full - 0.01)
+    assert refused.why == "no host fits: server-2 would be 50% full (limit 49%)"
+    assert moves.choose(make_desktop(), source, at_most=full).host_id == "hst_2"
+
+
+def test_why_none_takes_it_is_said_for_so_many_hosts_and_no_more() -> None:
+    moves, rooms = choosing(three(*[131_072] * 14))
+    choice = moves.choose(make_desktop(), rooms.by_id["hst_1"])
+    most = limits.PLACEMENT_REASONS_MAX
+    assert choice.host_id is None
+    assert choice.reasons[:1] == ("server-10 lacks 4096 MiB of memory",)
+    assert choice.reasons[most:] == (f"and {13 - most} more hosts",)
+    assert choice.why == "no host fits: " + "; ".join(choice.reasons[:most])
+
+
+def test_nobody_moves_to_a_host_that_is_being_emptied() -> None:
+    memory = Memory(emptying=frozenset({"hst_2"}))
+    moves, rooms = choosing(three(9000, 0, memory=memory))
+    choice = moves.choose(make_desktop(), rooms.by_id["hst_1"])
+    assert (choice.host_id, choice.why) == (None, "no host fits: server-2 is being emptied")
+
+
+def test_what_cannot_be_asked_just_now_says_so() -> None:
+    row = make_desktop()
+    memory = Memory(moves={f"{row.id}@hst_1": Try(tries=1, next_at=NOW + 1)})
+    moves, rooms = choosing(three(9000, 0, memory=memory))
+    source = rooms.by_id["hst_1"]
+    unknown = moves.choose(make_desktop(pool_id="pol_gone"), source)
+    assert unknown == Choice(host_id=None, why="its pool is not known", reasons=())
+    why = "its last move failed a moment ago"
+    assert moves.choose(row, source) == Choice(host_id=None, why=why, reasons=())
+    assert not moves.possible(source, row)
+    assert moves.possible(source, replace(row, id="dsk_2"))
+
+
+def test_a_move_that_failed_is_remembered_for_the_longest_pause_after_its_next() -> None:
+    known = {"dsk_1@hst_1": Try(tries=3, next_at=NOW)}
+    end = NOW + limits.MOVE_PAUSE_S_MAX * 1000
+    assert asked(known, (), end - 1) == known
+    assert asked(known, (), end) == {}

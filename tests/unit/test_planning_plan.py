@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from broker.domain.calendar import Window
 from broker.domain.model import DesktopState as D
-from broker.domain.model import HostState, Job, JobState, JobVerb, PoolKind
+from broker.domain.model import HostState, Job, JobState, JobVerb, LogOff, PoolKind, Resources
 from broker.domain.planning import (
     ClearDesktop,
     ExpireDesktop,
@@ -18,6 +19,7 @@ from broker.domain.planning import (
     FreshenDesktop,
     MakeDesktop,
     Memory,
+    ResumeDesktop,
     Rows,
     ServeQueue,
     Surplus,
@@ -160,3 +162,41 @@ def test_an_empty_site_has_nothing_to_do() -> None:
     planned = decide(make_view(pools=(), hosts=()))
     assert planned.commands == ()
     assert planned.memory == Memory()
+
+
+def test_what_failed_is_cleared_or_made_fresh_and_whats_somebodys_work_is_neither() -> None:
+    keeps = make_pool(id="pol_2", name="art", kind=PoolKind.DEDICATED, log_off=LogOff.KEEP)
+    own: dict[str, Any] = {"state": D.FAILED, "owner_id": "usr_1", "note": "was away"}
+    there = {"host_id": None, "endpoint_id": "ept_1"}
+    rows = (
+        make_desktop(id="dsk_1", pool_id="pol_2", **own),
+        make_desktop(id="dsk_2", pool_id="pol_2", **own, **there),
+        make_desktop(id="dsk_3", **own, **there),
+        make_desktop(id="dsk_4", pool_id="pol_2", **(own | {"owner_id": None}), **there),
+        make_desktop(id="dsk_5", **own),
+        make_desktop(id="dsk_6", pool_id="pol_gone", **own),
+    )
+    full = make_load(capacity=Resources(cpus=0, memory_mib=0))
+    pools = (make_pool(spares_min=0), replace(keeps, spares_min=0))
+    view = make_view(pools=pools, hosts=(full,), failed_desktops=rows)
+    why = "it failed: was away"
+    commands = [
+        *of(FreshenDesktop, decide(view).commands),
+        *of(ClearDesktop, decide(view).commands),
+    ]
+    assert commands == [
+        FreshenDesktop(desktop=rows[1], why=why, kept=True),
+        FreshenDesktop(desktop=rows[2], why=why),
+        FreshenDesktop(desktop=rows[3], why=why),
+        ClearDesktop(desktop=rows[4], why=why),
+    ]
+
+
+def test_what_was_started_because_it_failed_is_remembered() -> None:
+    keeps = make_pool(kind=PoolKind.DEDICATED, log_off=LogOff.KEEP, spares_min=0)
+    row = make_desktop(state=D.FAILED, owner_id="usr_1")
+    view = make_view(pools=(keeps,), failed_desktops=(row,))
+    memory = decide(view).memory
+    assert memory.recoveries[row.id].tries == 1
+    again = replace(view, now=view.now + 1000, memory=memory)
+    assert of(ResumeDesktop, decide(again).commands) == []

@@ -30,6 +30,7 @@ from broker.services.policies import POLICIES_FRESH_S
 from broker.services.preview import PoolPreview
 from broker.services.rulebook import QuotaWish, RuleWish
 from broker.services.telling import WORDS, reasons, sentence
+from tests.support.builders import make_host
 from tests.support.policies import deny
 from tests.support.world import World, make_world
 
@@ -331,6 +332,9 @@ async def test_a_session_tells_the_person_why_it_has_its_desktop() -> None:
 
 async def test_who_waited_is_told_of_the_hosts_that_had_no_room() -> None:
     async with make_world() as world:
+        for name in ("H3", "H4"):
+            host = make_host(id=f"hst_{name}", name=name)
+            await world.kit.store.directory.save_host(host, new=True)
         session = (await world.connect.connect(world.who("pupil1"), "library", origin=HERE)).session
         world.clock.advance(1)
         lack = AuditEntry(
@@ -347,9 +351,16 @@ async def test_who_waited_is_told_of_the_hosts_that_had_no_room() -> None:
         world.clock.advance(1)
         first, second = await told(world, world.users["pupil1"], session.id)
         assert first == (
-            "No desktop could be made: no host fits: H3 lacks 2 GiB of memory; H4 drains."
+            "No desktop could be made: no host fits: a host lacks 2 GiB of memory; a host drains."
         )
         assert second.startswith("You had to wait: ")
+        desk = await world.services.explanations.of_session(
+            world.who("operator"), session.id, PageQuery()
+        )
+        assert desk.items[0].sentence == (
+            "No desktop could be made: no host fits: H3 lacks 2 GiB of memory; H4 drains."
+        )
+        assert desk.items[0].reasons == ("H3 lacks 2 GiB of memory", "H4 drains")
         pool = await world.services.explanations.of("pool_id", "pol_vdi", PageQuery(limit=1))
         assert pool.items[0].reasons == ("H3 lacks 2 GiB of memory", "H4 drains")
         assert pool.items[0].by == "broker"

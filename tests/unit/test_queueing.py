@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,9 @@ from broker.domain.queueing import (
     group_key,
     places,
     remaining_s,
+    round_name,
+    round_of,
+    round_value,
 )
 
 
@@ -198,3 +202,34 @@ def test_nobodys_group_waits_for_more_than_its_share_and_one(arrivals: dict[int,
                 continue
             others[one.group_id or ""] += 1
             assert max(others.values()) <= 2
+
+
+# ---------------------------------------------------------------------- the round as it is stored
+
+
+@given(st.frozensets(st.text(max_size=8), max_size=6))
+def test_a_round_is_read_as_it_was_written(served: frozenset[str]) -> None:
+    assert round_of(round_value(served)) == served
+
+
+def test_a_round_is_written_in_one_way_whatever_its_order() -> None:
+    assert round_value(frozenset({"b", "a", "c"})) == {"served": ["a", "b", "c"]}
+    assert round_name("pol_1").endswith("pol_1")
+    assert round_name("pol_1") != round_name("pol_2")
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"served": None}, {"served": "ab"}, {"served": 7}, {"x": []}]
+)
+def test_what_another_version_wrote_begins_a_new_round(value: dict[str, object]) -> None:
+    assert round_of(value) == frozenset()
+
+
+def test_a_group_that_had_its_turn_waits_for_the_others_whoever_is_in_no_group_too() -> None:
+    nobody, one = wait("n1", None, 0), wait("a1", "class-a", 1)
+    later = wait("n2", None, 2)
+    assert fair_order([nobody, one, later]) == ("n1", "a1", "n2")
+    assert group_key(None) == ""
+    assert group_key("class-a") == "class-a"
+    many = [wait(f"a{n}", "class-a", n) for n in range(4)] + [wait("b", "class-b", 9)]
+    assert fair_order(many) == ("a0", "b", "a1", "a2", "a3")

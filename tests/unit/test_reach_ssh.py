@@ -69,7 +69,7 @@ def test_the_brokers_key_is_made_once_and_nobody_else_may_read_it(data: Path) ->
     assert first.get_fingerprint() == second.get_fingerprint()
     assert stat.S_IMODE((data / KEY_FILE).stat().st_mode) == 0o600
     line = public_line(first)
-    assert line.startswith('restrict,port-forwarding,command="/bin/false" ssh-ed25519 ')
+    assert line.startswith('restrict,port-forwarding,command="/usr/local/bin/trivium-host" ')
     assert "PRIVATE" not in line
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 from broker import limits
 from broker.domain.model import SessionState
+from broker.services.guest_reach import GuestReach
 from broker.services.parking import Parking
 from broker.services.sessions import Sessions
 from tests.support.seats import read
@@ -85,6 +86,7 @@ async def test_after_a_restart_nobody_is_given_up_before_he_could_call() -> None
             services.images,
             services.tally,
             services.watch,
+            GuestReach(world.kit, {"simulated": world.engine}.__getitem__),
         )
         session = await read(world, session_id)
         assert not await restarted.abandon(session)

@@ -68,6 +68,38 @@ def test_who_takes_part_types_and_points_and_nothing_else(name: str) -> None:
     assert one.up(STAYS["key"]) == STAYS["key"]
 
 
+MORE_BUTTONS = (-316).to_bytes(4, signed=True)
+NOBODYS = (0x7FFFFFFF).to_bytes(4)
+
+
+@pytest.mark.parametrize("mode", ShadowMode)
+@pytest.mark.parametrize("cut", range(1, 21))
+def test_the_desktop_does_not_hear_of_further_mouse_buttons(mode: ShadowMode, cut: int) -> None:
+    """noVNC would tell of them in seven bytes, of which nobody else knows when they come."""
+    raw, jpeg = bytes(4), (7).to_bytes(4)
+    asked = b"\x02\x00\x00\x04" + raw + MORE_BUTTONS + jpeg + MORE_BUTTONS
+    one = greeted(mode)
+    assert one.up(BEFORE) == BEFORE
+    told = one.up(asked[:cut]) + one.up(asked[cut:])
+    assert told == b"\x02\x00\x00\x04" + raw + NOBODYS + jpeg + NOBODYS
+    # only the list is looked through
+    text = PASSES["fence"][:9] + MORE_BUTTONS + b"\x04\x04"
+    assert one.up(text) == text
+
+
+def test_a_pointer_is_never_longer_than_it_says() -> None:
+    """The seventh byte would begin a message of its own: what follows is read as the desktop
+    reads it, which was not told of further buttons, or not at all."""
+    longer = b"\x05\x81\x00\x10\x00\x20" + b"\x01"
+    looks, takes = looking(), greeted(ShadowMode.INTERACTIVE)
+    takes.up(BEFORE)
+    assert looks.up(longer[:6]) == b""
+    assert takes.up(longer[:6]) == b"\x05\x01\x00\x10\x00\x20"
+    for one in (looks, takes):
+        with pytest.raises(NotHarmlessError, match="unknown kind 1"):
+            one.up(longer[6:])
+
+
 @given(st.lists(st.sampled_from(sorted(ALL)), max_size=8), st.sampled_from(ShadowMode), st.data())
 def test_wherever_it_is_cut_the_same_passes(
     names: list[str], mode: ShadowMode, data: st.DataObject

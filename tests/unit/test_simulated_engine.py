@@ -8,6 +8,7 @@ import pytest
 
 from broker.domain.errors import EngineError, StaleGenerationError
 from broker.domain.model import DesktopState, Host
+from broker.domain.silence import Silence
 from broker.engines.simulated.display import SimulatedConsole
 from broker.engines.simulated.frames import KEY, InputEvent, input_message
 from broker.engines.simulated.knobs import Knobs, split_profile
@@ -214,12 +215,19 @@ async def test_a_host_that_fails_takes_its_machines_along_and_refuses_work_until
         await during(clock, engine.create(operation(1)), engine.create(operation(2, other)))
         await clock.advance(60)
         heard.clear()
+        assert engine.silence(make_host()) is None
         engine.host_down("hst_1", down=True)
+        failed_at = clock.now()
+        await clock.advance(5)
+        engine.host_down("hst_1", down=True)
+        assert engine.silence(make_host()) == Silence(since=failed_at, why="it failed")
+        assert engine.silence(other) is None
         await clock.turns()
         assert [(report.desktop_id, report.ready) for report in heard] == [("dsk_1", False)]
         with pytest.raises(EngineError):
             await engine.create(operation(3))
         engine.host_down("hst_1", down=False)
+        assert engine.silence(make_host()) is None
         assert await during(clock, engine.create(operation(3))) == [None]
 
 

@@ -11,15 +11,18 @@ from broker import limits
 from broker.domain.errors import (
     AlreadyExistsError,
     DesktopInUseError,
+    IllegalTransitionError,
     NotFoundError,
     SnapshotRefusedError,
 )
 from broker.domain.features import Feature
 from broker.domain.lifecycle import HostEvent
 from broker.domain.model import Desktop, DesktopState, LogOff, PoolKind
+from broker.domain.planning import SuspendDesktop
 from broker.domain.settings import AfterGrace, PoolSettings
 from broker.domain.snapshots import SnapshotState
 from broker.ports import PageQuery
+from broker.services.reconciler.running import Running
 from broker.services.snapshots import Snapshots
 from tests.support.seats import expire_due, set_pool, sit_down
 from tests.support.world import World, make_world
@@ -116,6 +119,68 @@ async def test_the_desktop_of_a_person_who_is_away_rests_once_its_snapshot_is_ma
     assert (await read(world, row)).state is D.PARKING
     await world.look(2)
     assert (await read(world, row)).state is D.PARKED
+
+
+async def test_who_comes_back_under_a_snapshot_waits_for_its_end_and_loses_nothing(
+    world: World,
+) -> None:
+    row = await owned(world)
+    pool = await set_pool(world, "library", PoolSettings(after_grace=AfterGrace.SUSPEND))
+    begun = await sit_down(world, "pupil0", None)
+    await world.sessions.disconnect(world.who("pupil0"), begun.session.id)
+    world.clock.advance(pool.disconnect_grace_s)
+    await expire_due(world)
+    await world.look(2)
+    assert (await read(world, row)).state is D.PARKED
+    world.engine.failing = {"snapshot", "resume"}
+    await snapshots(world).take(row.id, "before", "", actor=ADMIN)
+    await world.look(1)
+    await world.connect.connect(world.who("pupil0"), "library")
+    await world.look(1)
+    waking, now = await read(world, row), world.clock.now()
+    assert waking.state is D.UNPARKING
+    assert waking.deadline_at == now + (limits.SUSPEND_S + limits.SNAPSHOT_S) * 1000
+    world.clock.advance(limits.SUSPEND_S + 1)
+    await world.look(1)
+    assert (await read(world, row)).state is D.UNPARKING
+    world.engine.failing = set()
+    world.clock.advance(limits.JOB_PAUSE_S * limits.JOB_ATTEMPTS_MAX * 2)
+    await world.look(3)
+    assert (await read(world, row)).state is D.ASSIGNED
+
+
+async def test_without_a_snapshot_waking_has_no_more_time_than_it_takes(world: World) -> None:
+    row = await owned(world)
+    pool = await set_pool(world, "library", PoolSettings(after_grace=AfterGrace.SUSPEND))
+    begun = await sit_down(world, "pupil0", None)
+    await taken(world, row)
+    await world.sessions.disconnect(world.who("pupil0"), begun.session.id)
+    world.clock.advance(pool.disconnect_grace_s)
+    await expire_due(world)
+    await world.look(2)
+    world.engine.failing = {"resume"}
+    await world.connect.connect(world.who("pupil0"), "library")
+    await world.look(1)
+    waking = await read(world, row)
+    assert (waking.state, waking.deadline_at) == (
+        D.UNPARKING, world.clock.now() + limits.SUSPEND_S * 1000,
+    )  # fmt: skip
+
+
+async def test_the_planner_puts_nothing_to_rest_of_which_a_snapshot_is_made(world: World) -> None:
+    row = await owned(world)
+    asleep = Running(world.kit, world.services.engine_work)
+    command = SuspendDesktop(desktop=row, why="a second-level spare")
+    world.engine.failing = {"snapshot"}
+    await snapshots(world).take(row.id, "before", "", actor=ADMIN)
+    with pytest.raises(IllegalTransitionError, match="'before' is making"):
+        await asleep.suspend(command)
+    assert (await read(world, row)).state is D.READY
+    world.engine.failing = set()
+    world.clock.advance(limits.JOB_PAUSE_S * limits.JOB_ATTEMPTS_MAX)
+    await world.look(2)
+    await asleep.suspend(command)
+    assert (await read(world, row)).state is D.SUSPENDING
 
 
 async def test_desktops_that_keep_nobodys_work_take_none(world: World) -> None:

@@ -69,6 +69,25 @@ def test_a_class_that_has_not_told_its_room_is_tried() -> None:
     assert choose([load(1, unknown)], ONE).host_id == "hst_1"
 
 
+def test_how_full_a_class_is_counts_what_more_comes_only_where_disks_are_whole() -> None:
+    one = stored(available=7 * GIB)
+    assert one.used() == pytest.approx(0.93)
+    assert one.used(2 * 1024) == pytest.approx(0.95)
+    assert one.used(9 * 1024) == 1.0
+    assert stored(available=200 * GIB).used() == 0.0
+    for unknown in ({"capacity": None}, {"capacity": 0}, {"available": None}):
+        assert stored(**unknown).used() is None
+    assert one.refusal(50 * 1024) is None
+    whole = replace(one, whole=True)
+    assert whole.refusal(2 * 1024) is None
+    assert whole.refusal(2 * 1024 + 1) == "it would be 95% full (limit 95%)"
+    assert whole.refusal() is None
+    small = stored(capacity=100 << 20, available=round(5.5 * (1 << 20)))
+    assert (small.refusal(), replace(small, whole=True).refusal(1)) == (
+        None, "it would be 96% full (limit 95%)",
+    )  # fmt: skip
+
+
 def test_disks_that_take_their_whole_size_are_counted_before_they_are_made() -> None:
     pool = make_pool(resources=NEED, settings=PoolSettings(storage="fast"))
     big = Resources(cpus=64, memory_mib=1 << 20)

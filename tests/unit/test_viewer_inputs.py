@@ -62,6 +62,29 @@ def test_wherever_it_is_cut_the_same_is_heard(messages: list[bytes], data: st.Da
     assert heard is wanted
 
 
+MORE_BUTTONS = (-316).to_bytes(4, signed=True)
+ASKS = b"\x02\x00\x00\x02" + bytes(4) + MORE_BUTTONS
+SEVEN = b"\x05\x81\x00\x10\x00\x10\x01"
+SIX = b"\x05\x81\x00\x10\x00\x10"
+
+
+@pytest.mark.parametrize("cut", range(1, len(ASKS + SEVEN)))
+def test_further_mouse_buttons_take_a_byte_more_of_viewers_that_said_so(cut: int) -> None:
+    one, stream = greeted(), ASKS + SEVEN
+    assert [one.feed(stream[:cut]), one.feed(stream[cut:])].count(True) == 1
+    assert not one.feed(OWN["update request"])
+    assert one.feed(PERSONS["pointer"])
+    assert not one.feed(OWN["update request"])
+
+
+@pytest.mark.parametrize("before", [b"", ASKS + OWN["encodings"]], ids=["never", "not any more"])
+def test_of_others_a_pointer_has_six_bytes_whatever_its_mask(before: bytes) -> None:
+    one = greeted()
+    assert not one.feed(before)
+    assert one.feed(SIX)
+    assert not one.feed(OWN["update request"])
+
+
 def test_what_cannot_be_followed_is_input_from_there_on() -> None:
     one = greeted()
     assert one.feed(b"\x77")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.config import load
+from broker.domain.errors import ConfigError
 from broker.web.sites import Sites
 
 HTTP = {"TRIVIUM_LISTEN": "127.0.0.1:8080"}
@@ -43,6 +44,15 @@ def test_behind_a_public_name_that_name_and_the_listed_ones_are_answered() -> No
     assert found.host_allowed("broker:8080", "10.0.0.5")
     assert found.host_allowed("10.0.0.5:8080", "10.0.0.5")
     assert not found.host_allowed("10.0.0.6:8080", "10.0.0.5")
+
+
+def test_the_address_of_desktops_agents_is_answered_and_is_the_public_one_unless_told() -> None:
+    found = sites(HTTPS | {"TRIVIUM_GUEST_URL": "https://broker.inside.example:8443"})
+    assert found.host_allowed("broker.inside.example:8443", "10.0.0.5")
+    assert not found.host_allowed("broker.inside.example:8444", "10.0.0.5")
+    assert load(HTTPS).guest_url == "https://desk.school.example"
+    with pytest.raises(ConfigError, match="guest_url"):
+        load({"TRIVIUM_GUEST_URL": "desk"})
 
 
 def test_the_port_that_the_system_chose_is_known_once_it_listens() -> None:

@@ -1,8 +1,8 @@
 """Builds the test container and keeps it: `python -m tools.container.build` prints its path.
 
 A file with the file system of a small Debian desktop that people log on to over RDP: busybox,
-xrdp, the X server that it starts for each of them, and a terminal. Made and kept as the test
-guest is (tools/guest/build.py), without root and without mounting anything.
+xrdp, the X server that it starts for each of them, a terminal, the guest agent. Made and kept as
+the test guest is (tools/guest/build.py), without root and without mounting anything.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tools.guest import agent, packages, rootfs
 from tools.guest import build as guest
-from tools.guest import packages, rootfs
 
 HERE: Final = Path(__file__).resolve().parent
 PERSON: Final = "person"
@@ -24,7 +24,9 @@ PASSWORD: Final = "a pass phrase 42"  # noqa: S105 -- of a guest that is made fo
 WANTED: Final = (
     "busybox-static",
     "libpam-modules",
+    "libpython3-stdlib",
     "openssl",
+    "python3-minimal",
     "tigervnc-standalone-server",
     "x11-xkb-utils",
     "xfonts-base",
@@ -62,6 +64,7 @@ def image() -> Path:
 
 
 def _sources() -> Iterator[Path]:
+    yield from agent.sources()
     for path in sorted(HERE.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             yield path
@@ -77,6 +80,8 @@ def _build(wanted: Path, files: list[Path]) -> None:
         rootfs.lay_out(HERE / "files", root)
         rootfs.only_fonts(root, (_FONT,))
         (root / "usr/bin/Xvnc").symlink_to("Xtigervnc")
+        rootfs.install_agent(root)
+        rootfs.compile_python(root)
         _write(root, new)
         new.replace(wanted)
 
@@ -88,6 +93,8 @@ def _write(root: Path, image: Path) -> None:
         'chmod -R u=rwX,go=rX "$1"',
         'chmod 0600 "$1/etc/shadow"',
         'chmod 1777 "$1/tmp"',
+        # what writes down who is logged on at a terminal
+        'chgrp 43 "$1"/usr/lib/*/utempter/utempter && chmod 2755 "$1"/usr/lib/*/utempter/utempter',
         f'mkdir -m 0700 -p "$1/home/{PERSON}" && chown 1000:1000 "$1/home/{PERSON}"',
         f'mke2fs -q -F -t ext4 -m 0 -d "$1" "$2" {ROOM}',
     )

@@ -184,10 +184,10 @@ def fill(root: Path, packages: Sequence[Path], modules: Path, version: str) -> N
     only_fonts(root, _FONTS)
     install_modules(modules, root, version, (*BOOT_MODULES, *MODULES))
     install_agent(root)
-    _compile(root)
+    compile_python(root)
 
 
-def _compile(root: Path) -> None:
+def compile_python(root: Path) -> None:
     """Compile Python's library with the guest's own Python: a guest that did it itself would
     take seconds, at each boot of each overlay."""
     python = next(iter(sorted((root / "usr" / "bin").glob("python3.*[0-9]"))))

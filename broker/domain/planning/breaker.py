@@ -30,13 +30,14 @@ class BreakerState(StrEnum):
 class Breaker:
     """What is remembered of one pool on one host.
 
-    `failures`: consecutive ones. `opened`: how often in a row it opened. `until`: paused until
-    then; None while closed. `trial_until`: a machine was let through and may tell until then.
-    `error`: the latest failure's text.
+    `failures`: consecutive ones. `opened`: how often in a row it opened, `since`: the first time
+    of these. `until`: paused until then; None while closed. `trial_until`: a machine was let
+    through and may tell until then. `error`: the latest failure's text.
     """
 
     failures: int = 0
     opened: int = 0
+    since: Instant | None = None
     until: Instant | None = None
     trial_until: Instant | None = None
     error: str = ""
@@ -70,6 +71,7 @@ def failed(breaker: Breaker, settings: PoolSettings, now: Instant, error: str) -
     return Breaker(
         failures=failures,
         opened=opened,
+        since=now if breaker.since is None else breaker.since,
         until=now + pause_s(opened, settings) * 1000,
         error=error,
     )
@@ -100,6 +102,12 @@ def permits(breaker: Breaker, now: Instant) -> int | None:
         case BreakerState.HALF_OPEN:
             waits = breaker.trial_until is not None and now < breaker.trial_until
             return 0 if waits else 1
+
+
+def tries(breaker: Breaker, now: Instant) -> bool:
+    """Whether one machine was let through that has told nothing yet."""
+    half_open = state_of(breaker, now) is BreakerState.HALF_OPEN
+    return half_open and permits(breaker, now) == 0
 
 
 def told(breaker: Breaker, now: Instant, zone: ZoneInfo) -> str:

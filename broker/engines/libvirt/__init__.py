@@ -25,6 +25,7 @@ def build(context: EngineContext) -> Engine:
         ids=context.ids,
         installation_id=context.installation_id,
         data=context.data,
+        guest_links=context.guests,
     )
 
 

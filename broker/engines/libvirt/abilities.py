@@ -10,8 +10,10 @@ from broker.domain.inspection import Abilities, Ability
 from broker.domain.storage import OWN
 from broker.engines.libvirt.capabilities import Capabilities, accelerated
 from broker.engines.libvirt.classes import classes, describe_class
+from broker.engines.libvirt.cpu_shares import Groups
+from broker.engines.libvirt.holds import groups_in_words, holds
 from broker.engines.libvirt.kinds import Agent, Clone
-from broker.engines.libvirt.knobs import Place, Shows, Storage
+from broker.engines.libvirt.knobs import MovesTls, Place, Shows, Storage
 from broker.engines.libvirt.pool_kinds import POOL_KINDS
 
 _CLONES: Final[Mapping[Clone, str]] = {
@@ -26,14 +28,27 @@ _FEATURES: Final[Mapping[Feature, str]] = {
     Feature.HOST_POWER: "the host is switched on and off",
     Feature.SNAPSHOT: "a desktop is kept as it is, and brought back to that",
 }
+HEARD: Final[Mapping[Agent, str]] = {
+    Agent.CHANNEL: "desktops' agents are heard over a channel",
+    Agent.WEBSOCKET: "desktops' agents link up over the network, with a ticket each",
+    Agent.NONE: "",
+}
+_VNC: Final = " where the profile does not say at which address (vnc)"
+_MOVES: Final[Mapping[MovesTls, str]] = {
+    MovesTls.AUTO: "encrypted where both hosts have QEMU's certificates, else in the clear",
+    MovesTls.YES: "encrypted, or the machine stays",
+    MovesTls.NO: "in the clear",
+}
 _NAMED_MAX: Final = 8
 """names of one sort that a fact shows"""
 
 
 def abilities(
-    place: Place, found: Capabilities, lacks: Mapping[Feature, str] | None = None
-) -> Abilities:
-    """`lacks`: feature -> why the host was found without it since it was asked."""
+    place: Place, found: Capabilities, lacks: Mapping[Feature, str] | None = None,
+    groups: Groups | None = None,
+) -> Abilities:  # fmt: skip
+    """`lacks`: feature -> why the host was found without it since it was asked. `groups`: the
+    version of its control groups; None: not known, or it has none."""
     can: list[Ability] = []
     cannot: list[Ability] = []
 
@@ -45,7 +60,8 @@ def abilities(
     tell("desktops", refuses, made)
     for clone, says in _CLONES.items():
         tell(f"clone_{clone}", refuses or _no_clone(place, found, clone), says)
-    missing = {**place.kind.lacks, **found.lacks(place), **(lacks or {})}
+    wanting = {one: why for one, why in place.kind.lacks.items() if one not in place.features}
+    missing = {**wanting, **found.lacks(place), **(lacks or {})}
     stores = classes(place, found)
     shared = place.storage is Storage.SHARED or any(one.shared for one in stores.values())
     if not shared and Feature.MIGRATE in place.kind.features:
@@ -54,15 +70,17 @@ def abilities(
         )
     for feature in Feature:
         why_not = missing.get(feature, "")
-        if not why_not and feature not in place.kind.features:
+        if not why_not and feature not in place.features:
             why_not = "the broker does not do it with this kind of hypervisor"
         tell(feature.value, refuses or why_not, _FEATURES.get(feature, feature.value))
     tell("display", refuses or no_display(place, found), "its machines' displays, over VNC")
-    tell("agent", refuses or no_agent(place, found), "desktops' agents are heard over a channel")
+    tell("agent", refuses or no_agent(place, found), HEARD[place.agent])
     for name, one in stores.items():
         if name != OWN:
             tell(f"storage_{name}", refuses or one.refusal() or "", describe_class(one))
-    return Abilities(facts=_facts(place, found), can=tuple(can), cannot=tuple(cannot))
+    for hold in holds(place, groups):
+        tell(hold.name, refuses or hold.why_not, hold.says)
+    return Abilities(facts=_facts(place, found, groups), can=tuple(can), cannot=tuple(cannot))
 
 
 def _no_clone(place: Place, found: Capabilities, clone: Clone) -> str:
@@ -70,7 +88,7 @@ def _no_clone(place: Place, found: Capabilities, clone: Clone) -> str:
         has = ", ".join(place.kind.clones)
         return f"the broker makes disks there in other ways: {has}"
     if clone is Clone.INSTANT and place.agent is Agent.NONE:
-        return "instant clones need a guest agent that tells them apart (agent=channel)"
+        return "instant clones need a guest agent that tells them apart"
     pool = found.pool(place.pool)
     kind = POOL_KINDS.get(pool.kind) if pool is not None else None
     return kind.refusal(place.kind, clone) if kind is not None else ""
@@ -83,21 +101,23 @@ def no_display(place: Place, found: Capabilities) -> str:
         return "the host's machines have no VNC"
     if place.shows is Shows.NONE:
         way = place.address.transport
-        return f"displays come from the broker's own machine and over SSH, not over {way}"
+        return f"displays come from the broker's own machine and over SSH, not over {way}{_VNC}"
     return ""
 
 
 def no_agent(place: Place, found: Capabilities) -> str:
-    if Agent.CHANNEL not in place.kind.agents:
-        return "no channel into its machines: one that runs counts as ready"
+    if place.kind.agents == (Agent.NONE,):
+        return "no way to its machines' agents: one that runs counts as ready"
     if place.agent is Agent.NONE:
         return "the profile turns it off (agent=none)"
+    if place.agent is Agent.WEBSOCKET:
+        return ""
     if found.described and found.channels and "unix" not in found.channels:
         return "the host's machines have no channels of the kind that is needed"
     return ""
 
 
-def _facts(place: Place, found: Capabilities) -> tuple[tuple[str, str], ...]:
+def _facts(place: Place, found: Capabilities, groups: Groups | None) -> tuple[tuple[str, str], ...]:
     facts = {
         "hypervisor": f"{place.kind.title} ({found.hypervisor} {found.hypervisor_version})",
         "libvirt": found.libvirt_version,
@@ -113,6 +133,8 @@ def _facts(place: Place, found: Capabilities) -> tuple[tuple[str, str], ...]:
         "graphics": _names(found.graphics),
         "devices": _names(found.devices),
         "machines can be sent by": _names(found.migration),
+        "memory of those": _MOVES[place.moves_tls] if found.migration else "",
+        "control groups": groups_in_words(place, groups),
         "storage pools": _names(tuple(one.name for one in found.pools)),
         "networks": _names(tuple(name for name, _ in found.networks)),
     }

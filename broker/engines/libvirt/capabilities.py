@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 import libvirt
 
 from broker.domain.features import Feature
+from broker.engines.libvirt.certified import refusal
 from broker.engines.libvirt.errors import telling
 from broker.engines.libvirt.kinds import Kind
 from broker.engines.libvirt.knobs import Accel, Place
@@ -29,7 +30,8 @@ _T = TypeVar("_T")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolRoom:
     """A storage pool. capacity, available: bytes; 0 for one that is not running. source: what a
-    pool across the network is a pool of; empty: of what is the host's own."""
+    pool across the network is a pool of; empty: of what is the host's own. silent: the host has
+    not answered for it, and the rest is as it was before."""
 
     name: str
     kind: str
@@ -37,6 +39,7 @@ class PoolRoom:
     capacity: int
     available: int
     source: str = ""
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,7 @@ class Capabilities:
     cpu_models: those that its processor, or TCG, can be.
     devices: sorts of devices that its machines may have; described: whether it said so at all.
     migration: ways that a running machine can be sent by; empty: it cannot.
+    uncertified: why displays that the profile wants at the host's address would not be safe.
     memory_mib, free_mib: of the host. networks: (name, whether it runs).
     """
 
@@ -70,6 +74,7 @@ class Capabilities:
     migration: tuple[str, ...] = ()
     pools: tuple[PoolRoom, ...] = ()
     networks: tuple[tuple[str, bool], ...] = ()
+    uncertified: str = ""
 
     def pool(self, name: str) -> PoolRoom | None:
         return next((one for one in self.pools if one.name == name), None)
@@ -90,9 +95,9 @@ class Capabilities:
             offered = ", ".join(self.domain_types) or "none"
             return f"it does not offer machines of type {place.domain_type}; it offers {offered}"
         pool = self.pool(place.pool)
-        no_disks = _no_disks(place, pool) if pool is not None else ""
-        if no_disks or not self.described:
-            return no_disks
+        no_disks = keeps_none(place, pool) if pool is not None else ""
+        if no_disks or self.uncertified or not self.described:
+            return no_disks or self.uncertified
         if place.machine and place.machine not in self.machine_types:
             return f"it knows no machine type {place.machine}"
         if place.cpu and place.cpu not in self.cpu_models:
@@ -101,7 +106,8 @@ class Capabilities:
 
 
 def read(connection: Any, host: str, place: Place) -> Capabilities:
-    """Ask the host. What its driver has no function for is left empty.
+    """Ask the host. What its driver has no function for is left empty, and so are its storage
+    pools: one that hangs would hold up the whole answer.
 
     Raises EngineError when it does not answer."""
     kind = place.kind
@@ -122,8 +128,8 @@ def read(connection: Any, host: str, place: Place) -> Capabilities:
         domain_types=found[0],
         machine_types=found[1],
         migration=migration_of(own),
-        pools=tuple(_tried(lambda: rooms_of(connection)) or ()),
         networks=tuple(_networks(connection)),
+        uncertified=refusal(connection, place) if place.vnc is not None else "",
         **(domain_facts(domain) if domain is not None else {}),
     )
 
@@ -186,7 +192,8 @@ def _domain_capabilities(connection: Any, place: Place) -> ET.Element:
 
 
 def rooms_of(connection: Any) -> list[PoolRoom]:
-    """Its storage pools, as it knows them; nothing is looked into. Raises libvirt's error."""
+    """All its storage pools, as it knows them; nothing is looked into, but one that hangs holds
+    up the answer. Raises libvirt's error."""
     return [_room(one) for one in connection.listAllStoragePools(0)[:_NAMES_MAX]]
 
 
@@ -205,13 +212,9 @@ def _room(pool: Any) -> PoolRoom:
 
 def look(connection: Any, host: str, name: str) -> PoolRoom | None:
     """One pool, looked into anew; None: it is not there. Raises EngineError."""
-    try:
-        pool = connection.storagePoolLookupByName(name)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
-            return None
-        with telling(host, f"find its storage pool {name}"):
-            raise
+    pool = _pool(connection, host, name)
+    if pool is None:
+        return None
     active = _tried(pool.isActive)
     # one in which a disk is being made cannot be looked into: its figures stay
     _tried(lambda: pool.refresh(0))
@@ -219,6 +222,22 @@ def look(connection: Any, host: str, name: str) -> PoolRoom | None:
         # a look that failed stops the pool, and a file server that was away would stay so
         _tried(lambda: pool.create(0))
     return _room(pool)
+
+
+def glance(connection: Any, host: str, name: str) -> PoolRoom | None:
+    """One pool as the host knows it; None: it is not there. Raises EngineError."""
+    pool = _pool(connection, host, name)
+    return None if pool is None else _room(pool)
+
+
+def _pool(connection: Any, host: str, name: str) -> Any:
+    try:
+        return connection.storagePoolLookupByName(name)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+            return None
+        with telling(host, f"find its storage pool {name}"):
+            raise
 
 
 def source_of(described: ET.Element) -> str:
@@ -234,7 +253,10 @@ def source_of(described: ET.Element) -> str:
     return f"{','.join(hosts)}:{path}"
 
 
-def _no_disks(place: Place, pool: PoolRoom) -> str:
+def keeps_none(place: Place, pool: PoolRoom) -> str:
+    """Why no desktop's disk is made in it; empty: one is, or its kind is not known yet."""
+    if pool.silent and not pool.kind:
+        return ""
     kind = POOL_KINDS.get(pool.kind)
     return kind.refusal(place.kind, place.clone) if kind is not None else no_kind(pool.kind)
 

@@ -38,7 +38,7 @@ def _class(knob: ClassKnob, place: Place, found: Capabilities | None, shared: st
         shared = f"{shared}: {knob.pool}"
     elif room is not None and kind is not None and kind.shared and room.source and not shared:
         shared = f"{room.kind} {room.source}, as {room.name}"
-    told = room is not None and room.running
+    told = room is not None and room.running and not room.silent
     return StorageClass(
         name=knob.name,
         cost=cost,
@@ -55,6 +55,8 @@ def _class(knob: ClassKnob, place: Place, found: Capabilities | None, shared: st
 def _refuses(knob: ClassKnob, place: Place, room: PoolRoom | None) -> str:
     if room is None:
         return f"there is no storage pool {knob.pool}"
+    if room.silent:
+        return f"the storage pool {knob.pool} does not answer"
     kind = POOL_KINDS.get(room.kind)
     if kind is None:
         return no_kind(room.kind)

@@ -1,13 +1,16 @@
 """How a libvirt host is at this moment: pressure, page sharing, what is free.
 
-Memory, page sharing and the storage pool are told by libvirt, of a distant host, too. Pressure is
-not among what libvirt tells: it is read where the daemon is on the broker's own machine. Nothing is
-switched: whether pages are shared is the host's own matter.
+Memory, page sharing and the storage pool are told by libvirt, of a distant host, too. Pressure, and
+whether page sharing is on, are not among what libvirt tells: they are read from the kernel's files
+where the daemon is on the broker's own machine, and over SSH where the host lets the broker have
+that command run (Command.LOOK). Nothing is switched: whether pages are shared is the host's own
+matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -15,50 +18,98 @@ import libvirt
 
 from broker.domain.inspection import Condition, PageSharing, Pressure
 from broker.domain.storage import OWN, StorageClass
-from broker.engines.libvirt.capabilities import Capabilities, PoolRoom, rooms_of
+from broker.engines.libvirt.capabilities import Capabilities, PoolRoom
 from broker.engines.libvirt.classes import classes
 from broker.engines.libvirt.errors import telling
 from broker.engines.libvirt.knobs import Place
+from broker.engines.reach.commands import KSM_FILES, PRESSURE_FILES
 
-PRESSURE: Final = Path("/proc/pressure")
-KSM: Final = Path("/sys/kernel/mm/ksm")
+PRESSURE: Final = Path(PRESSURE_FILES[0]).parent
+KSM: Final = Path(KSM_FILES[0]).parent
 PAGE_BYTES: Final = 4096
 """of the page sharing of x86_64"""
 _RESOURCES: Final = ("cpu", "memory", "io")
+_PAGES: Final = ("pages_shared", "pages_sharing")
 _KIB_PER_MIB: Final = 1024
 _FILE_BYTES_MAX: Final = 4096
 _T = TypeVar("_T")
 
 
-def condition(connection: Any, host: str, place: Place) -> Condition:
-    """Blocking. Raises EngineError when the host does not answer at all."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the kernel's files say: the text of each by its path, or why nobody could read them."""
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    why_not: str = "its kernel counts none"
+
+    @property
+    def pressure(self) -> dict[str, Pressure] | None:
+        return pressure_of({name: self.files.get(str(PRESSURE / name)) for name in _RESOURCES})
+
+    @property
+    def shares_pages(self) -> bool | None:
+        text = self.files.get(str(KSM / "run"))
+        return text.strip() == "1" if text is not None else None
+
+    @property
+    def page_sharing(self) -> dict[str, int]:
+        """As libvirt tells it."""
+        pages = {name: self.files.get(str(KSM / name), "").strip() for name in _PAGES}
+        return {f"shm_{name}": int(text) for name, text in pages.items() if text.isdecimal()}
+
+
+def seen_here() -> Seen:
+    """On the broker's own machine. Blocking."""
+    texts = {path: _read(Path(path)) for path in (*PRESSURE_FILES, *KSM_FILES)}
+    return Seen(files={path: text for path, text in texts.items() if text is not None})
+
+
+def seen_there(said: str) -> Seen:
+    """What a host said to Command.LOOK: lines, each after its file's path and a colon."""
+    files: dict[str, str] = {}
+    for line in said.splitlines():
+        path, colon, text = line.partition(":")
+        if colon and path in {*PRESSURE_FILES, *KSM_FILES}:
+            files[path] = files.get(path, "") + text[:_FILE_BYTES_MAX] + "\n"
+    return Seen(files=files)
+
+
+def condition(
+    connection: Any, host: str, place: Place, seen: Seen, pools: tuple[PoolRoom, ...]
+) -> Condition:
+    """Blocking. `pools`: the profile's, asked just before. Raises EngineError when the host does
+    not answer at all."""
     with telling(host, "say how it is"):
         connection.getInfo()
     unknown: dict[str, str] = {}
     memory = _told(unknown, "memory", lambda: connection.getMemoryStats(-1, 0)) or {}
     total, free = _memory_mib(memory)
     shared = _told(unknown, "page_sharing", lambda: connection.getMemoryParameters(0))
-    pool = _told(unknown, "disk", lambda: connection.storagePoolLookupByName(place.pool).info())
-    rooms = _told(unknown, "storage", lambda: rooms_of(connection)) if place.classes else None
-    pressure = read_pressure(PRESSURE) if place.is_local else None
+    pool = next((one for one in pools if one.name == place.pool), None)
+    if pool is None or pool.silent or not pool.running:
+        why = "does not answer" if pool is not None and pool.silent else "does not run"
+        unknown["disk"] = f"the storage pool {place.pool} {why}"
+        pool = None
+    pressure = seen.pressure
     if pressure is None:
-        unknown["pressure"] = (
-            "its kernel counts none" if place.is_local else "libvirt does not tell it of others"
-        )
+        unknown["pressure"] = seen.why_not
+    sharing = _sharing({**seen.page_sharing, **(shared or {})}, on=seen.shares_pages)
+    if sharing is not None:
+        unknown.pop("page_sharing", None)
     return Condition(
         pressure=pressure,
-        page_sharing=_sharing(shared, local=place.is_local) if shared else None,
+        page_sharing=sharing,
         memory_mib=total,
         memory_free_mib=free,
-        disk_total=int(pool[1]) if pool else None,
-        disk_free=int(pool[3]) if pool else None,
-        storage=_classes(place, rooms) if rooms is not None else (),
+        disk_total=pool.capacity if pool else None,
+        disk_free=pool.available if pool else None,
+        storage=_classes(place, pools),
         unknown=unknown,
     )
 
 
-def _classes(place: Place, rooms: list[PoolRoom]) -> tuple[StorageClass, ...]:
-    found = classes(place, Capabilities(hypervisor="", pools=tuple(rooms)))
+def _classes(place: Place, pools: tuple[PoolRoom, ...]) -> tuple[StorageClass, ...]:
+    found = classes(place, Capabilities(hypervisor="", pools=pools))
     return tuple(one for name, one in found.items() if name != OWN)
 
 
@@ -78,13 +129,9 @@ def _memory_mib(stats: Mapping[str, int]) -> tuple[int | None, int | None]:
     return stats["total"] // _KIB_PER_MIB, free // _KIB_PER_MIB
 
 
-def _sharing(told: Mapping[str, int], *, local: bool) -> PageSharing | None:
+def _sharing(told: Mapping[str, int], *, on: bool | None) -> PageSharing | None:
     if "shm_pages_shared" not in told:
         return None
-    on = None
-    if local:
-        text = _read(KSM / "run")
-        on = text.strip() == "1" if text is not None else None
     return PageSharing(
         on=on,
         kept=told["shm_pages_shared"] * PAGE_BYTES,
@@ -92,11 +139,12 @@ def _sharing(told: Mapping[str, int], *, local: bool) -> PageSharing | None:
     )
 
 
-def read_pressure(folder: Path) -> dict[str, Pressure] | None:
-    """As the kernel writes it (Documentation/accounting/psi.rst); None where it does not."""
+def pressure_of(texts: Mapping[str, str | None]) -> dict[str, Pressure] | None:
+    """By resource, as the kernel writes it (Documentation/accounting/psi.rst); None where it does
+    not."""
     found = {}
     for resource in _RESOURCES:
-        text = _read(folder / resource)
+        text = texts.get(resource)
         if text is None:
             return None
         lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.split()}

@@ -2,7 +2,9 @@
 
 libvirt's calls block, some of them for minutes, and cannot be interrupted. Each host has its own
 few threads, so one that hangs holds up nobody else; a call that nobody waits for any more runs on
-to its end, and whoever has the same machine's next turn waits for it (turns.py).
+to its end, and whoever has the same machine's next turn waits for it (turns.py). Snapshots, during
+which memory and disk are written, have threads beside the others', so that these stay free; and so
+have the storage pools of a host with several (pools.py).
 
 Each thread has a connection of its own. Of two calls that wait on one connection when it breaks,
 libvirt 9.0's client lets one hang for ever or crashes; and what is closed is freed at once under
@@ -23,18 +25,23 @@ from typing import Any, TypeVar
 import libvirt
 
 from broker.domain.errors import EngineError, UnsupportedError
-from broker.engines.libvirt.capabilities import Capabilities, look, read
+from broker.domain.silence import Silence
+from broker.engines.libvirt.capabilities import Capabilities, read
 from broker.engines.libvirt.errors import telling
 from broker.engines.libvirt.events import run_events
 from broker.engines.libvirt.knobs import Place
+from broker.engines.libvirt.pools import Pools
 from broker.engines.libvirt.route import Route
+from broker.engines.reach.commands import Command, Said
 from broker.engines.reach.ssh import SshStream
+from broker.engines.reach.vencrypt import CertifiedStream
 from broker.limits import (
     LIBVIRT_CALLS_MAX,
     LIBVIRT_KEEPALIVE_COUNT,
     LIBVIRT_KEEPALIVE_S,
     LIBVIRT_PAUSE_S_MAX,
     LIBVIRT_THREADS,
+    SNAPSHOTS_PER_HOST_MAX,
 )
 from broker.ports import Chance, Clock
 
@@ -56,9 +63,9 @@ def connect(host: str, place: Place) -> Any:
 
 
 class HostConnection:
-    """`lost` is set while nothing is heard from the host. `capabilities`: as it was found when it
-    was last reached. `reached`: its profile with the address that leads there now. One loop uses
-    it."""
+    """`lost` is set while nothing is heard from the host; `silence`: since when, and
+    why. `pools`: its storage pools. `reached`:
+    its profile with the address that leads there now. One loop uses it."""
 
     def __init__(
         self, *, name: str, place: Place, route: Route, clock: Clock, chance: Chance,
@@ -67,22 +74,33 @@ class HostConnection:
         self.name = name
         self.place = place
         self.reached = place
-        self.capabilities: Capabilities | None = None
+        self.pools = Pools(name, place, self._with_own)
+        self._found: Capabilities | None = None
         self._route = route
         self.lost = asyncio.Event()
         self.lost.set()
         self._clock = clock
         self._chance = chance
         self._happened = happened
+        self.silence: Silence | None = Silence(since=clock.now(), why="it was not reached yet")
         self._hearing: Any = None
         self._hearing_thread = ThreadPoolExecutor(1, thread_name_prefix=f"libvirt ear {name}")
         self._threads = ThreadPoolExecutor(LIBVIRT_THREADS, thread_name_prefix=f"libvirt {name}")
+        self._slow_threads = ThreadPoolExecutor(
+            SNAPSHOTS_PER_HOST_MAX, thread_name_prefix=f"libvirt snapshots {name}"
+        )
         self._own = threading.local()
         self._calls = 0
         self._opening = asyncio.Lock()
         self._failures = 0
         self._not_before = clock.monotonic()
         self._closed = False
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """As it was found when it was last reached, and its storage pools as they were seen last;
+        None: it was not reached yet."""
+        return None if self._found is None else replace(self._found, pools=self.pools.rooms())
 
     @property
     def failing(self) -> bool:
@@ -100,33 +118,25 @@ class HostConnection:
             try:
                 self.reached = replace(self.place, uri=await self._route.ready())
                 self._hearing = await self._run(self._hearing_thread, lambda: self._listen(loop))
-            except EngineError:
+                await self.pools.glance()
+            except EngineError as error:
+                self._unheard(error.detail)
                 self._failures += 1
                 most_s = min(LIBVIRT_PAUSE_S_MAX, 2.0 ** min(self._failures, 10))
                 pause_s = self._chance.uniform(0, most_s)
                 self._not_before = self._clock.monotonic() + pause_s
                 raise
             self._failures = 0
+            self.silence = None
             self.lost.clear()
 
-    async def call(self, work: Callable[[Any], _T]) -> _T:
-        """`work` with a connection that nobody else uses meanwhile."""
+    async def call(self, work: Callable[[Any], _T], *, slow: bool = False, pool: str = "") -> _T:
+        """`work` with a connection that nobody else uses meanwhile. `slow`: it is a snapshot's, of
+        which there are SNAPSHOTS_PER_HOST_MAX at once. `pool`: it is with a disk in that storage
+        pool, and holds up nobody else's if that hangs."""
         await self.open()
-        return await self._run(self._threads, lambda: self._with_own(work))
-
-    async def look(self, pool: str) -> None:
-        """See anew how full that storage pool is, as far as the host says so. It waits as long as
-        the host takes, and raises nothing."""
-        try:
-            room = await self.call(lambda one: look(one, self.name, pool))
-        except EngineError as error:
-            _log.info("%s did not look into %s: %s", self.name, pool, error)
-            return
-        found = self.capabilities
-        if found is not None:
-            others = (one for one in found.pools if one.name != pool)
-            new = (room,) if room is not None else ()
-            self.capabilities = replace(found, pools=(*others, *new))
+        threads = self._slow_threads if slow else self.pools.threads(pool) or self._threads
+        return await self._run(threads, lambda: self._with_own(work))
 
     async def hear(self, work: Callable[[Any], _T]) -> _T:
         """`work`, a short one, with the connection that hears events and guests."""
@@ -143,12 +153,22 @@ class HostConnection:
         await self.open()
         return await self._route.stream(path)
 
+    async def display(self, port: int) -> CertifiedStream:
+        """At that port of a host that is reached over TLS. Raises EngineError."""
+        return await self._route.display(port)
+
+    async def run(self, command: Command) -> Said:
+        """Have it run at a host that is reached over SSH, whether its daemon answers or not.
+        Raises EngineError."""
+        return await self._route.run(command)
+
     async def close(self) -> None:
         """Hang up; calls under way end by themselves."""
         self._closed = True
         self._drop(self._hearing)
-        for threads in (self._hearing_thread, self._threads):
+        for threads in (self._hearing_thread, self._threads, self._slow_threads):
             threads.shutdown(wait=False)
+        self.pools.close()
         await self._route.close()
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
@@ -194,7 +214,7 @@ class HostConnection:
 
     def _check(self, connection: Any) -> None:
         """Raises UnsupportedError for a host that lacks what its profile wants."""
-        found = self.capabilities = read(connection, self.name, self.place)
+        found = self._found = read(connection, self.name, self.place)
         refuses = found.refuses(self.place)
         if refuses:
             raise UnsupportedError(f"{self.name} makes no desktops: {refuses}")
@@ -215,12 +235,18 @@ class HostConnection:
 
     # ------------------------------------------------------------------------ parts
 
+    def _unheard(self, why: str) -> None:
+        """Still, or from now on."""
+        since = self.silence.since if self.silence is not None else self._clock.now()
+        self.silence = Silence(since=since, why=why)
+
     def _drop(self, connection: Any) -> None:
         if connection is None or connection is not self._hearing:
             return
         if not self._closed:
             _log.warning("%s hung up", self.name)
         self._hearing = None
+        self._unheard("it hung up")
         self.lost.set()
         with contextlib.suppress(RuntimeError):  # the thread has ended
             self._hearing_thread.submit(_hang_up, connection)

@@ -27,10 +27,13 @@ def domain(spec: xml.MachineSpec) -> str:
 def container(spec: xml.MachineSpec) -> str:
     """A Linux container whose root is a file with a file system in it, the desktop's own."""
     root = xml.frame(spec, "lxc")
+    spec.tuning.describe_shares(root)
     _quota(root, spec)
     os = ET.SubElement(root, "os")
     _text(os, "type", spec.place.kind.os_type, arch="x86_64")
     _text(os, "init", _INIT)
+    for name, value in spec.given.items():
+        _text(os, "initenv", value, name=name)
     ET.SubElement(root, "clock", {"offset": "utc"})
     xml.what_ends_it(root)
     devices = ET.SubElement(root, "devices")
@@ -67,8 +70,9 @@ def xen(spec: xml.MachineSpec) -> str:
 
 def _quota(root: ET.Element, spec: xml.MachineSpec) -> None:
     """A container has no vCPUs: its quota is the whole container's in each period."""
-    tune = ET.SubElement(root, "cputune")
-    _text(tune, "shares", str(spec.tuning.shares))
+    tune = root.find("cputune")
+    if tune is None:
+        tune = ET.SubElement(root, "cputune")
     _text(tune, "period", str(CPU_PERIOD_US))
     _text(tune, "quota", str(cpu_quota_us(spec.resources.cpus)))
 
@@ -82,6 +86,8 @@ def _interface(devices: ET.Element, spec: xml.MachineSpec) -> None:
         interface = ET.SubElement(devices, "interface", {"type": "network"})
         ET.SubElement(interface, "mac", {"address": mac_address(spec.uuid)})
         ET.SubElement(interface, "source", {"network": spec.place.network})
+        if spec.place.kind.name == "lxc":
+            spec.tuning.describe_interface(interface)
 
 
 _BY_KIND: Final[Mapping[str, Callable[[xml.MachineSpec], str]]] = {

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from broker.domain.errors import EngineError
 from broker.engines.reach.ssh import SshStream
+from broker.engines.reach.vencrypt import CertifiedStream
 from broker.limits import FRAME_BYTES_MAX
 
 RDP_PORT: Final = 3389
@@ -64,9 +65,10 @@ class StreamConsole:
 
     @classmethod
     def through(
-        cls, stream: SshStream, on_close: Callable[[StreamConsole], object], protocol: str = "vnc"
-    ) -> StreamConsole:
-        """Over a host's SSH connection."""
+        cls, stream: SshStream | CertifiedStream, on_close: Callable[[StreamConsole], object],
+        protocol: str = "vnc",
+    ) -> StreamConsole:  # fmt: skip
+        """Over a host's SSH connection, or a display's TLS."""
         return cls(stream, stream, on_close, protocol, abort=stream.abort)
 
     @classmethod

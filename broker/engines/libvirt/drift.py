@@ -12,9 +12,12 @@ from collections.abc import Iterable
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from broker.engines.libvirt.tuning import CPU_SHARES
+from broker.domain.drift import Difference, differences
+from broker.engines.libvirt.tuning import DISK_WEIGHT
 
 _KIB_PER_MIB: Final = 1024
+_WEIGHT: Final = "CPU weight"
+_KEPT: Final = "guaranteed memory"
 _FOREIGN: Final = (
     "hostdev", "filesystem", "redirdev", "shmem", "parallel", "smartcard", "vsock", "nvram",
     "sound", "tpm", "watchdog", "hub",
@@ -22,14 +25,25 @@ _FOREIGN: Final = (
 """kinds of devices that the broker never gives"""
 
 
+def compared(now: ET.Element, wanted: ET.Element) -> tuple[Difference, ...]:
+    """How the machine differs. Where the host's control groups are not known, nobody can say what
+    their figures should be."""
+    is_like, should_be = facts(now), facts(wanted)
+    if not should_be[_WEIGHT]:
+        for name in (_WEIGHT, _KEPT):
+            del is_like[name], should_be[name]
+    return differences(is_like, should_be)
+
+
 def facts(root: ET.Element) -> dict[str, str]:
     """What a description says of the machine, by name."""
     found = {
         "name": root.findtext("name", ""),
         "CPUs": _cpus(root),
-        "CPU weight": root.findtext("cputune/shares", str(CPU_SHARES)),
+        _WEIGHT: root.findtext("cputune/shares", ""),
         "memory": f"{_kib(root, 'currentMemory') // _KIB_PER_MIB} MiB",
-        "guaranteed memory": f"{_kib(root, 'memtune/soft_limit') // _KIB_PER_MIB} MiB",
+        _KEPT: f"{_kib(root, 'memtune/soft_limit') // _KIB_PER_MIB} MiB",
+        "disk weight": root.findtext("blkiotune/weight", str(DISK_WEIGHT)),
         "kernel": root.findtext("os/kernel", ""),
         "kernel's command line": root.findtext("os/cmdline", ""),
     }
@@ -88,10 +102,12 @@ def _networks(devices: ET.Element, found: dict[str, str]) -> None:
     for interface in devices.iterfind("interface"):
         mac, source = interface.find("mac"), interface.find("source")
         name = mac.get("address", "?") if mac is not None else "?"
-        where = ""
+        kind, where = interface.get("type"), ""
         if source is not None:
             where = source.get("network") or source.get("bridge") or source.get("dev") or "?"
-        found[f"network card {name}"] = f"{interface.get('type')} {where}".strip()
+            # of one that runs libvirt says what its network is made of
+            kind = "network" if source.get("network") else kind
+        found[f"network card {name}"] = f"{kind} {where}".strip()
         for way in ("inbound", "outbound"):
             limits = interface.find(f"bandwidth/{way}")
             if limits is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -19,29 +18,27 @@ from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.inspection import Abilities, Condition, Step
 from broker.domain.model import Desktop, DesktopState, Host, Resources
+from broker.domain.silence import Silence
 from broker.domain.storage import StorageClass
-from broker.engines.libvirt.display import RDP_PORT, StreamConsole
+from broker.engines.libvirt.displays import Displays
 from broker.engines.libvirt.golden_images import GoldenImages
+from broker.engines.libvirt.guest_speaking import GuestSpeaking
 from broker.engines.libvirt.guests import Guests
 from broker.engines.libvirt.hosts import HostLink, Hosts
 from broker.engines.libvirt.inspector import Inspector
 from broker.engines.libvirt.instant import GoldenDesktops
-from broker.engines.libvirt.kinds import KINDS, Agent
-from broker.engines.libvirt.knobs import Shows
+from broker.engines.libvirt.kinds import KINDS
 from broker.engines.libvirt.machines import Found, fence
+from broker.engines.libvirt.power import switch
 from broker.engines.libvirt.turns import Turn, Turns
 from broker.engines.libvirt.verbs import Verbs
 from broker.engines.reports import Reports
-from broker.limits import (
-    CONSOLES_PER_MACHINE_MAX,
-    DISPLAY_OPEN_S,
-    LIBVIRT_ADOPT_S,
-    SPICE_CHANNELS_MAX,
-)
+from broker.limits import LIBVIRT_ADOPT_S
 from broker.ports import (
     Chance,
     Clock,
     Console,
+    GuestLinks,
     Ids,
     Machine,
     MachineReport,
@@ -63,40 +60,39 @@ _COMING_STATES = frozenset(
 _Work = Callable[[Turn, HostLink, Found | None], Awaitable[None]]
 
 
-class LibvirtEngine:
+class LibvirtEngine(GuestSpeaking):
     """See the module. `installation_id` marks its machines; it touches no others. `data`: the
     broker's folder, for its keys and the sockets that lead to hosts; None: only this machine's
-    daemons are reached."""
+    daemons are reached. `guest_links`: see EngineContext.guests."""
 
     name = "libvirt"
 
     def __init__(
         self, *, clock: Clock, chance: Chance, ids: Ids, installation_id: str,
-        data: Path | None = None,
+        data: Path | None = None, guest_links: GuestLinks | None = None,
     ) -> None:  # fmt: skip
         self._installation_id = installation_id
+        self._clock = clock
         self._reports = Reports()
-        self._guests = Guests(clock=clock, chance=chance, ids=ids, reports=self._reports)
-        self._hosts = Hosts(
-            clock=clock, chance=chance, happened=self._happened, survey=self._survey, data=data
+        self._guests = Guests(
+            clock=clock, chance=chance, ids=ids, reports=self._reports, guest_links=guest_links
         )
+        self._hosts = Hosts(
+            clock=clock, chance=chance, happened=self._happened, survey=self._survey, data=data,
+            guest_links=guest_links,
+        )  # fmt: skip
         self._inspector = Inspector(self._hosts, clock=clock, ids=ids, data=data)
         self._turns = Turns(installation_id)
-        self._consoles: defaultdict[str, dict[StreamConsole, None]] = defaultdict(dict)
+        self._displays = Displays(self._hosts, self._guests, self._turns)
         goldens = GoldenDesktops(clock=clock, ids=ids)
         images = GoldenImages(data / IMAGES_FOLDER if data is not None else None, clock)
-        self._verbs = Verbs(self._hosts, self._guests, goldens, images, self.close_displays)
+        self._verbs = Verbs(self._hosts, self._guests, goldens, images, self._displays.close)
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     @property
     def profiles(self) -> tuple[str, ...]:
         return tuple(sorted(KINDS))
-
-    @property
-    def guests(self) -> Guests:
-        """What the machines' agents say, beyond being ready."""
-        return self._guests
 
     def features(self, host: Host) -> frozenset[Feature]:
         """See the port; none for a profile that nobody understands."""
@@ -106,15 +102,8 @@ class LibvirtEngine:
             return frozenset()
 
     def displays(self, host: Host) -> frozenset[str]:
-        """See the port: VNC and SPICE, where the daemon can hand a connection over or SSH leads to
-        the host, and RDP, where the profile says in which network the desktops are."""
-        try:
-            place = self._hosts.know(host).place
-        except EngineError:
-            return frozenset()
-        own = {"vnc", "spice"} if place.spice else {"vnc"}
-        shown = own if place.shows is not Shows.NONE else set()
-        return frozenset(shown | ({"rdp"} if place.rdp else set()))
+        """See the port."""
+        return self._displays.kinds(host)
 
     def storage_classes(self, host: Host) -> Mapping[str, StorageClass]:
         """See broker.ports.StorageTeller."""
@@ -122,6 +111,13 @@ class LibvirtEngine:
             return self._hosts.know(host).storage
         except EngineError:
             return {}
+
+    def silence(self, host: Host) -> Silence | None:
+        """See broker.ports.HostListener."""
+        try:
+            return self._hosts.know(host).connection.silence
+        except EngineError:
+            return None
 
     async def abilities(self, host: Host) -> Abilities:
         """See broker.ports.HostInspector."""
@@ -161,8 +157,7 @@ class LibvirtEngine:
     async def close(self) -> None:
         """End `reports` and every display, and hang up. Machines run on."""
         self._reports.close()
-        for desktop_id in tuple(self._consoles):
-            self.close_displays(desktop_id)
+        self._displays.close_all()
         tasks, self._tasks, self._turns.tasks = self._tasks, None, None
         self._guests.end()
         self._hosts.end()
@@ -226,9 +221,10 @@ class LibvirtEngine:
         await self._once(operation, self._verbs.drop_snapshot(snapshot_id), exists=True)
 
     async def power(self, operation_id: str, host: Host, *, on: bool, deadline_s: float) -> None:
-        """See the port: libvirt does not switch hosts on and off."""
-        del operation_id, on, deadline_s
+        """See the port: what the profile says of it (off and wake)."""
+        del operation_id
         self._need(host, Feature.HOST_POWER)
+        await switch(self._hosts.know(host), self._clock, on=on, deadline_s=deadline_s)
 
     async def discard(self, machine: Machine) -> None:
         """See the port. A disk that another host's machine is on stays, and so does each where a
@@ -347,70 +343,14 @@ class LibvirtEngine:
                     if guest is None:
                         self._verbs.listen(link, now, force=False)
                 elif guest is not None:
-                    self.close_displays(desktop_id)
+                    self._displays.close(desktop_id)
                     self._guests.stopped(guest, "the machine stopped")
         except EngineError as error:
             _log.warning("%s did not say what became of a machine: %s", link.host.name, error)
 
-    # --------------------------------------------------------------------- displays
-
     async def console(self, desktop: Desktop, session_id: str = "", protocol: str = "") -> Console:
-        """See the port: the machine's VNC or SPICE server, as a raw connection, or the RDP server
-        in it. The oldest goes when a machine has too many of a protocol. Raises UnsupportedError
-        for the former of a daemon that is reached over TLS, which cannot hand a connection over."""
-        guest = self._guests.get(desktop.id)
-        link = self._hosts.get(guest.host_id if guest is not None else desktop.host_id or "")
-        if link is None:
-            raise EngineError(f"{desktop.name} does not run")
-        protocol = protocol or "vnc"
-        if protocol not in self.displays(link.host):
-            text = f"{link.host.name} cannot hand over a {protocol.upper()} display"
-            raise UnsupportedError(text)
-
-        def gone(one: StreamConsole) -> None:
-            self._consoles.get(desktop.id, {}).pop(one, None)
-
-        async with self._turns.next(desktop.id, DISPLAY_OPEN_S) as turn:
-            found = await turn.do(link, lambda machines: machines.find(desktop.id))
-            if found is None or not found.running:
-                raise EngineError(f"{desktop.name} does not run")
-            if found.tags.generation != desktop.generation:
-                raise EngineError(f"{desktop.name} has been made fresh since")
-            there = found
-            if session_id:
-                tags = there.tags.used_by(session_id)
-                await turn.do(link, lambda machines: machines.tag(there, tags))
-            if protocol != "rdp" and link.place.shows is Shows.SOCKET:
-                path = await turn.do(link, lambda machines: machines.socket(there, protocol))
-                stream = await link.connection.stream(path)
-                return self._keep(desktop.id, StreamConsole.through(stream, gone, protocol))
-            if protocol != "rdp":
-                fd = await turn.do(link, lambda machines: machines.display(there, protocol))
-                return self._keep(desktop.id, await StreamConsole.over(fd, gone, protocol))
-            if link.place.agent is Agent.NONE:
-                told = await turn.do(link, lambda machines: machines.leases(there))
-            else:
-                told = guest.state.addresses if guest and guest.state else ()
-        address = link.place.address_of(told)
-        console = await StreamConsole.to(address, RDP_PORT, protocol, gone)
-        if self._guests.get(desktop.id) is not guest:
-            console.end()
-            raise EngineError(f"{desktop.name} does not run any more")
-        return self._keep(desktop.id, console)
-
-    def _keep(self, desktop_id: str, console: StreamConsole) -> Console:
-        """It ends with its machine; of too many the oldest goes."""
-        alike = [one for one in self._consoles[desktop_id] if one.protocol == console.protocol]
-        spice = console.protocol == "spice"
-        most = SPICE_CHANNELS_MAX + 1 if spice else CONSOLES_PER_MACHINE_MAX
-        for one in alike[: max(0, len(alike) + 1 - most)]:
-            one.end()
-        self._consoles[desktop_id][console] = None
-        return console
-
-    def close_displays(self, desktop_id: str) -> None:
-        for console in tuple(self._consoles.pop(desktop_id, ())):
-            console.end()
+        """See the port."""
+        return await self._displays.open(desktop, session_id, protocol or "vnc")
 
     def reports(self) -> AsyncIterator[MachineReport]:
         """Reports as they come, until `close`."""

@@ -18,6 +18,7 @@ from broker.domain.storage import OWN
 from broker.engines.libvirt import xml
 from broker.engines.libvirt.errors import is_absent, telling
 from broker.engines.libvirt.hosts import HostLink
+from broker.engines.libvirt.machines import Machines
 from broker.engines.libvirt.pool_kinds import POOL_KINDS, Disks
 from broker.engines.libvirt.tags import image_volume
 from broker.engines.libvirt.turns import Turn
@@ -65,7 +66,11 @@ class GoldenImages:
                 lock.release()
             return True
 
-        while lock.locked() or not await turn.do(home, lambda found: work(found.connection)):
+        def begin(machines: Machines) -> bool:
+            machines.volumes(storage)  # raises where the pool does not answer
+            return work(machines.connection)
+
+        while lock.locked() or not await turn.do(home, begin, pool=pool):
             await self._clock.sleep(WAIT_S)
 
 

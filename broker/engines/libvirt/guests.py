@@ -16,14 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from broker.domain.errors import EngineError
+from broker.domain.errors import EngineError, GuestSilentError
+from broker.engines.guest_asks import GuestAsks, state_of
 from broker.engines.libvirt.channel import GuestChannel
 from broker.engines.libvirt.connection import HostConnection
 from broker.engines.libvirt.kinds import Agent
+from broker.engines.linked import LinkChannel
 from broker.engines.reports import Reports
 from broker.guest_wire import Ask, Done, FromGuest, Hello, Identify, State
 from broker.limits import GUEST_IDENTIFY_S, LIBVIRT_PAUSE_S_MAX
-from broker.ports import Chance, Clock, Ids, MachineReport
+from broker.ports import Chance, Clock, GuestAsk, GuestLinks, GuestState, Ids, MachineReport
 
 _log = logging.getLogger("trivium.libvirt")
 _WAITING_MAX: Final = 64
@@ -46,17 +48,29 @@ class Guest:
     ready: bool = False
     waiting: deque[str] = field(default_factory=lambda: deque(maxlen=_WAITING_MAX))
     state: State | None = None
-    channel: GuestChannel | None = None
+    """what it said last over the channel that is open"""
+    told: GuestState | None = None
+    """the same, as others are told it"""
+    boot: str = ""
+    asks: GuestAsks = field(init=False)
+    channel: GuestChannel | LinkChannel | None = None
     task: asyncio.Task[None] | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     forced: bool = False
     """the next attempt takes the port from whoever has it"""
 
+    def __post_init__(self) -> None:
+        self.asks = GuestAsks(self.name)
+
 
 class Guests:
     """Every guest that this process listens to, by desktop id."""
 
-    def __init__(self, *, clock: Clock, chance: Chance, ids: Ids, reports: Reports) -> None:
+    def __init__(
+        self, *, clock: Clock, chance: Chance, ids: Ids, reports: Reports,
+        guest_links: GuestLinks | None = None,
+    ) -> None:  # fmt: skip
+        self._links = guest_links
         self._clock = clock
         self._chance = chance
         self._ids = ids
@@ -125,12 +139,23 @@ class Guests:
         self.forget(guest.desktop_id)
         self._say(guest, guest.waiting[-1] if guest.waiting else "", ready=False, detail=why)
 
-    async def ask(self, desktop_id: str, ask: Ask) -> None:
-        """Raises EngineError when its guest is not heard."""
+    def heard(self) -> tuple[str, ...]:
+        """Desktops whose agents speak here now, as the present ones."""
+        return tuple(one.desktop_id for one in self._known.values() if one.told is not None)
+
+    async def ask(self, desktop_id: str, generation: int, ask: GuestAsk, deadline_s: float) -> None:
+        """Raises as GuestAgents.ask_guest does."""
         guest = self._known.get(desktop_id)
-        if guest is None or guest.channel is None:
-            raise EngineError("the desktop's guest agent is not heard")
-        await guest.channel.send(ask)
+        if guest is None or guest.told is None or guest.generation != generation:
+            raise GuestSilentError("the desktop's guest agent is not heard here")
+        there = guest
+
+        async def send(said: Ask) -> None:
+            # where the channel is being renewed, it is said as soon as that is open
+            if there.channel is not None:
+                await there.channel.send(said)
+
+        await there.asks.ask(ask, send, deadline_s)
 
     def _say(self, guest: Guest, operation_id: str, *, ready: bool, detail: str = "") -> None:
         self._reports.say(
@@ -165,16 +190,21 @@ class Guests:
             heard = True
             self._said(guest, message)
 
-        channel = GuestChannel(guest.host, said, ended.set)
+        channel = self._channel(guest, said, ended.set)
+        # a connection that breaks does not tell its streams; links do not go through it
+        over = (ended,) if isinstance(channel, LinkChannel) else (ended, guest.host.lost)
         try:
-            force, guest.forced = guest.forced, False
-            await channel.open(guest.uuid, force=force)
+            if isinstance(channel, LinkChannel):
+                await channel.open()
+            else:
+                force, guest.forced = guest.forced, False
+                await channel.open(guest.uuid, force=force)
             guest.channel = channel
             await self._identify(guest, channel)
-            # a connection that breaks does not tell its streams
-            while not ended.is_set() and not guest.host.lost.is_set():
+            await guest.asks.again(channel.send)
+            while not any(one.is_set() for one in over):
                 guest.wake.clear()
-                await self._next(ended, guest.wake, guest.host.lost)
+                await self._next(*over, guest.wake)
                 if not ended.is_set() and not self._is_current(guest, guest.state):
                     await self._identify(guest, channel)
                     await self._clock.sleep(_IDENTIFY_PAUSE_S)
@@ -182,10 +212,17 @@ class Guests:
             _log.info("the guest of %s is not heard: %s", guest.desktop_id, error)
         finally:
             guest.channel = None
-            guest.state = None
+            guest.state = guest.told = None
             with contextlib.suppress(EngineError):
                 await channel.close()
         return heard
+
+    def _channel(
+        self, guest: Guest, said: Callable[[FromGuest], object], ended: Callable[[], object]
+    ) -> GuestChannel | LinkChannel:
+        if guest.host.place.agent is Agent.WEBSOCKET:
+            return LinkChannel(self._links, guest.desktop_id, guest.generation, said, ended)
+        return GuestChannel(guest.host, said, ended)
 
     async def _next(self, *events: asyncio.Event) -> None:
         """Until one of these, or until it is time to look."""
@@ -200,7 +237,7 @@ class Guests:
                 for wait in waits:
                     wait.cancel()
 
-    async def _identify(self, guest: Guest, channel: GuestChannel) -> None:
+    async def _identify(self, guest: Guest, channel: GuestChannel | LinkChannel) -> None:
         seed = hashlib.sha256(self._ids.secret().encode()).hexdigest()
         await channel.send(
             Identify(
@@ -215,18 +252,27 @@ class Guests:
     def _said(self, guest: Guest, message: FromGuest) -> None:
         self.on_said(guest, message)
         match message:
+            case Done():
+                guest.asks.done(message)
             case Hello() if not self._is_current(guest, message):
                 guest.wake.set()
+            case Hello():
+                guest.boot = message.boot_id
             case State() if self._is_current(guest, message):
                 guest.state = message
+                guest.told = state_of(message, self._clock.now(), guest.boot)
                 if message.ready:
+                    if not guest.ready and not guest.waiting and self._links_up(guest):
+                        # who waits for it may be another process
+                        self._say(guest, "", ready=True)
                     guest.ready = True
                     while guest.waiting:
                         self._say(guest, guest.waiting.popleft(), ready=True)
             case State():
                 guest.wake.set()
-            case Hello() | Done():
-                pass
+
+    def _links_up(self, guest: Guest) -> bool:
+        return guest.host.place.agent is Agent.WEBSOCKET
 
     def _is_current(self, guest: Guest, said: Hello | State | None) -> bool:
         return (

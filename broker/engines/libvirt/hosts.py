@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.domain.errors import EngineError, UnsupportedError
@@ -14,11 +14,12 @@ from broker.domain.model import Host, HostState
 from broker.domain.storage import SAME, StorageClass
 from broker.engines.libvirt.classes import classes
 from broker.engines.libvirt.connection import HostConnection
+from broker.engines.libvirt.groups import HostGroups
 from broker.engines.libvirt.knobs import Place, Storage, parse_profile
 from broker.engines.libvirt.machines import Machines
 from broker.engines.libvirt.route import Route
-from broker.limits import STORAGE_ANSWER_S, STORAGE_LOOK_S
-from broker.ports import Chance, Clock
+from broker.limits import STORAGE_LOOK_S
+from broker.ports import Chance, Clock, GuestLinks
 
 _log = logging.getLogger("trivium.libvirt")
 _AWAY = frozenset(
@@ -34,21 +35,21 @@ _AWAY = frozenset(
 
 @dataclass(slots=True, eq=False)
 class HostLink:
-    """A host as its record says. `lacks`: what it was found unable to do. `silent`: a storage pool
-    that has not answered for long; empty: all do."""
+    """A host as its record says. `lacks`: what it was found unable to do."""
 
     host: Host
     place: Place
     connection: HostConnection
     lacks: set[Feature] = field(default_factory=set)
-    silent: str = ""
+    groups: HostGroups = field(default_factory=HostGroups)
+    guest_links: GuestLinks | None = None
     tasks: tuple[asyncio.Task[None], ...] = ()
 
     @property
     def features(self) -> frozenset[Feature]:
         """Machines move only where their disks are the same files at the other end. What the
         host was not found to have is not claimed."""
-        found = self.place.kind.features - self.lacks
+        found = self.place.features - self.lacks
         seen = self.connection.capabilities
         if seen is not None:
             found -= seen.lacks(self.place).keys()
@@ -58,12 +59,8 @@ class HostLink:
 
     @property
     def storage(self) -> dict[str, StorageClass]:
-        """Its classes, as they were seen last; nothing is made in one that does not answer."""
-        found = classes(self.place, self.connection.capabilities)
-        for name, one in found.items() if self.silent else ():
-            if one.place == self.silent:
-                found[name] = replace(one, refuses="it does not answer")
-        return found
+        """Its classes, as they were seen last."""
+        return classes(self.place, self.connection.capabilities)
 
     def shares(self, other: HostLink, pool: str) -> bool:
         """Whether the disks in that storage pool are the other host's, too."""
@@ -81,7 +78,11 @@ class HostLink:
         return self.host.state in _AWAY
 
     def machines(self, connection: object, installation_id: str) -> Machines:
-        return Machines(connection, self.host.name, self.place, installation_id)
+        silent = self.connection.pools.silent
+        return Machines(
+            connection, self.host.name, self.place, installation_id, silent, self.guest_links,
+            self.groups,
+        )  # fmt: skip
 
 
 def _shared(link: HostLink, pool: str) -> set[str]:
@@ -100,9 +101,10 @@ Survey = Callable[[HostLink], Awaitable[None]]
 class Hosts:
     def __init__(
         self, *, clock: Clock, chance: Chance, happened: Happened, survey: Survey,
-        data: Path | None = None,
+        data: Path | None = None, guest_links: GuestLinks | None = None,
     ) -> None:  # fmt: skip
         self._data = data
+        self._guest_links = guest_links
         self._clock = clock
         self._chance = chance
         self._happened = happened
@@ -160,7 +162,7 @@ class Hosts:
             name=host.name, place=place, route=Route(host.name, place, self._data),
             clock=self._clock, chance=self._chance, happened=happened,
         )  # fmt: skip
-        link = HostLink(host, place, connection)
+        link = HostLink(host, place, connection, guest_links=self._guest_links)
         return link
 
     def _tend(self, link: HostLink) -> None:
@@ -187,22 +189,11 @@ class Hosts:
                 _log.warning("%s is not connected: %s", link.host.name, error)
                 continue  # the next attempt waits by itself
             await link.connection.lost.wait()
+            link.groups.forget()
 
     async def _watch(self, link: HostLink) -> None:
-        """How full its classes of storage are. A pool that hangs, as one of a file server that is
-        away does, holds up one of the host's threads and this watch, and no more."""
+        """How full its classes of storage are."""
         while True:
             await self._clock.sleep(STORAGE_LOOK_S)
-            for pool in link.place.pools:
-                if link.connection.lost.is_set():
-                    break
-                await self._look(link, pool)
-
-    async def _look(self, link: HostLink, pool: str) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            look = tasks.create_task(link.connection.look(pool))
-            done, _ = await asyncio.wait({look}, timeout=STORAGE_ANSWER_S)
-            if not done:
-                link.silent = pool
-                _log.warning("%s does not look into its storage pool %s", link.host.name, pool)
-        link.silent = ""
+            if not link.connection.lost.is_set():
+                await link.connection.pools.look()

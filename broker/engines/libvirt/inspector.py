@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
-from broker.domain.errors import EngineError, UnsupportedError
+from broker.domain.errors import EngineError, HostUnreachableError, UnsupportedError
 from broker.domain.inspection import Abilities, Condition, Step
 from broker.domain.model import Host
 from broker.engines.libvirt.abilities import abilities
-from broker.engines.libvirt.capabilities import Capabilities, read
-from broker.engines.libvirt.condition import condition
+from broker.engines.libvirt.address import Transport
+from broker.engines.libvirt.capabilities import Capabilities, PoolRoom, read
+from broker.engines.libvirt.condition import Seen, condition, seen_here, seen_there
+from broker.engines.libvirt.cpu_shares import Groups
 from broker.engines.libvirt.hosts import HostLink, Hosts
 from broker.engines.libvirt.knobs import parse_profile
 from broker.engines.libvirt.probe import Probe
+from broker.engines.reach.commands import Command
+from broker.engines.reach.ssh import DOOR, Refused
 from broker.limits import PROBE_STEP_S
 from broker.ports import Clock, Ids
+
+_CLOSED: Final = f"the host lets the broker run nothing ({DOOR})"
 
 
 class Inspector:
@@ -36,7 +44,7 @@ class Inspector:
         link = self._hosts.know(host)
         found = await self._read(link)
         lacks = dict.fromkeys(link.lacks, "the host refused it when it was asked for")
-        return abilities(link.place, found, lacks)
+        return abilities(link.place, found, lacks, await _groups(link))
 
     async def condition(self, host: Host) -> Condition:
         """As the host is at this moment."""
@@ -44,7 +52,11 @@ class Inspector:
         name, place = link.host.name, link.place
         try:
             async with asyncio.timeout(PROBE_STEP_S):
-                return await link.connection.call(lambda one: condition(one, name, place))
+                seen = await _seen(link)
+                pools = await _pools(link)
+                return await link.connection.call(
+                    lambda one: condition(one, name, place, seen, pools)
+                )
         except TimeoutError:
             raise EngineError(f"{name} did not answer in time") from None
 
@@ -52,7 +64,9 @@ class Inspector:
         name, place, connection = link.host.name, link.place, link.connection
         try:
             async with asyncio.timeout(PROBE_STEP_S):
-                return await connection.call(lambda one: read(one, name, place))
+                pools = await _pools(link)
+                found = await connection.call(lambda one: read(one, name, place))
+                return replace(found, pools=pools)
         except TimeoutError:
             raise EngineError(f"{name} did not answer in time") from None
         except UnsupportedError:
@@ -65,3 +79,34 @@ class Inspector:
         """Nothing of it is kept: the connection is the probe's own."""
         async for step in Probe(host, time=self._clock, ids=self._ids, data=self._data).steps():
             yield step
+
+
+async def _pools(link: HostLink) -> tuple[PoolRoom, ...]:
+    """The profile's, as the host says at this moment. Raises EngineError when it is not reached."""
+    await link.connection.open()
+    await link.connection.pools.glance()
+    return link.connection.pools.rooms()
+
+
+async def _groups(link: HostLink) -> Groups | None:
+    """What is known of its control groups, for one that was reached just now."""
+    try:
+        async with asyncio.timeout(PROBE_STEP_S):
+            return await link.connection.call(lambda one: link.groups.of(one, link.place))
+    except (EngineError, TimeoutError):
+        return link.groups.found
+
+
+async def _seen(link: HostLink) -> Seen:
+    """The kernel's files at the host. Raises EngineError when it does not answer."""
+    if link.place.is_local:
+        return await asyncio.to_thread(seen_here)
+    if link.place.address.transport is not Transport.SSH:
+        return Seen(why_not="libvirt does not tell it, and the host is not reached over SSH")
+    try:
+        said = await link.connection.run(Command.LOOK)
+    except HostUnreachableError as error:
+        if error.fields.get("refused") != Refused.COMMAND:
+            raise
+        return Seen(why_not=_CLOSED)
+    return seen_there(said.text) if said.text else Seen(why_not=_CLOSED)

@@ -1,9 +1,10 @@
 """Instant clones: desktops resumed from the memory of a golden one that was booted once.
 
-For each image and size there is one golden desktop on a host: booted on an overlay of the golden
-image, saved as soon as its agent says that it is ready, and never run again. A clone has an overlay
-on that frozen disk, and begins with that memory. It is told who it is, the time, and fresh
-entropy, as the agent's first thing. Blocking, but for `GoldenDesktops`.
+For each image, number of CPUs and memory there is one golden desktop on a host: booted on an
+overlay of the golden image, saved as soon as its agent says that it is ready, and never run again.
+A clone has an overlay on that frozen disk, and begins with that memory, but with what its own pool
+lets it take. It is told who it is, the time, and fresh entropy, as the agent's first thing.
+Blocking, but for `GoldenDesktops`.
 """
 
 from __future__ import annotations
@@ -11,21 +12,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 from weakref import WeakValueDictionary
+from xml.etree import ElementTree as ET
 
 import libvirt
 
 from broker.domain.errors import EngineError
+from broker.domain.settings import EQUAL_SHARES, Limits, Share
 from broker.engines.libvirt import xml
 from broker.engines.libvirt.channel import GuestChannel
 from broker.engines.libvirt.errors import is_absent, telling
 from broker.engines.libvirt.hosts import HostLink
+from broker.engines.libvirt.knobs import Place
 from broker.engines.libvirt.machines import Machines
 from broker.engines.libvirt.saved import HEADER_BYTES, SavedHead
 from broker.engines.libvirt.tags import Tags, image_volume, machine_uuid
+from broker.engines.libvirt.tuning import Tuning
 from broker.engines.libvirt.turns import Turn
 from broker.guest_wire import FromGuest, Hello, Identify, State
 from broker.limits import GOLDEN_BOOT_S
@@ -33,6 +39,12 @@ from broker.ports import Clock, Ids, Operation
 
 GOLDEN: Final = "golden"
 """who a golden desktop is told it is"""
+_OWN: Final = (
+    "name", "uuid", "title", "metadata", "cputune", "memtune", "blkiotune", "memoryBacking",
+)  # fmt: skip
+"""of a machine's description: what its guest does not see"""
+_OWN_OF_DISK: Final = ("source", "backingStore", "iotune")
+_OWN_DEVICES: Final = ("graphics",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +58,7 @@ class Golden:
     @classmethod
     def of(cls, machines: Machines, operation: Operation) -> Golden:
         """The one whose clone the operation wants."""
-        place, size = machines.place, operation.desktop.resources
-        kind = f"{place.machine}/{place.cpu}/{place.accel}/{place.append}"
-        kind += f"/{operation.storage}" if operation.storage else ""
-        like = f"{machines.host}/{kind}/{size}"
-        mark = hashlib.sha256(like.encode()).hexdigest()[:12]
-        name = f"{image_volume(operation.image, '')}-golden-{mark}"
+        name = golden_name(machines.host, machines.place, operation)
         return cls(name=name, uuid=machine_uuid(machines.installation_id, name))
 
     @property
@@ -61,6 +68,18 @@ class Golden:
     @property
     def memory(self) -> str:
         return f"{self.name}.save"
+
+
+def golden_name(host: str, place: Place, operation: Operation) -> str:
+    """The same for all desktops that can begin with one memory: the guest sees the same machine.
+    What it does not see of its machine, `as_clone` brings from the clone."""
+    size = operation.desktop.resources
+    seen = (
+        host, place.machine, place.cpu, place.accel, place.append, place.kind.displays,
+        place.agent, operation.storage, math.ceil(size.cpus), size.memory_mib,
+    )  # fmt: skip
+    mark = hashlib.sha256("/".join(map(str, seen)).encode()).hexdigest()[:12]
+    return f"{image_volume(operation.image, '')}-golden-{mark}"
 
 
 class InstantClones:
@@ -94,9 +113,14 @@ class InstantClones:
         disk = self._volumes.overlay(operation.image, golden.disk)
         spec = self._machines.spec(operation, disk)
         nobody = Tags(installation_id="", desktop_id=GOLDEN, generation=0, name=golden.name)
-        place = replace(spec.place, network="")
-        spec = replace(spec, name=f"trivium-{golden.name}", uuid=golden.uuid, place=place,
-                       tags=nobody)  # fmt: skip
+        # it is no pool's: it boots as fast as the host lets it, and holds nobody's data
+        size = spec.resources
+        whole = replace(size, cpus=math.ceil(size.cpus), disk_iops=0, network_mbit=0)
+        spec = replace(
+            spec, name=f"trivium-{golden.name}", uuid=golden.uuid, tags=nobody, resources=whole,
+            place=replace(spec.place, network=""), share_pages=True,
+            tuning=Tuning.of(whole, Share(), EQUAL_SHARES, Limits(), None),
+        )  # fmt: skip
         with telling(self._host, f"boot the golden desktop {golden.name}"):
             self._connection.createXML(xml.domain(spec), 0)
         return str(golden.uuid)
@@ -134,7 +158,7 @@ class InstantClones:
             described = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
             head = SavedHead.read(self._download(memory, 0, HEADER_BYTES))
             body = self._download(memory, HEADER_BYTES, head.room)
-            text = _as(head.description(body), xml.parse(described))
+            text = as_clone(head.description(body), xml.parse(described))
             self._upload(memory, head.with_description(body, text))
             path = self._volumes.path(golden.memory)
             self._connection.restoreFlags(path, None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
@@ -164,26 +188,28 @@ class InstantClones:
         stream.finish()
 
 
-def _as(saved: str, clone: Any) -> str:
-    """The saved machine's description with the clone's name, UUID, tags and disk."""
+def as_clone(saved: str, clone: ET.Element) -> str:
+    """The saved machine's description with all of the clone's that its guest does not see: who it
+    is, its disk, what it may take, whether its memory is shared, how its displays are reached.
+
+    libvirt lets these differ when it restores, too (virDomainDefCheckABIStability, in 9.0); it
+    is not asked, for it takes the description at the head of the file as it is."""
     root = xml.parse(saved)
-    for tag in ("name", "uuid", "title", "metadata"):
-        old, new = root.find(tag), clone.find(tag)
-        if old is not None:
-            root.remove(old)
-        if new is not None:
-            root.insert(0, new)
-    old, new = root.find("devices/disk/source"), clone.find("devices/disk/source")
-    if old is None or new is None:
+    _take_over(root, clone, _OWN)
+    devices, disk, new = root.find("devices"), root.find("devices/disk"), clone.find("devices/disk")
+    others = clone.find("devices")
+    if devices is None or disk is None or others is None or new is None:
         raise EngineError("the golden desktop has no disk")
-    old.attrib.clear()
-    old.attrib.update(new.attrib)
-    for child in tuple(old):
-        old.remove(child)
-    disk = root.find("devices/disk")
-    for chain in disk.findall("backingStore") if disk is not None else ():
-        disk.remove(chain)  # type: ignore[union-attr]  # there is one to look in
+    _take_over(disk, new, _OWN_OF_DISK)
+    _take_over(devices, others, _OWN_DEVICES)
     return xml.text_of(root)
+
+
+def _take_over(root: ET.Element, clone: ET.Element, tags: tuple[str, ...]) -> None:
+    for tag in tags:
+        for old in root.findall(tag):
+            root.remove(old)
+        root.extend(clone.findall(tag))
 
 
 class GoldenDesktops:
@@ -198,7 +224,7 @@ class GoldenDesktops:
 
     def lock(self, link: HostLink, operation: Operation) -> asyncio.Lock:
         """One at a time boots a golden desktop, or writes into its memory's file."""
-        key = f"{link.host.id} {operation.image.id} {operation.desktop.resources}"
+        key = golden_name(link.host.name, link.place, operation)
         found = self._locks.get(key)
         if found is None:
             found = self._locks[key] = asyncio.Lock()
@@ -221,7 +247,8 @@ class GoldenDesktops:
             return clones.boot(golden, operation)
 
         now = self._clock.monotonic()
-        uuid = await turn.do(link, look)
+        pool = link.place.at(operation.storage).pool
+        uuid = await turn.do(link, look, pool=pool)
         if uuid:
             await self._settled(link, uuid)
             await turn.do(
@@ -229,6 +256,7 @@ class GoldenDesktops:
                 lambda machines: InstantClones(machines, operation.storage).save(
                     Golden.of(machines, operation)
                 ),
+                pool=pool,
             )
             self._booting.pop(uuid, None)
 

@@ -24,9 +24,11 @@ class Clone(StrEnum):
 
 
 class Agent(StrEnum):
-    """Where the guest's agent is heard. None: a machine that runs counts as ready."""
+    """Where the guest's agent is heard: over a port of its machine, or over the network, where it
+    links up with a ticket. None: a machine that runs counts as ready."""
 
     CHANNEL = "channel"
+    WEBSOCKET = "websocket"
     NONE = "none"
 
 
@@ -74,7 +76,7 @@ _NO_TAGS: Final = (
     "libvirt's driver for it keeps no metadata on a machine, so the broker could not tell whose it "
     "is, nor fence off an older generation of it"
 )
-_POWER: Final = "libvirt does not switch hosts on and off"
+_POWER: Final = "its profile does not say how (off and wake)"
 
 KINDS: Final[Mapping[str, Kind]] = {
     kind.name: kind
@@ -101,6 +103,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             domain_types=("lxc",),
             os_type="exe",
             disk_format="raw",
+            agents=(Agent.WEBSOCKET, Agent.NONE),
             features=frozenset({Feature.RESIZE}),
             lacks={
                 Feature.SUSPEND: "a frozen container keeps its memory, and none can be saved",

@@ -14,14 +14,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl
 
 from broker.domain.errors import EngineError
+from broker.domain.features import Feature
 from broker.domain.storage import CLASS_NAME, OWN
 from broker.engines.libvirt.address import HOST_KEY, Address, Transport, parse_address
 from broker.engines.libvirt.kinds import KINDS, Agent, Clone, Kind
+from broker.engines.reach.commands import Command
+from broker.engines.reach.wake import Wake, parse_wake
 from broker.limits import STORAGE_CLASSES_MAX
 
 
@@ -34,6 +37,26 @@ class Accel(StrEnum):
 
 
 class YesNo(StrEnum):
+    YES = "yes"
+    NO = "no"
+
+
+class Off(StrEnum):
+    """How a host is shut down in an orderly way: by a user who may, or by one who may by sudo."""
+
+    SYSTEMCTL = "systemctl"
+    SUDO = "sudo"
+
+    @property
+    def command(self) -> Command:
+        return Command.POWEROFF if self is Off.SYSTEMCTL else Command.SUDO_POWEROFF
+
+
+class MovesTls(StrEnum):
+    """Whether memory on its way to another host is encrypted: where both hosts have QEMU's
+    certificates (auto), always or the machine stays (yes), or never (no)."""
+
+    AUTO = "auto"
     YES = "yes"
     NO = "no"
 
@@ -58,11 +81,13 @@ class ClassKnob:
 
 class Shows(StrEnum):
     """How displays come to the broker: the daemon, on the broker's machine, hands a connection
-    over; or through a socket of QEMU's at the host, reached over SSH."""
+    over; or through a socket of QEMU's at the host, reached over SSH; or at a port of the host's,
+    with certificates both ways."""
 
     NONE = "none"
     HANDED = "handed"
     SOCKET = "socket"
+    CERTIFIED = "certified"
 
 
 _ChoiceT = TypeVar("_ChoiceT", bound=StrEnum)
@@ -91,10 +116,13 @@ class Place:
     classes: of storage, beside `pool`, that pools may name.
     moves: where other hosts send machines that move here, as in tcp://10.0.0.2; empty: the
         host's own name.
+    moves_tls: whether the memory of machines that move from and to here is encrypted on its way.
     append: the kernel's command line, for images with a kernel beside them.
     rdp: the network (10.0.0.0/16) that the broker reaches the desktops in; their RDP servers are
         shown then. An address outside it, whatever a guest says of itself, is not gone to.
     spice: machines have a SPICE server beside that for VNC.
+    vnc: of a host over TLS: its address at which machines show their displays with certificates.
+    off, wake: how the host is switched off over SSH, and on by its network card; both or neither.
     """
 
     kind: Kind
@@ -111,9 +139,19 @@ class Place:
     storage: Storage = Storage.LOCAL
     classes: tuple[ClassKnob, ...] = ()
     moves: str = ""
+    moves_tls: MovesTls = MovesTls.AUTO
     append: str = "root=/dev/vda1 quiet"
     rdp: IPv4Network | IPv6Network | None = None
     spice: bool = False
+    vnc: IPv4Address | IPv6Address | None = None
+    off: Off | None = None
+    wake: Wake | None = None
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """The kind's, and what the profile adds to them."""
+        power = {Feature.HOST_POWER} if self.off is not None and self.wake is not None else set()
+        return self.kind.features | power
 
     def address_of(self, told: Iterable[str]) -> str:
         """The first of the addresses that a guest tells where the broker may look for its RDP
@@ -150,6 +188,8 @@ class Place:
         if not self.kind.displays:
             return Shows.NONE
         ways = {Transport.UNIX: Shows.HANDED, Transport.SSH: Shows.SOCKET}
+        if self.vnc is not None:
+            ways[Transport.TLS] = Shows.CERTIFIED
         return ways.get(self.address.transport, Shows.NONE)
 
     @property
@@ -161,7 +201,7 @@ class Place:
 
 KNOBS: Final = (
     "uri", "host_key", "plain", "pool", "network", "accel", "cpu", "machine", "clone", "agent",
-    "storage", "classes", "moves", "append", "rdp", "spice",
+    "storage", "classes", "moves", "moves_tls", "append", "rdp", "spice", "vnc", "off", "wake",
 )  # fmt: skip
 
 
@@ -194,6 +234,7 @@ def parse_profile(text: str) -> Place:
     if accel is Accel.KVM and "kvm" not in kind.domain_types:
         raise EngineError(f"knob accel: {kind.name} has no KVM")
     address = _address(given, kind)
+    _check_power(given, address)
     return Place(
         kind=kind,
         uri=address.uri,
@@ -209,10 +250,29 @@ def parse_profile(text: str) -> Place:
         storage=_choice("storage", given.get("storage", Storage.LOCAL), Storage),
         classes=_classes("classes", given.get("classes", "")),
         moves=_matching("moves", given.get("moves", ""), _MIGRATION, empty=True),
+        moves_tls=_choice("moves_tls", given.get("moves_tls", MovesTls.AUTO), MovesTls),
         append=_matching("append", given.get("append", "root=/dev/vda1 quiet"), _APPEND),
         rdp=_network("rdp", given.get("rdp", "")),
         spice=_choice("spice", given.get("spice", YesNo.NO), YesNo) is YesNo.YES,
+        vnc=_at("vnc", given["vnc"], kind, address) if "vnc" in given else None,
+        off=_choice("off", given["off"], Off) if "off" in given else None,
+        wake=_wake("wake", given["wake"]) if "wake" in given else None,
     )
+
+
+def _check_power(given: dict[str, str], address: Address) -> None:
+    """A host that is switched off for good would be no use, nor one that is only switched on."""
+    if ("off" in given) != ("wake" in given):
+        raise EngineError("knobs off and wake: a host has both or neither")
+    if "off" in given and address.transport is not Transport.SSH:
+        raise EngineError("knob off: only a host that is reached over SSH is told to go off")
+
+
+def _wake(key: str, value: str) -> Wake:
+    try:
+        return parse_wake(value)
+    except EngineError as error:
+        raise EngineError(f"knob {key}: {error.detail}") from None
 
 
 def _address(given: dict[str, str], kind: Kind) -> Address:
@@ -232,6 +292,18 @@ def _network(key: str, value: str) -> IPv4Network | IPv6Network | None:
         raise EngineError(f"knob {key}: {value!r} is not a network like 10.0.0.0/16") from None
     if found.is_loopback or found.is_multicast or found.is_link_local or not found.prefixlen:
         raise EngineError(f"knob {key}: {value!r} is no network that desktops are in")
+    return found
+
+
+def _at(key: str, value: str, kind: Kind, address: Address) -> IPv4Address | IPv6Address:
+    if address.transport is not Transport.TLS or not kind.displays:
+        raise EngineError(f"knob {key}: only displays of hosts over TLS are at an address")
+    try:
+        found = ipaddress.ip_address(value)
+    except ValueError:
+        raise EngineError(f"knob {key}: {value!r} is not an address of the host's") from None
+    if found.is_unspecified or found.is_multicast:
+        raise EngineError(f"knob {key}: {value!r} is not one address of the host's")
     return found
 
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from broker.domain.inspection import Step, Verdict
 from broker.domain.storage import OWN
-from broker.engines.libvirt.abilities import no_agent, no_display
-from broker.engines.libvirt.capabilities import Capabilities, accelerated
+from broker.engines.libvirt.abilities import HEARD, no_agent, no_display
+from broker.engines.libvirt.capabilities import Capabilities, accelerated, keeps_none
 from broker.engines.libvirt.classes import classes, describe_class
 from broker.engines.libvirt.knobs import Accel, Place
 from broker.limits import HOST_CLOCK_OFF_S_MAX, PROBE_ROOM_BYTES_MIN
@@ -70,6 +70,9 @@ def _pool(place: Place, found: Capabilities, name: str) -> Step:
         advice = f"Define a pool called {name} at the host, or name one that is there."
         text = f"there is no storage pool {name}; there are: {have}"
         return missing("storage", text, advice)
+    no_disks = keeps_none(place, pool)
+    if no_disks:
+        return missing("storage", no_disks, "Name another pool, or another way to clone.")
     if not pool.running:
         advice = f"Start it: virsh pool-start {pool.name}; and virsh pool-autostart {pool.name}."
         return missing("storage", f"the storage pool {pool.name} is not running", advice)
@@ -97,7 +100,10 @@ def network(place: Place, found: Capabilities) -> Step:
 def display(place: Place, found: Capabilities) -> Step:
     why_not = no_display(place, found)
     if why_not:
-        advice = "Desktops there are not seen in the console. Over SSH (qemu+ssh) they would be."
+        advice = (
+            "Desktops there are not seen in the console. Over SSH (qemu+ssh) they would be; over "
+            "TLS with the knob vnc, and certificates for QEMU's own VNC."
+        )
         return unknown("display", why_not, advice)
     return ok("display", "desktops' displays, over VNC")
 
@@ -106,7 +112,7 @@ def agent(place: Place, found: Capabilities) -> Step:
     why_not = no_agent(place, found)
     if why_not:
         return unknown("agent", why_not, "Desktops count as ready as soon as they run.")
-    return ok("agent", "desktops' agents are heard over a channel")
+    return ok("agent", HEARD[place.agent])
 
 
 LOOKS: Final[Mapping[str, Callable[[Place, Capabilities], Step]]] = {

@@ -8,35 +8,37 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from uuid import UUID
 
 import libvirt
 
-from broker.domain.drift import Difference, differences
+from broker.domain.drift import Difference
 from broker.domain.errors import EngineError, StaleGenerationError
 from broker.domain.features import Feature
-from broker.domain.model import Resources
+from broker.domain.model import Desktop, Resources
 from broker.domain.storage import OWN
-from broker.engines.libvirt import describe, xml
+from broker.engines.libvirt import describe, moves, xml
+from broker.engines.libvirt.certified import moved_to, port_of
 from broker.engines.libvirt.connection import connect
-from broker.engines.libvirt.drift import facts
+from broker.engines.libvirt.cpu_shares import Groups
+from broker.engines.libvirt.drift import compared
 from broker.engines.libvirt.errors import is_absent, telling
+from broker.engines.libvirt.groups import HostGroups
+from broker.engines.libvirt.kinds import Agent
 from broker.engines.libvirt.knobs import Place
 from broker.engines.libvirt.storage import Volumes, disk_pool, runs
 from broker.engines.libvirt.tags import (
     NAMESPACE,
     PREFIX,
     Tags,
-    mac_address,
     machine_name,
     machine_uuid,
     read_tags,
 )
-from broker.engines.libvirt.tuning import CPU_PERIOD_US, Tuning, cpu_quota_us
-from broker.ports import Operation
+from broker.engines.libvirt.tuned import TUNED, described_for, tune, tuning_of
+from broker.ports import GuestLinks, Operation
 
 _log = logging.getLogger("trivium.libvirt")
 
@@ -75,17 +77,38 @@ class Found:
 
 
 class Machines:
-    """This installation's machines on one host."""
+    """This installation's machines on one host. `silent`: storage pools that do not answer, which
+    are not asked for anything. `groups`: what is known of its control groups."""
 
-    def __init__(self, connection: Any, host: str, place: Place, installation_id: str) -> None:
+    def __init__(
+        self, connection: Any, host: str, place: Place, installation_id: str,
+        silent: frozenset[str] = frozenset(), guest_links: GuestLinks | None = None,
+        groups: HostGroups | None = None,
+    ) -> None:  # fmt: skip
+        self._groups = groups or HostGroups()
+        self._guest_links = guest_links
         self.connection = connection
         self.host = host
         self.place = place
         self.installation_id = installation_id
+        self._silent = silent
 
     def volumes(self, storage: str = OWN) -> Volumes:
-        """Of that class of storage. Raises EngineError where the host has none of that name."""
-        return Volumes(self.connection, self.host, self.place.at(storage))
+        """Of that class of storage. Raises EngineError where the host has none of that name, or
+        its pool does not answer."""
+        return self._volumes(self.place.at(storage).pool)
+
+    def _volumes(self, pool: str) -> Volumes:
+        self._check_answers(pool)
+        return Volumes(self.connection, self.host, replace(self.place, pool=pool))
+
+    def _check_answers(self, pool: str) -> None:
+        if pool in self._silent:
+            raise EngineError(f"{self.host}: its storage pool {pool} does not answer")
+
+    @property
+    def _answering(self) -> tuple[str, ...]:
+        return tuple(name for name in self.place.pools if name not in self._silent)
 
     @property
     def _undefine(self) -> int:
@@ -151,8 +174,13 @@ class Machines:
 
     # ------------------------------------------------------------------ made, fresh, gone
 
+    @property
+    def groups(self) -> Groups | None:
+        """Which version of control groups the host's machines are in, where it is known."""
+        return self._groups.of(self.connection, self.place)
+
     def spec(self, operation: Operation, disk: xml.Disk) -> xml.MachineSpec:
-        desktop = operation.desktop
+        desktop, groups = operation.desktop, self.groups
         return xml.MachineSpec(
             name=machine_name(desktop.id),
             uuid=machine_uuid(self.installation_id, desktop.id),
@@ -162,12 +190,22 @@ class Machines:
                 desktop_id=desktop.id,
                 generation=desktop.generation,
                 name=desktop.name,
+                groups=groups or "",
             ).after(operation.id),
             resources=desktop.resources,
-            tuning=_tuning(operation, desktop.resources),
+            tuning=tuning_of(operation, desktop.resources, groups),
             share_pages=operation.share_pages,
             disk=disk,
+            given=self._given(desktop),
         )
+
+    def _given(self, desktop: Desktop) -> Mapping[str, str]:
+        """What the machine's agent must find there, where it reaches the broker by the network."""
+        if self.place.agent is not Agent.WEBSOCKET:
+            return {}
+        if self._guest_links is None:
+            raise EngineError("this broker takes no links of guest agents")
+        return self._guest_links.given(desktop.id, desktop.generation)
 
     def make(self, operation: Operation, check: Check, how: Begin | None = None) -> Found:
         """A fresh machine of the operation's generation, in place of an earlier one, running.
@@ -189,22 +227,28 @@ class Machines:
                 domain.create()
             else:
                 how.wake(domain)
+        found = Found(
+            uuid=str(spec.uuid), tags=spec.tags, memory_mib=desktop.resources.memory_mib,
+            active=True, running=True, saved=False,
+        )  # fmt: skip
+        if not spec.tags.groups and self._groups.learn(domain, self.place):
+            self.tune(found, operation)
         try:
             self._remove_disks(desktop.id, below=desktop.generation)
         except EngineError:
             _log.warning("%s keeps an old disk of %s for now", self.host, desktop.id)
-        return Found(
-            uuid=str(spec.uuid), tags=spec.tags, memory_mib=desktop.resources.memory_mib,
-            active=True, running=True, saved=False,
-        )  # fmt: skip
+        return found
 
     def start(self, found: Found, operation: Operation) -> None:
-        """Start a machine that is off; one that was saved goes on where it was."""
+        """Start a machine that is off; one that was saved goes on where it was, with what its pool
+        lets it take by now."""
         if found.active:
             return
+        self._check_answers(self.pool_of(found))
         with telling(self.host, f"start {operation.desktop.name}"):
             self._domain(found).create()
         self.tag(found, found.tags.after(operation.id))
+        self.tune(found, operation)
 
     def unpause(self, found: Found) -> None:
         """Let a machine run that an interrupted call left standing still."""
@@ -213,6 +257,7 @@ class Machines:
 
     def restart(self, found: Found, operation: Operation) -> None:
         """Switch it off, as one pulls the plug, and start it."""
+        self._check_answers(self.pool_of(found))
         with telling(self.host, f"restart {operation.desktop.name}"):
             switch_off(self._domain(found))
             self._domain(found).create()
@@ -222,6 +267,7 @@ class Machines:
         """The machine, and its disks up to that generation; nothing there is success."""
         found = self.find(desktop_id)
         own = self.pool_of(found) if found is not None else ""
+        self._check_answers(own)
         if own in self.place.pools and not runs(self.connection, self.host, own):
             # its disk would stay, and nobody would know of it once the machine is gone
             raise EngineError(f"{self.host}: its storage pool {own} is not running")
@@ -230,11 +276,12 @@ class Machines:
 
     def _remove_disks(self, desktop_id: str, *, below: int, own: str = "") -> None:
         """In whatever class they were made. A pool that the host does not have, or that does not
-        run, keeps nothing from being removed unless the machine's disk is in it."""
+        run or answer, keeps nothing from being removed unless the machine's disk is in it."""
         for name in self.place.pools:
-            place = replace(self.place, pool=name)
-            if name == (own or self.place.pool) or runs(self.connection, self.host, name):
-                Volumes(self.connection, self.host, place).remove(desktop_id, below=below)
+            if name == (own or self.place.pool) or (
+                name not in self._silent and runs(self.connection, self.host, name)
+            ):
+                self._volumes(name).remove(desktop_id, below=below)
 
     def _take_off(self, desktop_id: str) -> None:
         found = self.find(desktop_id)
@@ -256,21 +303,21 @@ class Machines:
             self._domain(found).managedSave(0)
         self.tag(found, found.tags.after(operation.id))
 
-    def migrate(self, found: Found, place: Place, operation: Operation) -> None:
-        """`place`: the other host's profile."""
-        flags = (
-            libvirt.VIR_MIGRATE_LIVE
-            | libvirt.VIR_MIGRATE_PERSIST_DEST
-            | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
-            | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
-            # both profiles say that the disks are the same files, which libvirt cannot see
-            | libvirt.VIR_MIGRATE_UNSAFE
-        )
+    def migrate(
+        self, found: Found, place: Place, operation: Operation, groups: Groups | None
+    ) -> None:
+        """`place`, `groups`: of the other host, in whose figures the machine is described."""
+        tls = moves.wanted(self.place, place)
         parameters = {libvirt.VIR_MIGRATE_PARAM_URI: place.moves} if place.moves else {}
-        self.tag(found, found.tags.after(operation.id))
+        self.tag(found, replace(found.tags.after(operation.id), groups=groups or ""))
         there = connect(self.host, place)
         with telling(self.host, f"move {operation.desktop.name} away"):
-            self._domain(found).migrate3(there, parameters, flags)
+            if groups is not self.groups:
+                tuning = tuning_of(operation, operation.desktop.resources, groups)
+                parameters |= described_for(self._domain(found), tuning)
+            if place.vnc != self.place.vnc:
+                parameters = moved_to(self._domain(found), place, parameters)
+            moves.move(self._domain(found), there, parameters, tls)
 
     def resize(self, found: Found, operation: Operation, to: Resources) -> None:
         """CPUs by the scheduler's quota (by their number where there is no scheduler), memory by
@@ -292,35 +339,38 @@ class Machines:
                 domain.setMemoryFlags(kib, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             else:
                 # the binding asks for what is set first, and that takes one of them at a time
-                for flag in (libvirt.VIR_DOMAIN_AFFECT_LIVE, libvirt.VIR_DOMAIN_AFFECT_CONFIG):
-                    if whole:
-                        domain.setSchedulerParametersFlags(_quota_of_container(to.cpus), flag)
-                    else:
-                        tuning = _tuning(operation, to)
-                        tuning.apply(
-                            domain, flag, cpus=to.cpus, mac=self._card(found),
-                            cannot=libvirt.libvirtError,
-                        )  # fmt: skip
+                tune(domain, self.place, operation, to, self.groups)
                 domain.setMemoryFlags(kib, live)
         self.tag(found, found.tags.after(operation.id))
 
-    def _card(self, found: Found) -> str:
-        """The address of its network card; empty: it has none."""
-        return mac_address(UUID(found.uuid)) if self.place.network else ""
+    def tune(self, found: Found, operation: Operation) -> None:
+        """Give a machine that runs the shares and limits that its pool has now. A host that does
+        not take them keeps nobody from his desktop: drift tells."""
+        if self.place.kind.name not in TUNED:
+            return
+        try:
+            with telling(self.host, f"tune {operation.desktop.name}"):
+                domain = self._domain(found)
+                tune(domain, self.place, operation, operation.desktop.resources, self.groups)
+                tags = read_tags(xml.parse(domain.metadata(_ELEMENT, NAMESPACE, 0)))
+        except EngineError as error:
+            _log.warning("a desktop goes on as it is: %s", error)
+            return
+        if tags is not None and tags.groups != (self.groups or ""):
+            self.tag(found, replace(tags, groups=self.groups or ""))
 
     def drift(self, found: Found, operation: Operation) -> tuple[Difference, ...]:
         """How the machine differs from what the operation would make of its present disk."""
         desktop = operation.desktop
         with telling(self.host, f"describe {desktop.name}"):
             now = xml.parse(self._domain(found).XMLDesc(0))
-        pool = disk_pool(self.connection, now, self.place.pools)
+        pool = disk_pool(self.connection, now, self._answering)
         if pool not in self.place.pools:
             pool = self.place.at(operation.storage).pool
         # a disk stays in its class, whatever the desktop's pool names by now
-        volumes = Volumes(self.connection, self.host, replace(self.place, pool=pool))
+        volumes = self._volumes(pool)
         disk = volumes.described(operation.image, desktop.id, found.tags.on_disk)
-        wanted = xml.parse(describe.domain(self.spec(operation, disk)))
-        return differences(facts(now), facts(wanted))
+        return compared(now, xml.parse(describe.domain(self.spec(operation, disk))))
 
     def abort(self, found: Found) -> None:
         """Stop the save or the move that the machine is in; it runs on."""
@@ -356,25 +406,29 @@ class Machines:
             raise EngineError(f"{text}: it has one when it is made fresh")
         return there
 
+    def port(self, found: Found) -> int:
+        """Where, at the host's address, the machine's VNC server listens for whoever has a
+        certificate."""
+        with telling(self.host, f"show {found.tags.name}"):
+            described = self._domain(found).XMLDesc(0)
+        return port_of(described, self.place, found.tags.name)
+
     def pool_of(self, found: Found) -> str:
-        """The storage pool that its disk is in; empty: in none."""
+        """The storage pool that its disk is in; empty: in none. Raises EngineError where that
+        cannot be told while a pool does not answer."""
         with telling(self.host, f"describe {found.tags.name}"):
             described = xml.parse(self._domain(found).XMLDesc(0))
-        return disk_pool(self.connection, described, self.place.pools)
+        pool = disk_pool(self.connection, described, self._answering)
+        if not pool and self._silent:
+            text = f"its storage pool {', '.join(sorted(self._silent))} does not answer"
+            raise EngineError(f"{self.host}: {text}, and the disk may be there")
+        return pool
 
     def expect(self, pool: str) -> int:
         """Before a machine comes from elsewhere: its disk is in that pool, which looks for it.
         Answers the MiB that are promised to this installation's machines that are on."""
-        Volumes(self.connection, self.host, replace(self.place, pool=pool)).refresh()
+        self._volumes(pool).refresh()
         return sum(one.memory_mib for one in self.all() if one.active)
-
-
-def _tuning(operation: Operation, resources: Resources) -> Tuning:
-    return Tuning.of(resources, operation.guarantee, operation.weights, operation.limits)
-
-
-def _quota_of_container(cpus: float) -> dict[str, int]:
-    return {"vcpu_period": CPU_PERIOD_US, "vcpu_quota": cpu_quota_us(cpus)}
 
 
 def switch_off(domain: Any) -> None:

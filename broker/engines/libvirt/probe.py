@@ -17,8 +17,9 @@ from broker.domain.errors import EngineError
 from broker.domain.inspection import Step, Verdict
 from broker.domain.model import Host
 from broker.engines.libvirt.address import Transport
-from broker.engines.libvirt.capabilities import Capabilities, read
+from broker.engines.libvirt.capabilities import Capabilities, read, rooms_of
 from broker.engines.libvirt.connection import connect
+from broker.engines.libvirt.errors import telling
 from broker.engines.libvirt.knobs import parse_profile
 from broker.engines.libvirt.looks import LOOKS, clock, missing, ok, unknown
 from broker.engines.libvirt.route import Route
@@ -33,6 +34,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "key": "Look whether the service at that port is the one that the address means.",
     "sign_in": "Look into the host's own log: it says whom it refused, and why.",
     "libvirt": "Look into libvirtd's log at the host.",
+    "power": "Look whether the host's SSH lets the broker have commands run.",
     "clock": "Look whether the pool's directory is there and can be written to.",
 }
 """by step: what to do where nothing more exact is known"""
@@ -105,6 +107,11 @@ class Probe:
             return ok("libvirt", f"{text}; {found.cpus} CPUs, {found.memory_mib:,} MiB", **size)
 
         async def look(name: str) -> Step:
+            nonlocal found
+            if name == "storage":
+                with telling(self._name, "list its storage pools"):
+                    rooms = await self._on_thread(lambda: rooms_of(self._connection))
+                found = replace(found, pools=tuple(rooms))
             return LOOKS[name](place, found)
 
         async def look_at_clock() -> Step:
@@ -126,6 +133,7 @@ class Probe:
             "libvirt": libvirt,
             **{name: lambda name=name: look(name) for name in LOOKS},  # type: ignore[misc]
             "clock": look_at_clock,
+            "power": lambda: ways.power(route),
         }
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
@@ -142,7 +150,7 @@ class Probe:
 
 
 STEPS: Final = (
-    "profile", "name", "port", "key", "sign_in", "libvirt", *LOOKS, "clock",
+    "profile", "name", "port", "key", "sign_in", "libvirt", *LOOKS, "clock", "power",
 )  # fmt: skip
 """what is looked at, in this order"""
 _NEEDED: Final = frozenset({"profile", "name", "port", "key", "sign_in", "libvirt"})

@@ -9,8 +9,10 @@ from pathlib import Path
 from broker.domain.errors import ConfigError, EngineError, UnsupportedError
 from broker.engines.libvirt.address import Transport
 from broker.engines.libvirt.knobs import Place
+from broker.engines.reach.commands import Command, Said
 from broker.engines.reach.ssh import SshHost, SshStream, SshTunnel, broker_key
-from broker.engines.reach.tls import pki_of
+from broker.engines.reach.tls import pki_of, ssl_context
+from broker.engines.reach.vencrypt import CertifiedStream, open_display
 
 NO_PASSWORDS = "the broker keeps no passwords for hypervisors, and this one asks for one"
 
@@ -58,6 +60,26 @@ class Route:
         if self._tunnel is None:
             raise EngineError(f"{self._name} is not reached over SSH just now")
         return await self._tunnel.stream(path)
+
+    async def run(self, command: Command) -> Said:
+        """At a host that is reached over SSH; its daemon need not run. Raises EngineError."""
+        await self.ready()
+        if self._tunnel is None:
+            raise UnsupportedError(f"{self._name} is not reached over SSH")
+        return await self._tunnel.run(command)
+
+    async def display(self, port: int) -> CertifiedStream:
+        """A machine's, at that port of a host that is reached over TLS. Raises EngineError."""
+        if self._data is None or self._place.vnc is None:
+            raise UnsupportedError(f"{self._name} shows no displays over TLS")
+        name = self._place.address.host
+        pki = await asyncio.to_thread(pki_of, self._data, name)
+        try:
+            context = await asyncio.to_thread(ssl_context, pki.folder)
+        except OSError:
+            raise EngineError("the certificates for the host cannot be read") from None
+        at = str(self._place.vnc)
+        return await open_display(at, port, context=context, name=name, host=self._name)
 
     async def _made(self, data: Path) -> SshTunnel:
         try:

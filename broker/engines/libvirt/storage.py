@@ -1,7 +1,8 @@
 """Golden images and desktops' disks in a host's storage pools. Blocking: on a host's thread.
 
 In directories and other file systems a linked clone is a qcow2 file over its golden image, in an
-LVM volume group a snapshot of the golden volume, as large as that, and in Ceph RBD a layered clone.
+LVM volume group a snapshot of the golden volume with room for all of it to be written anew, and in
+Ceph RBD a layered clone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from broker.engines.libvirt.tags import image_volume, volume_name, volume_of
 
 _REFRESH_TRIES: Final = 20
 _REFRESH_PAUSE_S: Final = 0.1
+_OVERLAY_BYTES: Final = 1 << 20
+"""that an overlay takes before anything is written to it, at most"""
+_SNAPSHOT_HEAD_BYTES: Final = 1 << 20
 
 
 class Volumes:
@@ -35,6 +39,11 @@ class Volumes:
         self._place = place
         with telling(host, f"find its storage pool {place.pool}"):
             self._pool = connection.storagePoolLookupByName(place.pool)
+
+    @property
+    def pool(self) -> str:
+        """libvirt's name of it."""
+        return self._place.pool
 
     @cached_property
     def _described(self) -> ET.Element:
@@ -71,19 +80,39 @@ class Volumes:
             raise EngineError(f"{self._host} has no image {text}")
         self.delete(name)
         with telling(self._host, f"make the disk {name}"):
-            made = self._made(name, golden)
+            try:
+                made = self._made(name, golden)
+            except libvirt.libvirtError:
+                self._check_room(name, golden)
+                raise
         return replace(self._disk(image, name), path=str(made.path()))
 
     def _made(self, name: str, golden: Any) -> Any:
         """By layering, as a snapshot, as an overlay, or as a copy."""
         capacity, form = int(golden.info()[1]), self._format
         whole = self._kind.whole
-        linked = self._place.clone is not Clone.FULL
-        if linked and self._kind.disks is not Disks.NETWORK:
-            text = xml.volume(name, capacity, golden.path(), form, whole=whole)
+        if self._linked and self._kind.disks is not Disks.NETWORK:
+            size = snapshot_bytes(capacity) if whole else capacity
+            text = xml.volume(name, size, golden.path(), form, whole=whole)
             return self._pool.createXML(text)
         text = xml.volume(name, capacity, form=form, whole=whole)
         return self._pool.createXMLFrom(text, golden)
+
+    @property
+    def _linked(self) -> bool:
+        return self._place.clone is not Clone.FULL
+
+    def _check_room(self, name: str, golden: Any) -> None:
+        """Raises EngineError where the pool has not the room that the disk takes."""
+        _, capacity, taken = golden.info()
+        needed = int(capacity) if self._kind.whole else 0 if self._linked else int(taken)
+        if self._kind.whole and self._linked:
+            needed = snapshot_bytes(needed)
+        self.refresh()
+        left = int(self._pool.info()[3])
+        if left < max(needed, _OVERLAY_BYTES):
+            has = f"{_mib(left)} free of the {_mib(max(needed, _OVERLAY_BYTES))} that {name} takes"
+            raise EngineError(f"{self._host}: its storage pool {self._place.pool} has {has}")
 
     def described(self, image: Image, desktop_id: str, generation: int) -> xml.Disk:
         """The disk of that generation as it is said in its machine's description, whether or not
@@ -157,6 +186,18 @@ class Volumes:
             if not is_absent(error):
                 with telling(self._host, f"delete the disk {name}"):
                     raise
+
+
+def snapshot_bytes(capacity: int) -> int:
+    """How large to make LVM's snapshot of a volume of that many bytes, so that all of it can be
+    written anew. Beside each changed chunk of 4 KiB LVM keeps 16 bytes (dm-snapshot's
+    `struct disk_exception`) in chunks of their own, and one chunk as the head; a snapshot that is
+    full is lost. LVM takes no more than it can use."""
+    return capacity + capacity // 128 + _SNAPSHOT_HEAD_BYTES
+
+
+def _mib(number: int) -> str:
+    return f"{number / (1 << 20):,.1f} MiB"
 
 
 def ceph_of(described: ET.Element, volume: str) -> xml.Ceph:

@@ -31,7 +31,8 @@ ET.register_namespace(PREFIX, NAMESPACE)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tags:
     """`operations`: the latest that were carried out, oldest first. `disk`: the generation that
-    its disk was made under, where that is not its own (it was reverted since); 0: it is."""
+    its disk was made under, where that is not its own (it was reverted since); 0: it is. `groups`:
+    the version of control groups that its weight is meant for; empty: it has none."""
 
     installation_id: str
     desktop_id: str
@@ -40,6 +41,7 @@ class Tags:
     operations: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     disk: int = 0
+    groups: str = ""
 
     @property
     def on_disk(self) -> int:
@@ -67,6 +69,7 @@ class Tags:
                 "generation": str(self.generation),
                 "name": printable(self.name),
                 **({"disk": str(self.disk)} if self.disk else {}),
+                **({"groups": self.groups} if self.groups else {}),
             },
         )
         for kind, ids in (("operation", self.operations), ("session", self.users)):
@@ -86,9 +89,16 @@ def read_tags(element: ET.Element) -> Tags | None:
         generation=int(generation),
         name=element.get("name", ""),
         disk=int(disk) if (disk := element.get("disk", "")).isdecimal() else 0,
+        groups=element.get("groups", ""),
         operations=tuple(_ids(element, "operation")),
         users=tuple(_ids(element, "session")),
     )
+
+
+def groups_of(machine: ET.Element) -> str:
+    """What any broker wrote on a machine of the control groups that its weight is meant for."""
+    found = machine.find(f"metadata/{{{NAMESPACE}}}desktop")
+    return found.get("groups", "") if found is not None else ""
 
 
 def _ids(element: ET.Element, kind: str) -> Iterable[str]:

@@ -1,7 +1,8 @@
-"""What a machine under QEMU may take, in libvirt's terms: as it starts, and while it runs.
+"""What a machine may take, in libvirt's terms: as it starts, and while it runs.
 
-A machine like any other has no element here, so that a host without the control groups for it
-carries it all the same; one that shall differ fails there, saying so.
+Where the version of control groups is not known, or there are none, a machine has no weight of CPUs
+and no soft limit of memory. Of the rest a machine like any other has no element, so that a host
+that lacks a controller carries it all the same; one that shall differ fails there, saying so.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from xml.etree import ElementTree as ET
 
 from broker.domain.model import Resources
 from broker.domain.settings import Limits, Share
+from broker.engines.libvirt.cpu_shares import Groups, cpu_shares
 
 CPU_PERIOD_US: Final = 100_000
 """of the scheduler's bandwidth control; Linux's own default"""
-CPU_SHARES: Final = 1024
-"""of a machine of weight 1; Linux's own default"""
-DISK_WEIGHT: Final = 500
-"""of a machine of weight 1; the block controller's own default"""
+DISK_WEIGHT: Final = 100
+"""of a machine of weight 1: what Linux gives one of which nothing is said (blkio.bfq.weight,
+io.bfq.weight, io.weight; only the CFQ of kernels before 5.0 gave 500)"""
 BALLOON_STATS_S: Final = 10
 """between two reports of the guest's memory by its balloon"""
 UNLIMITED_KIB: Final = 9_007_199_254_740_991
@@ -35,15 +36,13 @@ _MIB: Final = 1024 * 1024
 _MBIT_KIB_S: Final = 1_000_000 / 8 / 1024
 """KiB/s, libvirt's unit, in a Mbit/s"""
 _WAYS: Final = ("inbound", "outbound")
+_MACHINE_QUOTA: Final = ("global_period", "global_quota")
+_CONTAINER_QUOTA: Final = ("vcpu_period", "vcpu_quota")
 
 
 def cpu_quota_us(cpus: float) -> int:
     """What so many CPUs are in one period; for the whole machine, whatever its vCPUs."""
     return max(_QUOTA_MIN_US, round(cpus * CPU_PERIOD_US))
-
-
-def cpu_shares(weights: Share) -> int:
-    return max(2, round(weights.cpus * CPU_SHARES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,26 +62,33 @@ class Bandwidth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """`quota_us`: of the whole machine in a period; None: its vCPUs are all it may take.
-    `soft_limit_kib`: memory that it keeps when its host has too little; 0: no more than others."""
+    """`shares`: see cpu_shares; None: not to be told. `quota_us`: of the whole machine in a period;
+    None: its vCPUs are all it may take. `soft_limit_kib`: memory that it keeps when its host has
+    too little; 0: no more than others; None: not to be told."""
 
-    shares: int
+    shares: int | None
     quota_us: int | None
-    soft_limit_kib: int
+    soft_limit_kib: int | None
     disk_weight: int
     disk_iops: int
     disk_bytes_s: int
     bandwidth: Bandwidth
 
     @classmethod
-    def of(cls, resources: Resources, guarantee: Share, weights: Share, limits: Limits) -> Tuning:
+    def of(
+        cls, resources: Resources, guarantee: Share, weights: Share, limits: Limits,
+        groups: Groups | None,
+    ) -> Tuning:  # fmt: skip
+        """`groups`: the host's; None: not known, or it has none."""
         is_part = resources.cpus != math.ceil(resources.cpus)
-        memory = round(resources.memory_mib * _KIB_PER_MIB * min(guarantee.memory, 1.0))
         low, high = _DISK_WEIGHTS
+        shares = None if groups is None else cpu_shares(
+            groups, cpus=resources.cpus, guarantee=guarantee.cpus, weight=weights.cpus
+        )  # fmt: skip
         return cls(
-            shares=cpu_shares(weights),
+            shares=shares,
             quota_us=cpu_quota_us(resources.cpus) if is_part else None,
-            soft_limit_kib=max(0, memory),
+            soft_limit_kib=_soft_limit_kib(resources, guarantee, groups),
             disk_weight=min(max(round(weights.disk * DISK_WEIGHT), low), high),
             disk_iops=resources.disk_iops,
             disk_bytes_s=limits.disk_mib_s * _MIB,
@@ -93,17 +99,37 @@ class Tuning:
 
     def describe(self, root: ET.Element) -> None:
         """Add what the machine's control groups are to be."""
-        if self.shares != CPU_SHARES or self.quota_us is not None:
-            tune = ET.SubElement(root, "cputune")
-            _text(tune, "shares", self.shares)
-            if self.quota_us is not None:
-                _text(tune, "global_period", CPU_PERIOD_US)
-                _text(tune, "global_quota", self.quota_us)
+        self.describe_shares(root)
+        if self.quota_us is not None:
+            tune = root.find("cputune")
+            if tune is None:
+                tune = ET.SubElement(root, "cputune")
+            _text(tune, "global_period", CPU_PERIOD_US)
+            _text(tune, "global_quota", self.quota_us)
+
+    def describe_shares(self, root: ET.Element) -> None:
+        """What the host's control groups divide by; any quota is its kind's."""
+        if self.shares is not None:
+            _text(ET.SubElement(root, "cputune"), "shares", self.shares)
         if self.soft_limit_kib:
             tune = ET.SubElement(root, "memtune")
             _text(tune, "soft_limit", self.soft_limit_kib, unit="KiB")
         if self.disk_weight != DISK_WEIGHT:
             _text(ET.SubElement(root, "blkiotune"), "weight", self.disk_weight)
+
+    def rewrite(self, root: ET.Element) -> None:
+        """In the description of a machine that is to run where this is meant for: the figures
+        whose meaning differs between versions of control groups."""
+        for group, name, value, unit in (
+            ("cputune", "shares", self.shares, {}),
+            ("memtune", "soft_limit", self.soft_limit_kib, {"unit": "KiB"}),
+        ):
+            tune = root.find(group)
+            for old in tune.findall(name) if tune is not None else ():
+                tune.remove(old)  # type: ignore[union-attr]  # there is one to look in
+            if value:
+                tune = ET.SubElement(root, group) if tune is None else tune
+                _text(tune, name, value, **unit)
 
     def describe_disk(self, disk: ET.Element) -> None:
         wanted = {"total_bytes_sec": self.disk_bytes_s, "total_iops_sec": self.disk_iops}
@@ -123,13 +149,18 @@ class Tuning:
     # -------------------------------------------------------------------------- while it runs
 
     def apply(
-        self, domain: Any, flag: int, *, cpus: float, mac: str, cannot: type[Exception]
-    ) -> None:
+        self, domain: Any, flag: int, *, cpus: float, mac: str, cannot: type[Exception],
+        container: bool = False,
+    ) -> None:  # fmt: skip
         """Make the running machine (or its next start, by `flag`) like this. `cpus`: of its size;
-        `mac`: of its interface, empty: it has none. What is so already is not touched.
+        `mac`: of its interface, empty: it has none. What is so already is not touched. Of a
+        `container` libvirt changes neither disk limits nor its interface while it runs.
 
         Raises `cannot` (libvirt's error) where the host cannot."""
-        quota = {"global_period": CPU_PERIOD_US, "global_quota": cpu_quota_us(cpus)}
+        period, quota = _CONTAINER_QUOTA if container else _MACHINE_QUOTA
+        cpu = {period: CPU_PERIOD_US, quota: cpu_quota_us(cpus)}
+        if self.shares is not None:
+            cpu["cpu_shares"] = self.shares
         scheduler = _Dial(domain.schedulerParametersFlags, domain.setSchedulerParametersFlags)
         memory = _Dial(domain.memoryParameters, domain.setMemoryParameters)
         disks = _Dial(domain.blkioParameters, domain.setBlkioParameters)
@@ -139,16 +170,21 @@ class Tuning:
             partial(domain.setInterfaceParameters, mac),
             whole=True,
         )
-        soft_limit_kib = self.soft_limit_kib or UNLIMITED_KIB
+        kept: dict[str, int] = {}
+        if self.soft_limit_kib is not None:
+            kept["soft_limit"] = self.soft_limit_kib or UNLIMITED_KIB
         throughput = {"total_bytes_sec": self.disk_bytes_s, "total_iops_sec": self.disk_iops}
         bandwidth = dict(_both_ways(self.bandwidth)) if mac else {}
-        for dial, wanted, usual in (
-            (scheduler, {"cpu_shares": self.shares, **quota}, {}),
-            (memory, {"soft_limit": soft_limit_kib}, {"soft_limit": UNLIMITED_KIB}),
+        whole: tuple[_Turn, ...] = (
+            (scheduler, cpu, {}),
+            (memory, kept, dict.fromkeys(kept, UNLIMITED_KIB)),
             (disks, {"weight": self.disk_weight}, {"weight": DISK_WEIGHT}),
+        )
+        devices: tuple[_Turn, ...] = (
             (disk, throughput, dict.fromkeys(throughput, 0)),
             (card, bandwidth, dict.fromkeys(bandwidth, 0)),
-        ):
+        )
+        for dial, wanted, usual in whole if container else whole + devices:
             dial.turn(flag, wanted, usual, cannot)
 
 
@@ -167,6 +203,8 @@ class _Dial:
     ) -> None:  # fmt: skip
         """Change what differs. A host that cannot tell is left alone where `wanted` is what it
         does `usual`ly."""
+        if not wanted:
+            return
         try:
             now = self.ask(flag)
         except cannot:
@@ -178,6 +216,17 @@ class _Dial:
         changes = {name: value for name, value in wanted.items() if before[name] != value}
         if changes:
             self.put(dict(wanted) if self.whole else changes, flag)
+
+
+_Turn = tuple[_Dial, Mapping[str, int], Mapping[str, int]]
+
+
+def _soft_limit_kib(resources: Resources, guarantee: Share, groups: Groups | None) -> int | None:
+    if groups is None:
+        return None
+    # version 2 has no minimum that libvirt gives: what it calls the same would hold the machine up
+    part = min(max(guarantee.memory, 0.0), 1.0) if groups is Groups.V1 else 0.0
+    return round(resources.memory_mib * _KIB_PER_MIB * part)
 
 
 def _both_ways(bandwidth: Bandwidth) -> Iterator[tuple[str, int]]:

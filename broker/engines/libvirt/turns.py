@@ -35,15 +35,18 @@ class Turn:
         link: HostLink,
         work: Callable[[Machines], _T],
         undo: Callable[[Machines], object] | None = None,
+        *,
+        slow: bool = False,
+        pool: str = "",
     ) -> _T:
         """`work` with the machines of that host. `undo`: done beside it when the caller leaves
-        before it has ended."""
+        before it has ended. `slow`, `pool`: see HostConnection.call."""
 
         def begin(connection: Any) -> _T:
             self.check()
             return work(link.machines(connection, self._turns.installation_id))
 
-        outcome = self._turns.begin(self._key, link.connection.call(begin))
+        outcome = self._turns.begin(self._key, link.connection.call(begin, slow=slow, pool=pool))
         try:
             return await asyncio.shield(outcome)
         except asyncio.CancelledError:

@@ -96,7 +96,7 @@ class Verbs:
                 return
             there = found
             if not there.active and not there.saved:
-                await turn.do(link, lambda machines: machines.start(there, operation))
+                await self._start(turn, link, there, operation)
             if not there.saved or there.active:
                 self.expect(link, there, operation.id)
 
@@ -120,15 +120,17 @@ class Verbs:
         desktop, home = operation.desktop, self._hosts.know(operation.host)
         self._leave(desktop.id)
         if found is not None and place is not home:
-            gone = found.tags.generation
-            await turn.do(place, lambda machines: machines.remove(desktop.id, gone))
+            await self._remove(turn, place, desktop.id, found.tags.generation, found)
         made = await self._made(turn, home, operation)
         self.expect(home, made, operation.id)
 
     async def _made(self, turn: Turn, home: HostLink, operation: Operation) -> Found:
         await self._images.ensure(turn, home, operation.image, operation.storage)
+        pool = home.place.at(operation.storage).pool
         if home.place.clone is not Clone.INSTANT:
-            return await turn.do(home, lambda machines: machines.make(operation, turn.check))
+            return await turn.do(
+                home, lambda machines: machines.make(operation, turn.check), pool=pool
+            )
 
         def make(machines: Machines) -> Found:
             golden = Golden.of(machines, operation)
@@ -141,14 +143,25 @@ class Verbs:
 
         async with self._goldens.lock(home, operation):
             await self._goldens.ensure(turn, home, operation)
-            return await turn.do(home, make)
+            return await turn.do(home, make, pool=pool)
+
+    async def _remove(
+        self, turn: Turn, link: HostLink, desktop_id: str, last: int, found: Found | None
+    ) -> None:
+        """The machine `found`, and its desktop's disks up to the generation `last`."""
+        pool = await _pool_of(turn, link, found)
+        await turn.do(link, lambda machines: machines.remove(desktop_id, last), pool=pool)
+
+    async def _start(self, turn: Turn, link: HostLink, found: Found, operation: Operation) -> None:
+        pool = await _pool_of(turn, link, found)
+        await turn.do(link, lambda machines: machines.start(found, operation), pool=pool)
 
     def destroy(self, operation: Operation) -> Work:
         async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
             desktop = operation.desktop
             generation = found.tags.generation if found is not None else desktop.generation
             self._leave(desktop.id)
-            await turn.do(link, lambda machines: machines.remove(desktop.id, generation))
+            await self._remove(turn, link, desktop.id, generation, found)
 
         return work
 
@@ -166,7 +179,7 @@ class Verbs:
         generation = found.tags.generation
         disks = await self._disks_elsewhere(turn, link, machine.desktop_id, generation)
         last = min((generation, *(disk - 1 for disk in disks)))
-        await turn.do(link, lambda machines: machines.remove(machine.desktop_id, last))
+        await self._remove(turn, link, machine.desktop_id, last, found)
 
     async def _disks_elsewhere(
         self, turn: Turn, link: HostLink, desktop_id: str, generation: int
@@ -221,11 +234,12 @@ class Verbs:
                 await turn.do(link, lambda machines: machines.tag(there, tags))
             if operation.restart and there.active and operation.id not in there.tags.operations:
                 self._leave(operation.desktop.id)
-                await turn.do(link, lambda machines: machines.restart(there, operation))
+                pool = await _pool_of(turn, link, there)
+                await turn.do(link, lambda machines: machines.restart(there, operation), pool=pool)
             elif not there.active:
                 if operation.id in there.tags.operations:
                     return
-                await turn.do(link, lambda machines: machines.start(there, operation))
+                await self._start(turn, link, there, operation)
             elif not there.running:
                 await turn.do(link, lambda machines: machines.unpause(there))
             self.expect(link, there, operation.id)
@@ -240,7 +254,11 @@ class Verbs:
         async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
             there = _there(found)
             took.append(
-                await turn.do(link, lambda machines: Snapshots(machines, there).take(snapshot_id))
+                await turn.do(
+                    link,
+                    lambda machines: Snapshots(machines, there).take(snapshot_id),
+                    slow=True,
+                )
             )
 
         return work
@@ -255,11 +273,15 @@ class Verbs:
             if not done:
                 self._leave(desktop.id)
                 await turn.do(
-                    link, lambda machines: Snapshots(machines, there).revert(snapshot_id, operation)
+                    link,
+                    lambda machines: Snapshots(machines, there).revert(snapshot_id, operation),
+                    slow=True,
                 )
             elif not there.active:
-                await turn.do(link, lambda machines: machines.start(there, operation))
+                await self._start(turn, link, there, operation)
             now = _there(await turn.do(link, lambda machines: machines.find(desktop.id)))
+            # a snapshot has what its pool let it take when it was made
+            await turn.do(link, lambda machines: machines.tune(now, operation))
             self.expect(link, now, operation.id)
 
         return work
@@ -267,7 +289,9 @@ class Verbs:
     def drop_snapshot(self, snapshot_id: str) -> Work:
         async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
             there = _there(found)
-            await turn.do(link, lambda machines: Snapshots(machines, there).drop(snapshot_id))
+            await turn.do(
+                link, lambda machines: Snapshots(machines, there).drop(snapshot_id), slow=True
+            )
 
         return work
 
@@ -294,9 +318,12 @@ class Verbs:
                 await turn.do(link, lambda machines: Snapshots(machines, there).tidy())
             held = await turn.do(other, lambda machines: machines.expect(pool))
             _check_room(to, held + memory_mib)
+            groups = await turn.do(other, lambda machines: machines.groups)
             await turn.do(
                 link,
-                lambda machines: machines.migrate(there, other.connection.reached, operation),
+                lambda machines: machines.migrate(
+                    there, other.connection.reached, operation, groups
+                ),
                 undo=lambda machines: machines.abort(there),
             )
             self._moved(other, there)
@@ -322,6 +349,14 @@ class Verbs:
                 raise
 
         return work
+
+
+async def _pool_of(turn: Turn, link: HostLink, found: Found | None) -> str:
+    """The storage pool of the machine's disk, where its host has several."""
+    if found is None or not link.place.classes:
+        return ""
+    there = found
+    return await turn.do(link, lambda machines: machines.pool_of(there))
 
 
 def _there(found: Found | None) -> Found:

@@ -14,8 +14,10 @@ from broker.domain.inspection import Step
 from broker.engines.libvirt.address import Transport
 from broker.engines.libvirt.knobs import Place
 from broker.engines.libvirt.looks import missing, ok, unknown
-from broker.engines.libvirt.route import ssh_host
+from broker.engines.libvirt.route import Route, ssh_host
+from broker.engines.reach.commands import Command, Said
 from broker.engines.reach.ssh import (
+    DOOR,
     Refused,
     broker_key,
     host_key,
@@ -145,6 +147,24 @@ class Ways:
         except HostUnreachableError as error:
             return self._refused(error, line)
         return ok("sign_in", f"the host lets the broker in, and to {address.socket}")
+
+    async def power(self, route: Route) -> Step:
+        """Whether the host has the broker's commands run; the one that switches it off is not
+        tried."""
+        off, wake = self._place.off, self._place.wake
+        if off is None or wake is None:
+            return ok("power", "the broker does not switch the host on or off (off, wake)")
+        says = f"off by {off.command!s} over SSH, on by a packet to {wake.mac}"
+        try:
+            said = await route.run(Command.LOOK)
+        except HostUnreachableError as error:
+            if error.fields.get("refused") != Refused.COMMAND:
+                raise
+            said = Said(status=None, text="")
+        if not said.text:
+            advice = f"Put {DOOR} there, as docs/hypervisors.md has it, and give the user a shell."
+            return missing("power", "the host runs no command of the broker's", advice)
+        return ok("power", f"{says}; that it wakes is seen when it is off")
 
     def _refused(self, error: HostUnreachableError, line: str) -> Step:
         address = self._place.address

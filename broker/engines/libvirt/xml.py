@@ -74,6 +74,8 @@ class MachineSpec:
     tuning: Tuning
     share_pages: bool
     disk: Disk
+    given: Mapping[str, str] = field(default_factory=dict)
+    """variables that its first process finds, of kinds that can be given some"""
 
 
 def frame(spec: MachineSpec, domain_type: str) -> ET.Element:
@@ -155,13 +157,19 @@ def _devices(root: ET.Element, spec: MachineSpec) -> None:
         ET.SubElement(channel, "source", {"mode": "bind"})
         ET.SubElement(channel, "target", {"type": "virtio", "name": PORT_NAME})
     if place.kind.displays:
-        # no port at all: the daemon hands a connection to whoever it trusts, or whoever may sign in
-        # at the host as one of QEMU's group opens a socket that libvirt names
+        # no port at all, but over TLS: the daemon hands a connection to whoever it trusts, or
+        # whoever may sign in at the host as one of QEMU's group opens a socket that libvirt names
         listen = {"type": "socket" if place.shows is Shows.SOCKET else "none"}
         graphics = ET.SubElement(
             devices, "graphics", {"type": "vnc", "sharePolicy": "force-shared"}
         )
-        ET.SubElement(graphics, "listen", listen)
+        if place.shows is Shows.CERTIFIED:
+            # the host was found to ask whoever comes to this port for a certificate (certified.py)
+            graphics.set("autoport", "yes")
+            at = {"type": "address", "address": str(place.vnc)}
+            ET.SubElement(graphics, "listen", at)
+        else:
+            ET.SubElement(graphics, "listen", listen)
         if place.spice:
             spice = ET.SubElement(devices, "graphics", {"type": "spice"})
             ET.SubElement(spice, "listen", listen)

@@ -26,6 +26,7 @@ def build(context: EngineContext) -> Engine:
         chance=context.chance,
         installation_id=context.installation_id,
         clouds=context.data / "openstack" / "clouds.yaml",
+        guest_links=context.guests,
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import openstack
 from keystoneauth1.exceptions import ClientException
 from openstack.config import OpenStackConfig
-from openstack.exceptions import SDKException
+from openstack.exceptions import ConfigException, SDKException
 
 from broker.domain.errors import EngineError
 from broker.limits import OPENSTACK_CALLS_MAX, OPENSTACK_HTTP_S, OPENSTACK_THREADS
@@ -64,6 +64,14 @@ class Cloud:
             with contextlib.suppress(SDKException, ClientException):
                 await asyncio.to_thread(connection.close)
 
+    def leave(self) -> None:
+        """Hang up without waiting: a call under way ends by itself, and its connection with it."""
+        self._closed = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for connection in self._opened:
+            with contextlib.suppress(SDKException, ClientException):
+                connection.close()
+
     def _ended(self, future: asyncio.Future[Any]) -> None:
         self._calls -= 1
         if not future.cancelled():
@@ -102,9 +110,14 @@ class Cloud:
             secure_files=[],
             load_envvars=False,
         )
-        chosen = config.get_one(
-            cloud=self.name,
-            region_name=self.region or None,
-            api_timeout=OPENSTACK_HTTP_S,
-        )
+        try:
+            chosen = config.get_one(
+                cloud=self.name,
+                region_name=self.region or None,
+                api_timeout=OPENSTACK_HTTP_S,
+            )
+        except ConfigException:
+            where = f" with a region {self.region}" if self.region else ""
+            text = f"{self._clouds.name} has no cloud {self.name}{where}"
+            raise EngineError(text) from None
         return openstack.connection.Connection(config=chosen)

@@ -11,23 +11,29 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import NoReturn
 
+from broker.domain.drift import Difference
 from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedError
 from broker.domain.features import Feature
+from broker.domain.inspection import Abilities, Condition, Step
 from broker.domain.model import Desktop, DesktopState, Host, Resources
+from broker.engines.linked_guests import LinkedGuests
 from broker.engines.openstack.clouds import Cloud
-from broker.engines.openstack.knobs import PROFILE, Place, parse_profile
-from broker.engines.openstack.servers import Found
+from broker.engines.openstack.displays import Displays
+from broker.engines.openstack.guest_speaking import GuestSpeaking
+from broker.engines.openstack.inspector import Inspector
+from broker.engines.openstack.knobs import PROFILE, VNC, Place, parse_profile
+from broker.engines.openstack.servers import Found, Servers
 from broker.engines.openstack.turns import Turn, Turns
 from broker.engines.openstack.verbs import CloudLink, Desk, HostLink, Verbs
 from broker.engines.openstack.watch import Watch
 from broker.engines.reports import Reports
-from broker.limits import OPENSTACK_DISCARD_S, OPENSTACK_GLANCE_S
+from broker.limits import OPENSTACK_CONSOLE_S, OPENSTACK_DISCARD_S, OPENSTACK_GLANCE_S
 from broker.ports import (
     Chance,
     Clock,
     Console,
+    GuestLinks,
     Machine,
     MachineReport,
     Operation,
@@ -46,23 +52,32 @@ _COMING_STATES = frozenset(
 _Work = Callable[[Desk], Awaitable[None]]
 
 
-class OpenStackEngine:
+class OpenStackEngine(GuestSpeaking):
     """See the module. `installation_id` marks its servers; it touches no others. `clouds`: the
-    clouds.yaml that says where clouds are and as whom to speak to them."""
+    clouds.yaml that says where clouds are and as whom to speak to them. `guest_links`: see
+    EngineContext.guests."""
 
     name = "openstack"
     profiles: tuple[str, ...] = (PROFILE,)
 
-    def __init__(self, *, clock: Clock, chance: Chance, installation_id: str, clouds: Path) -> None:
+    def __init__(
+        self, *, clock: Clock, chance: Chance, installation_id: str, clouds: Path,
+        guest_links: GuestLinks | None = None,
+    ) -> None:  # fmt: skip
         self._clock = clock
         self._chance = chance
         self._installation_id = installation_id
         self._file = clouds
         self._reports = Reports()
         self._turns = Turns(installation_id)
-        self._verbs = Verbs(clock)
+        self._displays = Displays()
+        self._verbs = Verbs(clock, self._displays.end, guest_links)
+        self._guests = LinkedGuests(
+            clock=clock, chance=chance, reports=self._reports, links=guest_links
+        )
         self._hosts: dict[str, HostLink] = {}
         self._clouds: dict[tuple[str, str], CloudLink] = {}
+        self._inspector = Inspector(self._know, clouds=clouds)
         self._tasks: asyncio.TaskGroup | None = None
 
     def features(self, host: Host) -> frozenset[Feature]:
@@ -73,21 +88,53 @@ class OpenStackEngine:
             return frozenset()
 
     def displays(self, host: Host) -> frozenset[str]:
-        """See the port: none, for Nova hands out an address for a browser, not a connection."""
-        del host
-        return frozenset()
+        """See the port: what the profile says; whether the cloud has it is seen with the first."""
+        try:
+            return self._know(host).place.displays
+        except EngineError:
+            return frozenset()
+
+    async def abilities(self, host: Host) -> Abilities:
+        """See broker.ports.HostInspector."""
+        return await self._inspector.abilities(host)
+
+    async def condition(self, host: Host) -> Condition:
+        """See broker.ports.HostWatcher."""
+        return await self._inspector.condition(host)
+
+    def probe(self, host: Host) -> AsyncIterator[Step]:
+        """See broker.ports.HostInspector."""
+        return self._inspector.probe(host)
+
+    async def drift(self, operation: Operation) -> tuple[Difference, ...]:
+        """See broker.ports.DriftInspector: as far as Nova tells. Nothing while somebody works on
+        the machine."""
+        home, desktop = self._know(operation.host), operation.desktop
+        if self._turns.is_busy(desktop.id):
+            return ()
+        compared = home.link.cloud.call(
+            lambda one: Servers(one, self._installation_id).drift(home.place, operation)
+        )
+        try:
+            async with asyncio.timeout(operation.deadline_s):
+                return await asyncio.shield(compared)
+        except TimeoutError:
+            raise EngineError(f"{home.host.name} did not answer in time") from None
 
     async def open(self) -> None:
         """Clouds are looked at in the background: one that is away keeps nobody waiting."""
         self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
+        self._guests.begin(self._tasks)
         for link in self._clouds.values():
             self._tend(link)
 
     async def close(self) -> None:
-        """End `reports`, and hang up. Servers run on."""
+        """End `reports` and displays, and hang up. Servers run on."""
         self._reports.close()
+        await self._displays.close()
         tasks, self._tasks = self._tasks, None
+        self._guests.end()
         for link in self._clouds.values():
             if link.task is not None:
                 link.task.cancel()
@@ -234,9 +281,24 @@ class OpenStackEngine:
     # --------------------------------------------------------------------- displays
 
     async def console(self, desktop: Desktop, session_id: str = "", protocol: str = "") -> Console:
-        """See the port: never."""
-        del session_id, protocol
-        _no_display(desktop)
+        """See the port: Nova hands out the address of its console proxy with a token, and the
+        broker is what connects there. The oldest goes when a machine has too many. Raises
+        ConsoleProxyError when the proxy shows nothing."""
+        home = self._hosts.get(desktop.host_id or "")
+        if home is None:
+            raise EngineError(f"{desktop.name} does not run")
+        protocol = protocol or VNC
+        if protocol not in home.place.displays:
+            raise UnsupportedError(f"{home.host.name} shows no {protocol.upper()} displays")
+        async with self._turns.next(desktop.id, OPENSTACK_CONSOLE_S) as turn:
+            desk = await self._find(turn, home.link, desktop.id)
+            there = desk.best
+            if there is None or not there.ready:
+                raise EngineError(f"{desktop.name} does not run")
+            if there.generation != desktop.generation:
+                raise EngineError(f"{desktop.name} has been made fresh since")
+            handed = await desk.do(lambda servers: servers.show(there, session_id))
+            return await self._displays.open(desktop.id, handed)
 
     def reports(self) -> AsyncIterator[MachineReport]:
         """Reports as they come, until `close`."""
@@ -263,6 +325,7 @@ class OpenStackEngine:
             watch = Watch(
                 cloud, installation_id=self._installation_id, clock=self._clock,
                 chance=self._chance, reports=self._reports, is_busy=self._turns.is_busy,
+                left=self._displays.end, guests=self._guests,
             )  # fmt: skip
             link = self._clouds[key] = CloudLink(cloud, watch)
             self._tend(link)
@@ -286,8 +349,5 @@ def _machine(found: Found, places: dict[str, str]) -> Machine:
         running=found.running,
         host_id=places.get(found.compute, found.host_id),
         suspended=found.suspended,
+        users=found.users,
     )
-
-
-def _no_display(desktop: Desktop) -> NoReturn:
-    raise UnsupportedError(f"OpenStack hands out no display of {desktop.name}")

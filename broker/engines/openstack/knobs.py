@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -17,7 +18,19 @@ from broker.domain.errors import EngineError
 from broker.domain.features import Feature
 
 PROFILE: Final = "nova"
-KNOBS: Final = ("agent", "cloud", "disk", "host", "network", "region", "zone")
+KNOBS: Final = ("agent", "cloud", "disk", "display", "host", "network", "region", "zone")
+VNC: Final = "vnc"
+
+
+class Agent(StrEnum):
+    """Where a guest's agent is heard: over the network, where it links up with the ticket among
+    its server's metadata. None: a server that runs counts as ready."""
+
+    WEBSOCKET = "websocket"
+    NONE = "none"
+
+
+DISPLAYS: Final = (VNC, "none")
 DISK_GB: Final = 20
 DISK_GB_MAX: Final = 16_384
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -35,6 +48,8 @@ class Place:
     network: the network of the desktops, by name; empty: they have none.
     disk: GiB of the flavors' root disks; 0: as large as the image, which Nova grants to
         administrators only.
+    agent: where the guests' agents are heard.
+    display: "vnc", by Nova's console proxy; "none": the cloud has none, or shall show none.
     """
 
     cloud: str
@@ -43,6 +58,12 @@ class Place:
     host: str = ""
     network: str = ""
     disk: int = DISK_GB
+    display: str = VNC
+    agent: Agent = Agent.WEBSOCKET
+
+    @property
+    def displays(self) -> frozenset[str]:
+        return frozenset({self.display} - {"none"})
 
     @property
     def features(self) -> frozenset[Feature]:
@@ -73,8 +94,12 @@ def parse_profile(text: str) -> Place:
         if key in given:
             raise EngineError(f"knob {key} is given twice")
         given[key] = value
-    if given.get("agent", "none") != "none":
-        raise EngineError("knob agent: OpenStack gives no way to a guest's agent; known: none")
+    agent = given.get("agent", Agent.WEBSOCKET)
+    if agent not in tuple(Agent):
+        raise EngineError(f"knob agent: {agent!r} is not taken; known: {', '.join(Agent)}")
+    display = given.get("display", VNC)
+    if display not in DISPLAYS:
+        raise EngineError(f"knob display: {display!r} is not taken; known: {', '.join(DISPLAYS)}")
     disk = given.get("disk", str(DISK_GB))
     if not disk.isascii() or not disk.isdecimal() or int(disk) > DISK_GB_MAX:
         raise EngineError(f"knob disk: whole GiB, at most {DISK_GB_MAX}")
@@ -85,6 +110,8 @@ def parse_profile(text: str) -> Place:
         host=_word("host", given.get("host", ""), empty=True),
         network=_word("network", given.get("network", ""), empty=True),
         disk=int(disk),
+        display=display,
+        agent=Agent(agent),
     )
 
 

@@ -16,8 +16,11 @@ from uuid import NAMESPACE_URL, uuid5
 
 from openstack.exceptions import ForbiddenException, NotFoundException
 
-from broker.domain.errors import EngineError
+from broker.domain.drift import Difference
+from broker.domain.errors import EngineError, StaleGenerationError
 from broker.domain.model import Image, Resources
+from broker.engines.openstack.consoles import Handed, hand_out
+from broker.engines.openstack.drift import Wanted, compare
 from broker.engines.openstack.knobs import Place
 from broker.limits import OPENSTACK_PAGE, OPENSTACK_SERVERS_MAX
 from broker.ports import Operation
@@ -48,6 +51,10 @@ class Found:
     flavor: tuple[int, int, int]
     """CPUs, MiB, GiB of disk"""
     created_at: str
+    name: str = ""
+    """the desktop's; empty: its agent is not to link up"""
+    users: tuple[str, ...] = ()
+    """sessions whose displays were opened since it was made fresh"""
 
     @property
     def ready(self) -> bool:
@@ -148,12 +155,15 @@ class Servers:
             compute=server.compute_host or "",
             flavor=(flavor.get("vcpus") or 0, flavor.get("ram") or 0, flavor.get("disk") or 0),
             created_at=server.created_at or "",
+            name=said.get(f"{METADATA}name", ""),
+            users=tuple(said.get(f"{METADATA}users", "").split()),
         )
 
     # ---------------------------------------------------------------- made and removed
 
-    def make(self, place: Place, operation: Operation) -> Found:
-        """Asked for; it is built while others look on. Surplus ones are removed."""
+    def make(self, place: Place, operation: Operation, given: dict[str, str]) -> Found:
+        """Asked for; it is built while others look on. Surplus ones are removed. `given`: what its
+        agent must find among its metadata."""
         desktop = operation.desktop
         own = {"host": place.host} if place.host else {}
         zone = {"availability_zone": place.zone} if place.zone else {}
@@ -165,11 +175,8 @@ class Servers:
         made = self._create(
             name=server_name(desktop.id),
             **wanted,
-            tags=[
-                installation_tag(self._installation_id),
-                desktop_tag(self._installation_id, desktop.id),
-            ],
-            metadata=self._metadata(operation),
+            tags=list(self._tags(desktop.id)),
+            metadata=self._metadata(operation) | given,
             **own,
             **zone,
         )
@@ -190,12 +197,12 @@ class Servers:
                 " its place or its disk"
             ) from None
 
-    def rebuild(self, found: Found, operation: Operation) -> None:
+    def rebuild(self, found: Found, operation: Operation, given: dict[str, str]) -> None:
         """Back to its image, under the desktop's generation from the same call on."""
         self._compute.rebuild_server(
             found.id,
             image=self._image(operation.image),
-            metadata=self._metadata(operation),
+            metadata=self._metadata(operation) | given,
         )
 
     def delete(self, found: Iterable[Found]) -> None:
@@ -226,7 +233,77 @@ class Servers:
             changes[f"{METADATA}host"] = host_id
         self._compute.set_server_metadata(found.id, **changes)
 
+    def show(self, found: Found, session_id: str) -> Handed:
+        """Its display, for that session, whose data lie on it from then on."""
+        if session_id and session_id not in found.users:
+            users = {f"{METADATA}users": _kept((*found.users, session_id))}
+            self._compute.set_server_metadata(found.id, **users)
+        return hand_out(self._compute, found.id)
+
+    def drift(self, place: Place, operation: Operation) -> tuple[Difference, ...]:
+        """How the desktop's server differs from what that operation would make it. One that is on
+        its way, or of an earlier generation, is not compared. Raises EngineError without one."""
+        desktop = operation.desktop
+        server = self._seen(desktop.id)
+        if server is None:
+            raise EngineError(f"there is no machine of {desktop.name}")
+        found = self._read(server)
+        if found is not None and found.generation > desktop.generation:
+            raise StaleGenerationError
+        if server.task_state or server.status in _COMING:
+            return ()
+        if found is not None and found.generation < desktop.generation:
+            return ()
+        metadata = self._metadata(operation)
+        told = ("installation", "desktop", "generation")
+        return compare(
+            server,
+            Wanted(
+                place=place,
+                name=server_name(desktop.id),
+                size=_size(desktop.resources, place.disk),
+                image=self._image_now(operation.image),
+                image_name=f"{operation.image.name}-v{operation.image.version}",
+                tags=self._tags(desktop.id),
+                metadata={f"{METADATA}{one}": metadata[f"{METADATA}{one}"] for one in told},
+            ),
+        )
+
     # -------------------------------------------------------------------------- parts
+
+    def _seen(self, desktop_id: str) -> Any:
+        """Its server, also where tags or metadata of it are gone; None: there is none."""
+        tags = self._tags(desktop_id)
+        name = server_name(desktop_id)
+        for query in ({"tags": tags[1]}, {"name": f"^{name}$"}):
+            listed = self._compute.servers(
+                details=True, limit=OPENSTACK_PAGE, paginated=False, **query
+            )
+            ours = [one for one in listed if self._is_ours(one, tags)]
+            known = [(one, found) for one in ours if (found := self._read(one)) is not None]
+            if known:
+                return min(known, key=lambda both: _worth(both[1]))[0]
+            if ours:
+                return min(ours, key=lambda one: (one.created_at or "", one.id))
+        return None
+
+    def _is_ours(self, server: Any, tags: tuple[str, ...]) -> bool:
+        said = (server.metadata or {}).get(f"{METADATA}installation")
+        return said == self._installation_id or bool({*tags} & {*(server.tags or ())})
+
+    def _tags(self, desktop_id: str) -> tuple[str, ...]:
+        """Of the installation, and of the desktop."""
+        return (
+            installation_tag(self._installation_id),
+            desktop_tag(self._installation_id, desktop_id),
+        )
+
+    def _image_now(self, image: Image) -> str | None:
+        """None where the cloud has none of that name any more."""
+        try:
+            return self._image(image)
+        except EngineError:
+            return None
 
     def _metadata(self, operation: Operation) -> dict[str, str]:
         return {

@@ -14,12 +14,12 @@ from typing import TypeVar
 from broker.domain.errors import EngineError
 from broker.domain.model import Host
 from broker.engines.openstack.clouds import Cloud
-from broker.engines.openstack.knobs import Place
-from broker.engines.openstack.servers import Found, Servers
+from broker.engines.openstack.knobs import Agent, Place
+from broker.engines.openstack.servers import METADATA, VALUE_CHARS_MAX, Found, Servers
 from broker.engines.openstack.turns import Turn
 from broker.engines.openstack.watch import Watch
 from broker.limits import OPENSTACK_POLL_S
-from broker.ports import Clock, Operation
+from broker.ports import Clock, GuestLinks, Operation
 
 _T = TypeVar("_T")
 
@@ -77,8 +77,14 @@ Work = Callable[[Desk], Awaitable[None]]
 
 
 class Verbs:
-    def __init__(self, clock: Clock) -> None:
+    """`dark`: called of a desktop whose displays end, though its machine runs on."""
+
+    def __init__(
+        self, clock: Clock, dark: Callable[[str], None], guest_links: GuestLinks | None = None
+    ) -> None:
+        self._guest_links = guest_links
         self._clock = clock
+        self._dark = dark
 
     # ----------------------------------------------------------- made, fresh, gone
 
@@ -120,16 +126,31 @@ class Verbs:
         if stays and best is not None and best.fits(home.place, operation.desktop.resources):
             there = best
             await self.remove(desk, desk.found[1:])
-            await desk.do(lambda servers: servers.rebuild(there, operation))
+            given = self._given(home, operation)
+            await desk.do(lambda servers: servers.rebuild(there, operation, given))
             desk.expect(operation)
         else:
             await self._replace(desk, operation, home)
 
     async def _replace(self, desk: Desk, operation: Operation, home: HostLink) -> None:
+        given = self._given(home, operation)
         await self.remove(desk, desk.found)
         desk = replace(desk, link=home.link, found=())
-        made = await desk.do(lambda servers: servers.make(home.place, operation))
+        made = await desk.do(lambda servers: servers.make(home.place, operation, given))
         await self._placed(desk, made, operation)
+
+    def _given(self, home: HostLink, operation: Operation) -> dict[str, str]:
+        """What the agent must find among its server's metadata, where it is to link up."""
+        if home.place.agent is not Agent.WEBSOCKET:
+            return {}
+        if self._guest_links is None:
+            raise EngineError("this broker takes no links of guest agents")
+        desktop = operation.desktop
+        given = self._guest_links.given(desktop.id, desktop.generation)
+        return {
+            **{name.lower(): value for name, value in given.items()},
+            f"{METADATA}name": desktop.name[:VALUE_CHARS_MAX],
+        }
 
     async def _placed(self, desk: Desk, found: Found, operation: Operation) -> None:
         """A compute host has taken it, or none would."""
@@ -209,6 +230,7 @@ class Verbs:
                 await self._check_room(desk, there, to, hosts)
                 await desk.do(lambda servers: servers.migrate(there, place.host))
                 there = await self._settled(desk, there)
+                self._dark(desk.desktop_id)
                 if there.compute != place.host:
                     raise EngineError(f"{name} was not moved to {to.name}")
             if there.host_id != to.id:

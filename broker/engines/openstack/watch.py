@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from broker.domain.errors import EngineError
+from broker.engines.linked_guests import LinkedGuests
 from broker.engines.openstack.clouds import Cloud
 from broker.engines.openstack.servers import Found, Servers
 from broker.engines.reports import Reports
@@ -43,18 +44,23 @@ class Watched:
 
 
 class Watch:
-    """One cloud's. `is_busy`: whether somebody works on that desktop just now."""
+    """One cloud's. `guests`: the agents of its servers that link up. `is_busy`: whether somebody
+    works on that desktop just now. `left`: told of each desktop whose machine has stopped, or is
+    about to."""
 
     def __init__(
         self, cloud: Cloud, *, installation_id: str, clock: Clock, chance: Chance,
-        reports: Reports, is_busy: Callable[[str], bool],
+        reports: Reports, is_busy: Callable[[str], bool], left: Callable[[str], None],
+        guests: LinkedGuests,
     ) -> None:  # fmt: skip
+        self._guests = guests
         self._cloud = cloud
         self._installation_id = installation_id
         self._clock = clock
         self._chance = chance
         self._reports = reports
         self._is_busy = is_busy
+        self._tell_left = left
         self._watched: dict[str, Watched] = {}
         self._left: OrderedDict[str, float] = OrderedDict()
         """when a machine was last stopped or removed on purpose"""
@@ -74,6 +80,8 @@ class Watch:
     def forget(self, desktop_id: str) -> None:
         """What follows is not a machine that stopped by itself."""
         self._watched.pop(desktop_id, None)
+        self._guests.forget(desktop_id)
+        self._tell_left(desktop_id)
         self._left[desktop_id] = self._clock.monotonic()
         self._left.move_to_end(desktop_id)
         if len(self._left) > ENGINE_OPERATIONS_REMEMBERED:
@@ -117,12 +125,19 @@ class Watch:
                 self._watched[desktop_id] = Watched(
                     generation=one.generation, since=began, ready=True
                 )
+                self._listen(one)
 
     def _tell_of(self, desktop_id: str, watched: Watched, found: Found | None) -> None:
         if found is None:
             self._gone(desktop_id, watched, _STOPPED if watched.ready else "")
         elif found.generation != watched.generation:
             self._gone(desktop_id, watched, "")
+        elif found.ready and found.name:
+            # it runs; that it is ready is its agent's to say
+            watched.ready = True
+            self._listen(found)
+            while watched.waiting:
+                self._guests.expect(desktop_id, watched.waiting.popleft())
         elif found.ready:
             watched.ready = True
             while watched.waiting:
@@ -132,9 +147,15 @@ class Watch:
         elif found.at_rest:
             self._gone(desktop_id, watched, "" if found.suspended else _STOPPED)
 
+    def _listen(self, found: Found) -> None:
+        if found.name:
+            self._guests.listen(found.desktop_id, found.name, found.generation)
+
     def _gone(self, desktop_id: str, watched: Watched, detail: str) -> None:
         """`detail`: what is told of it; empty: nothing, for it is as somebody wanted it."""
         self._watched.pop(desktop_id, None)
+        self._guests.forget(desktop_id)
+        self._tell_left(desktop_id)
         if detail:
             self._say(desktop_id, watched, ready=False, detail=detail)
 

@@ -22,10 +22,13 @@ from typing import Any, Final
 import asyncssh
 
 from broker.domain.errors import EngineError, HostUnreachableError
+from broker.engines.reach.commands import Command, Said
 from broker.keyfile import own_key
-from broker.limits import SSH_LOGIN_S
+from broker.limits import HOST_COMMAND_S, HOST_SAID_BYTES_MAX, SSH_LOGIN_S
 
 KEY_FILE: Final = "hypervisor_key"
+DOOR: Final = "/usr/local/bin/trivium-host"
+"""what runs a host's commands; where there is no such file, nothing is run"""
 SOCKETS: Final = "reach"
 """folder of the data directory for the sockets that lead to hosts"""
 _SOCKET_PATH_MAX: Final = 100
@@ -38,12 +41,14 @@ _log = logging.getLogger("trivium.reach")
 
 class Refused(StrEnum):
     """What of reaching a host failed: the network, or SSH itself; the host's key is not the one
-    that was confirmed; the host does not let the broker's key in, or not to the socket."""
+    that was confirmed; the host does not let the broker's key in, or not to the socket, or runs
+    nothing for it."""
 
     NETWORK = "network"
     KEY = "key"
     SIGN_IN = "sign_in"
     SOCKET = "socket"
+    COMMAND = "command"
 
 
 def unreachable(refused: Refused, detail: str) -> HostUnreachableError:
@@ -67,10 +72,11 @@ def broker_key(data: Path) -> asyncssh.SSHKey:
 
 
 def public_line(key: asyncssh.SSHKey) -> str:
-    """What an administrator puts into a host's authorized_keys: it may forward, no more."""
+    """What an administrator puts into a host's authorized_keys: it may forward, and have run what
+    the administrator's own program there lets through."""
     key.set_comment("trivium")
     line = key.export_public_key().decode().strip()
-    return f'restrict,port-forwarding,command="/bin/false" {line}'
+    return f'restrict,port-forwarding,command="{DOOR}" {line}'
 
 
 async def host_key(host: SshHost) -> str:
@@ -219,6 +225,32 @@ class SshTunnel:
             raise unreachable(Refused.SOCKET, text) from None
         return SshStream(reader, writer)
 
+    async def run(self, command: Command) -> Said:
+        """Have it run at the host, over the same connection. Raises HostUnreachableError;
+        EngineError for one that says too much or takes too long."""
+        if self._connection is None or self._connection.is_closed():
+            raise unreachable(Refused.NETWORK, f"{self._host.name} is not reached just now")
+        try:
+            async with asyncio.timeout(HOST_COMMAND_S):
+                process = await self._connection.create_process(
+                    command.value, encoding=None, stdin=asyncssh.DEVNULL, stderr=asyncssh.DEVNULL
+                )
+                try:
+                    said = await _all_of(process.stdout)
+                    await process.wait_closed()
+                finally:
+                    process.channel.abort()
+        except (asyncssh.ChannelOpenError, asyncssh.ProcessError):
+            text = f"{self._host.name} runs nothing for the broker"
+            raise unreachable(Refused.COMMAND, text) from None
+        except (OSError, asyncssh.Error):
+            return Said(status=None, text="")
+        except TimeoutError:
+            raise EngineError(f"{self._host.name} did not do in time what it was told") from None
+        if len(said) > HOST_SAID_BYTES_MAX:
+            raise EngineError(f"{self._host.name} said more than is taken")
+        return Said(status=process.exit_status, text=said.decode("ascii", "replace"))
+
     def _make_way(self) -> None:
         folder = self.path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -233,6 +265,17 @@ class SshTunnel:
         if connection is not None:
             await _hang_up(connection)
         await asyncio.to_thread(self.path.unlink, missing_ok=True)
+
+
+async def _all_of(reader: asyncssh.SSHReader[bytes]) -> bytes:
+    """Up to its end, or a byte more than is taken."""
+    said = b""
+    while len(said) <= HOST_SAID_BYTES_MAX:
+        more = await reader.read(HOST_SAID_BYTES_MAX + 1 - len(said))
+        if not more:
+            break
+        said += more
+    return said
 
 
 def _is_listened_to(path: Path) -> bool:

@@ -21,7 +21,9 @@ from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedE
 from broker.domain.features import Feature
 from broker.domain.inspection import Abilities, Step
 from broker.domain.model import Desktop, DesktopState, Host, Resources
+from broker.domain.silence import Silence
 from broker.engines.simulated.display import SimulatedConsole
+from broker.engines.simulated.guest_speaking import GuestSpeaking
 from broker.engines.simulated.hosts import SimulatedHost
 from broker.engines.simulated.inspection import abilities, steps
 from broker.engines.simulated.knobs import Knobs
@@ -45,7 +47,7 @@ _NOT_MADE_STATES = frozenset({DesktopState.PLANNED, DesktopState.CREATING, Deskt
 _Work = Callable[[Operation, SimulatedHost], Awaitable[None]]
 
 
-class SimulatedEngine:
+class SimulatedEngine(GuestSpeaking):
     """Machines in memory. `speed`: simulated seconds per second of the clock.
 
     `knobs` are those of every host; a host's profile text turns its own (knobs.py). `plant` is
@@ -115,6 +117,11 @@ class SimulatedEngine:
 
     async def open(self) -> None:
         """Nothing to connect to."""
+
+    def silence(self, host: Host) -> Silence | None:
+        """See broker.ports.HostListener: a host that a drill has failed."""
+        place = self.plant.hosts.get(host.id)
+        return Silence(since=place.down_at, why="it failed") if place and place.down else None
 
     async def close(self) -> None:
         """End `reports` and close every display. The machines are forgotten with the engine."""
@@ -282,6 +289,7 @@ class SimulatedEngine:
             await next(iter(machine.consoles)).close()
         if session_id:
             machine.users[session_id] = None
+            machine.guest.shown(self.plant.now())
         console = SimulatedConsole(
             clock=self._clock,
             chance=self._chance,
@@ -324,6 +332,8 @@ class SimulatedEngine:
         place = plant.hosts.get(host_id)
         if place is None:
             return
+        if down and not place.down:
+            place.down_at = self._clock.now()
         place.down = down
         for machine in plant.machines.values() if down else ():
             if machine.host_id == host_id and machine.running:

@@ -40,6 +40,8 @@ class SimulatedHost:
         self.profile = profile
         self.knobs = knobs
         self.down = False
+        self.down_at: Instant = 0
+        """the clock when it failed, ms"""
         self.off = host.state in _OFF_STATES
         self.on_at: float | None = None
         """when the host, which was switched on, will answer"""

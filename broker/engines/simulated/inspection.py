@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from broker.domain.errors import EngineError
 from broker.domain.features import Feature
-from broker.domain.inspection import Abilities, Ability, Step, Verdict
+from broker.domain.inspection import HELD, Abilities, Ability, Step, Verdict
 from broker.domain.model import Host
 from broker.engines.simulated.knobs import Knobs, split_profile
 from broker.engines.simulated.profile import Calibration, Profile
+
+_HELD: Final = frozenset(
+    f"{what}_{resource}"
+    for what in ("guarantee", "weights")
+    for resource in ("cpus", "disk", "network")
+)
+"""what shares.py divides"""
 
 
 def abilities(host: Host, calibration: Calibration, base: Knobs) -> Abilities:
@@ -25,6 +33,10 @@ def abilities(host: Host, calibration: Calibration, base: Knobs) -> Abilities:
         else:
             can.append(Ability(name=feature.value, says=f"as {profile.title} does it"))
     can.append(Ability(name="display", says="simulated frames"))
+    for name in HELD:
+        held = name in _HELD
+        says = "what machines contend for is divided so" if held else "nothing simulated takes it"
+        (can if held else cannot).append(Ability(name=name, says=says))
     facts = (
         ("hypervisor", f"simulated: {profile.title}"),
         ("CPUs", f"{host.capacity.cpus:g}"),

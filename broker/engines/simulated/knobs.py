@@ -19,7 +19,7 @@ from broker.domain.errors import EngineError
 from broker.domain.features import Feature
 
 _NOT_SHARES = frozenset({"slow_factor", "stall_s", "crash_per_hour"})
-_SWITCHES = frozenset(feature.value for feature in Feature)
+_SWITCHES = frozenset(feature.value for feature in Feature) | {"guest"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,9 @@ class Knobs:
         ready and stays listed, not running.
     slow_factor: every time is multiplied by this.
     stall_s: each verb answers up to this many (simulated) seconds late.
+    guest: 1 where agents in the machines can be asked things; 0, as it is by default, where not.
+    guest_refuse: what an agent was asked it says it could not do.
+    guest_silent: an agent did what it was asked, and its answer does not come.
     suspend, migrate, resize, host_power, snapshot: 1, or 0 for a host that cannot; a profile that
         cannot do it by itself is not taught.
     """
@@ -61,6 +64,9 @@ class Knobs:
     crash_per_hour: float = 0.0
     slow_factor: float = 1.0
     stall_s: float = 0.0
+    guest: float = 0.0
+    guest_refuse: float = 0.0
+    guest_silent: float = 0.0
     suspend: float = 1.0
     migrate: float = 1.0
     resize: float = 1.0

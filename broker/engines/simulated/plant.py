@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from broker.domain.errors import EngineError
 from broker.domain.model import Desktop, Host
 from broker.engines.simulated.display import SimulatedConsole
+from broker.engines.simulated.guest import SimulatedGuest
 from broker.engines.simulated.hosts import SimulatedHost
 from broker.engines.simulated.knobs import Knobs, split_profile
 from broker.engines.simulated.profile import Calibration
@@ -54,6 +55,7 @@ class SimulatedMachine:
     consoles: dict[SimulatedConsole, None] = field(default_factory=dict)
     """open displays, oldest first"""
     snapshots: dict[str, Kept] = field(default_factory=dict)
+    guest: SimulatedGuest = field(default_factory=SimulatedGuest)
     adopted: bool = False
     """made of the store's record: what it had before is not known here"""
 
@@ -153,6 +155,8 @@ class Plant:
         """Start it; `work_s`: how long that takes alone on its host."""
         self.settle()
         place, knobs = self.place_of(machine), self.place_of(machine).knobs
+        if not machine.suspended:
+            machine.guest.boot()
         machine.running, machine.suspended, machine.outcome = True, False, "ready"
         machine.operation_id = operation_id
         if self.happens(knobs.boot_fail):

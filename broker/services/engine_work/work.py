@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -18,12 +19,13 @@ from broker.domain.errors import (
     UnsupportedError,
 )
 from broker.domain.lifecycle import JobEvent
-from broker.domain.model import Desktop, DesktopState, Job
+from broker.domain.model import Desktop, DesktopState, Job, JobVerb
 from broker.ports import Engine, MachineReport
 from broker.services.engine_work.asking import Asking
 from broker.services.engine_work.carrying import Carrying
 from broker.services.engine_work.hooks import Hooks
 from broker.services.engine_work.settling import Settling
+from broker.services.engine_work.snapshots import SNAPSHOT_VERBS
 from broker.services.kit import Kit
 from broker.services.pools import Pools
 from broker.services.sessions import Sessions
@@ -49,6 +51,22 @@ _ADOPTED: Final = frozenset(
     }
 )
 
+_SLOW: Final = SNAPSHOT_VERBS | {JobVerb.REVERT}
+
+
+class Rooms:
+    """So many at once on each host."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    def at(self, host_id: str) -> asyncio.Semaphore:
+        room = self._hosts.get(host_id)
+        if room is None:
+            room = self._hosts[host_id] = asyncio.Semaphore(self._most)
+        return room
+
 
 class EngineWork(Hooks):
     def __init__(
@@ -67,7 +85,8 @@ class EngineWork(Hooks):
         self._wake = asyncio.Event()
         self._taken = 0
         self._calls = asyncio.Semaphore(limits.JOBS_AT_ONCE_MAX)
-        self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._hosts = Rooms(limits.JOBS_PER_HOST_MAX)
+        self._snapshots = Rooms(limits.SNAPSHOTS_PER_HOST_MAX)
 
     def wake(self) -> None:
         """There may be a job."""
@@ -122,7 +141,8 @@ class EngineWork(Hooks):
 
     async def run(self) -> None:
         """Take jobs and do them for ever, at most JOBS_AT_ONCE_MAX at a time, JOBS_PER_HOST_MAX of
-        them on one host: one that hangs keeps nobody else waiting."""
+        them on one host, SNAPSHOTS_PER_HOST_MAX of these about snapshots, which take long: one
+        that hangs keeps nobody else waiting."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 free = limits.JOBS_TAKEN_MAX - self._taken
@@ -146,10 +166,9 @@ class EngineWork(Hooks):
 
     async def _in_turn(self, job: Job) -> None:
         """Do it when its host's turn comes; past its deadline it is somebody else's."""
-        host = self._hosts.get(job.host_id)
-        if host is None:
-            host = self._hosts[job.host_id] = asyncio.Semaphore(limits.JOBS_PER_HOST_MAX)
-        async with host, self._calls:
+        slow = job.verb in _SLOW
+        few = self._snapshots.at(job.host_id) if slow else contextlib.nullcontext()
+        async with few, self._hosts.at(job.host_id), self._calls:
             if job.deadline_at is None or self._kit.clock.now() < job.deadline_at:
                 await self.work(job)
 

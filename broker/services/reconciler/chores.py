@@ -16,6 +16,7 @@ from broker.services.delivery import SWEEP_S, Delivery
 from broker.services.endpoints import SEEN_FLUSH_S, Endpoints
 from broker.services.host_loss import HostLoss
 from broker.services.host_retirement import HostRetirement
+from broker.services.host_silence import HostSilence
 from broker.services.kit import Kit
 from broker.services.pool_shares import EVERY_S, PoolShares
 from broker.services.sessions import Sessions
@@ -49,6 +50,7 @@ class Chores:
         delivery: Delivery,
         endpoints: Endpoints,
         losses: HostLoss,
+        silences: HostSilence,
         retirement: HostRetirement,
         shares: PoolShares,
         showing: Showing,
@@ -79,6 +81,7 @@ class Chores:
             Chore(name="dark", every_s=SILENCE_S, do=showing.sweep, work=Work.SWEEPER),
             Chore(name="abandoned", every_s=SILENCE_S, do=self._drop_waiters, work=Work.SWEEPER),
             Chore(name="down hosts", every_s=SILENCE_S, do=losses.sweep, work=Work.SWEEPER),
+            Chore(name="silent hosts", every_s=SILENCE_S, do=silences.sweep, work=Work.SWEEPER),
             Chore(name="shares", every_s=EVERY_S, do=shares.sweep, work=Work.PLANNER),
             Chore(name="retired", every_s=SILENCE_S, do=retirement.sweep, work=Work.SWEEPER),
             Chore(name="purge", every_s=limits.PURGE_S, do=self._purge, work=Work.PURGE),

@@ -22,6 +22,7 @@ from broker.domain.storage import StorageClass
 from broker.ports import Engine, PageQuery, StorageTeller
 from broker.services.breakers import Breakers
 from broker.services.engine_work.carrying import resources_of
+from broker.services.host_silence import heard
 from broker.services.kit import Kit
 from broker.services.pools import Pools
 from broker.services.site import Site
@@ -112,7 +113,9 @@ class Looking:
                     _log.warning("no engine here is called %r", load.host.engine)
             else:
                 storage = _storage(engine, load.host)
-                known.append(replace(load, storage=storage) if storage else load)
+                silent = heard(engine, load.host, self._kit.clock.now()) is not None
+                plain = not storage and not silent
+                known.append(load if plain else replace(load, storage=storage, silent=silent))
         return tuple(known)
 
     def _features(self, hosts: tuple[HostLoad, ...]) -> Mapping[str, frozenset[Feature]]:

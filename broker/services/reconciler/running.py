@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from broker import limits
+from broker.domain.errors import IllegalTransitionError
 from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import Desktop, DesktopState, JobVerb, Resources, WorkLease
 from broker.domain.planning.commands import (
@@ -15,6 +16,7 @@ from broker.domain.planning.commands import (
     ResumeDesktop,
     SuspendDesktop,
 )
+from broker.domain.snapshots import Snapshot, under_way
 from broker.services.decisions import asked, decision
 from broker.services.engine_work import EngineWork
 from broker.services.jobs import desktop_job
@@ -30,21 +32,36 @@ class Running:
         self._works = works
 
     async def suspend(self, command: SuspendDesktop) -> None:
+        """Not under a snapshot, which may take longer than a suspend has.
+
+        Raises:
+            IllegalTransitionError: one is under way; or the desktop has moved on.
+        """
+        busy = await self._under_way(command.desktop)
+        if busy is not None:
+            raise IllegalTransitionError(f"the snapshot {busy.name!r} is {busy.state}")
         await self._advance(
             command.desktop, DesktopEvent.SUSPEND_ASKED, JobVerb.SUSPEND, command.why
         )
 
     async def resume(self, command: ResumeDesktop) -> None:
-        """One that failed may be off, and has to boot."""
+        """One that failed may be off, and has to boot. One of which a snapshot is under way has
+        to wait for that first."""
         failed = command.desktop.state is DesktopState.FAILED
+        kept = command.desktop.owner_id is not None
+        busy = await self._under_way(command.desktop) if kept else None
+        takes_s = limits.BOOT_S if failed else limits.SUSPEND_S
         await self._advance(
             command.desktop,
             DesktopEvent.RESUME_ASKED,
             JobVerb.RESUME,
             command.why,
-            within_s=limits.BOOT_S if failed else limits.SUSPEND_S,
+            within_s=takes_s if busy is None else takes_s + limits.SNAPSHOT_S,
             arguments={"restart": "true"} if command.restart else None,
         )
+
+    async def _under_way(self, desktop: Desktop) -> Snapshot | None:
+        return under_way(await self._kit.store.snapshots.of_desktop(desktop.id), desktop)
 
     async def _advance(
         self,

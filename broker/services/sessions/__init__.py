@@ -7,6 +7,7 @@ and takes the desktop along in the same transaction.
 from __future__ import annotations
 
 from broker.services.delivery import Delivery
+from broker.services.guest_reach import GuestReach
 from broker.services.images import Images
 from broker.services.kit import Kit
 from broker.services.parking import Parking
@@ -38,10 +39,11 @@ class Sessions:
         images: Images,
         tally: Tally,
         watch: SessionWatch,
+        reach: GuestReach,
     ) -> None:
         core = Core(kit, pools, delivery, queues, tally)
         self.activity = Activity(kit)
-        ending = Ending(core)
+        ending = Ending(core, reach)
         away = Away(core, ending, parking)
         timing = Timing(core, ending, away)
         opening = Opening(core, images, parking)
@@ -53,6 +55,7 @@ class Sessions:
         self.here, self.at_endpoint = people.here, people.at_endpoint
         self.log_off, self.disconnect = people.log_off, people.disconnect
         self.message, self.extend = people.message, people.extend
+        self.tell = people.tell
         self.abandon = people.abandon
         self.consent, self.answered = roaming.consent, roaming.answered
         self.redeem, self.redeem_display = opening.redeem, opening.redeem_display
@@ -66,6 +69,7 @@ class Sessions:
         self.lost = away.lost
         self.stranded, self.vacate = away.stranded, away.vacate
         self.end, self.finish = ending.end, ending.finish
+        self.logged_off = ending.logged_off
         self.desktop_lost = ending.desktop_lost
         self.expire = timing.expire
 

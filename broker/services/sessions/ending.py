@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Final
+
 from broker import limits
 from broker.architectures import rules_of
+from broker.domain.audit import Outcome
+from broker.domain.guest_care import is_logged_off_first
 from broker.domain.lifecycle import SESSION, SESSION_HOLDS_DESKTOP, DesktopEvent, SessionEvent
 from broker.domain.model import (
     Architecture,
@@ -16,21 +21,38 @@ from broker.domain.model import (
     SessionState,
 )
 from broker.ports import PageQuery, Release
+from broker.services.decisions import decision
+from broker.services.guest_reach import GuestReach
 from broker.services.jobs import desktop_job
 from broker.services.kit import Kit
 from broker.services.origin import NOWHERE, Origin
 from broker.services.sessions.core import BROKER, Core, Decide, Step
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Guest:
+    """What the agent in the desktop said: the person is `gone`, or why not."""
+
+    gone: bool
+    why: str
+
+
+_SILENT: Final = _Guest(
+    gone=False, why="the guest agent did not say in time that the person is logged off"
+)
+
+
 class Ending:
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, reach: GuestReach) -> None:
         self._core = core
+        self._reach = reach
 
     async def end(
         self, session: Session, event: SessionEvent, why: str, *, actor: str = BROKER
     ) -> Session:
-        """Begin the end: the endpoint is told and has ENDING_S to confirm; without one, at once.
-        Where the session has moved on since it was read, it is left as it is."""
+        """Begin the end: whoever has to confirm it has ENDING_S for that; without one, at once.
+        That is the agent in a desktop that is kept, which logs the person off, and else the
+        endpoint. Where the session has moved on since it was read, it is left as it is."""
         return await self.begin(session.id, _if_still(session, event, why, self._core), actor)
 
     async def begin(
@@ -42,8 +64,10 @@ class Ending:
         session = moved.after
         if not moved.changed or session.state is not SessionState.ENDING:
             return session
-        if await self._answers(session):
+        answers = await self._answers(session)
+        if answers:
             await core.delivery.owe(session)
+        if answers or await self.waits_for_guest(session):
             return session
         finish = _if_still(session, SessionEvent.FINISHED, session.why, core)
         return await self.finish_if(session.id, finish, actor, origin)
@@ -57,6 +81,30 @@ class Ending:
         endpoint = await self._core.kit.store.endpoints.endpoint(session.endpoint_id)
         return endpoint is not None and endpoint.state is EndpointState.ONLINE
 
+    async def waits_for_guest(self, session: Session) -> bool:
+        """Whether its person has to be logged off in the desktop before that is free."""
+        desktop = await self._desktop(session)
+        return desktop is not None and await self._logs_off(session, desktop)
+
+    async def _logs_off(self, session: Session, desktop: Desktop) -> bool:
+        pool = await self._core.pool_of(session)
+        if desktop.state is not DesktopState.ASSIGNED:
+            return False
+        if not is_logged_off_first(pool, desktop.owner_id):
+            return False
+        return await self._reach.agents(desktop) is not None
+
+    async def logged_off(self, session: Session, *, error: str = "") -> Session:
+        """The agent in the desktop of a session that ends has logged its person off, or (`error`)
+        could not."""
+        finish = _if_still(session, SessionEvent.FINISHED, session.why, self._core)
+        return await self.finish_if(session.id, finish, guest=_Guest(gone=not error, why=error))
+
+    async def _desktop(self, session: Session) -> Desktop | None:
+        if session.desktop_id is None:
+            return None
+        return await self._core.kit.store.desktops.desktop(session.desktop_id)
+
     async def finish(
         self, session: Session, event: SessionEvent, why: str, *, actor: str = BROKER
     ) -> Session:
@@ -64,21 +112,41 @@ class Ending:
         return await self.finish_if(session.id, _if_still(session, event, why, self._core), actor)
 
     async def finish_if(
-        self, session_id: str, decide: Decide, actor: str = BROKER, origin: Origin = NOWHERE
+        self,
+        session_id: str,
+        decide: Decide,
+        actor: str = BROKER,
+        origin: Origin = NOWHERE,
+        guest: _Guest = _SILENT,
     ) -> Session:
-        """End it for good by the step that `decide` makes, if it makes one."""
+        """End it for good by the step that `decide` makes, if it makes one. A desktop that is kept
+        and in which the person may be logged on still (`guest`) is started anew."""
+        released: list[Release | None] = [None]
 
         async def releasing(session: Session) -> Step | None:
             step = await decide(session)
             if step is None:
                 return None
-            release = await self._release(session)
-            return Step(event=step.event, why=step.why, release=release)
+            released[0] = await self._release(session, guest)
+            return Step(event=step.event, why=step.why, release=released[0])
 
         moved = await self._core.move(session_id, releasing, actor=actor, origin=origin)
         if moved.changed:
+            if released[0] is not None and released[0].event is DesktopEvent.RELEASED_RESTART:
+                await self._tell_restart(moved.after, guest.why)
             await self._released(moved.after)
         return moved.after
+
+    async def _tell_restart(self, session: Session, why: str) -> None:
+        kit, text = self._core.kit, f"{why}; the desktop is started anew"
+        about = {
+            "session_id": session.id,
+            "user_id": session.user_id,
+            "desktop_id": session.desktop_id or "",
+            "pool_id": session.pool_id,
+        }
+        entry = decision(kit, "guest.log_off", text, about=about)
+        await kit.store.audit.append([replace(entry, outcome=Outcome.FAILED)])
 
     async def _released(self, session: Session) -> None:
         core, events = self._core, self._core.kit.events
@@ -89,12 +157,12 @@ class Ending:
             if desktop is not None and desktop.state is DesktopState.RESETTING:
                 core.delivery.owe_fresh(desktop)
 
-    async def _release(self, session: Session) -> Release | None:
-        if session.desktop_id is None:
-            return None
-        desktop = await self._core.kit.store.desktops.desktop(session.desktop_id)
+    async def _release(self, session: Session, guest: _Guest) -> Release | None:
+        desktop = await self._desktop(session)
         if desktop is None:
             return None
+        if not guest.gone and await self._logs_off(session, desktop):
+            return _restart(desktop, self._core.kit)
         return release_of(desktop, await self._core.pool_of(session), self._core.kit)
 
     async def desktop_lost(self, desktop_id: str, why: str) -> None:
@@ -128,6 +196,17 @@ def _if_still(read: Session, event: SessionEvent, why: str, core: Core) -> Decid
         return Step(event=event, why=why, deadline_at=deadline_at if ending else None)
 
     return decide
+
+
+def _restart(desktop: Desktop, kit: Kit) -> Release:
+    """Off and on again, as it is: what lies on its disk stays, and nobody is logged on."""
+    job = desktop_job(kit, desktop, JobVerb.RESUME)
+    return Release(
+        event=DesktopEvent.RELEASED_RESTART,
+        fresh=False,
+        deadline_at=kit.clock.now() + limits.BOOT_S * 1000,
+        job=None if job is None else replace(job, arguments={"restart": "true"}),
+    )
 
 
 def release_of(desktop: Desktop, pool: Pool, kit: Kit) -> Release:

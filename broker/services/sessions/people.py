@@ -16,6 +16,7 @@ from broker.domain.model import Identity, Notice, Session, SessionState
 from broker.domain.roles import Permission, allows
 from broker.domain.session_time import ends_at
 from broker.ports import PageQuery, SessionChange
+from broker.services.decisions import BROKER
 from broker.services.origin import NOWHERE, Origin
 from broker.services.sessions.activity import Activity
 from broker.services.sessions.away import Away
@@ -198,7 +199,16 @@ class People:
         self._may_manage(identity)
         text = checked_text(text)
         await self.get(identity, session_id)
-        notice_id, sender = self._core.kit.ids.new("ntc"), identity.username
+        return await self._say(session_id, text, identity.username, identity.user_id, origin)
+
+    async def tell(self, session_id: str, text: str) -> Session:
+        """As `message`, from the broker itself. Raises NotFoundError; ConflictError: it is over."""
+        return await self._say(session_id, text, "", BROKER, NOWHERE)
+
+    async def _say(
+        self, session_id: str, text: str, sender: str, actor: str, origin: Origin
+    ) -> Session:
+        notice_id = self._core.kit.ids.new("ntc")
 
         async def decide(session: Session) -> Step | None:
             if not SESSION.allows(session.state, SessionEvent.NOTED):
@@ -211,7 +221,7 @@ class People:
                 change=SessionChange(notice=notice),
             )
 
-        moved = await self._core.move(session_id, decide, actor=identity.user_id, origin=origin)
+        moved = await self._core.move(session_id, decide, actor=actor, origin=origin)
         await self._core.delivery.attend(moved.after)
         return moved.after
 

@@ -139,6 +139,8 @@ class Reports:
                 return None
             if session.state is not SessionState.ENDING:
                 return None
+            if await self._ending.waits_for_guest(session):
+                return None
             return Step(event=SessionEvent.FINISHED, why=session.why)
 
         if await self._at(session_id, endpoint_id) is not None:

@@ -48,9 +48,16 @@ class Timing:
             case SessionState.DISCONNECTED:
                 await self._away.over(session)
             case SessionState.ENDING:
-                await self._ending.finish(session, SessionEvent.DEADLINE_PASSED, _WHY_LATE)
+                await self._not_ended(session)
             case _:
                 pass
+
+    async def _not_ended(self, session: Session) -> None:
+        """What had to be confirmed was not. Why it ended stays told where only the desktop's agent
+        was silent: that has an entry of its own."""
+        guest = await self._ending.waits_for_guest(session)
+        why = session.why if guest else _WHY_LATE
+        await self._ending.finish(session, SessionEvent.DEADLINE_PASSED, why)
 
     def _still_due(self, read: Session, now: Session) -> bool:
         return now.state is read.state and (

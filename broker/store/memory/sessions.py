@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from broker.domain.errors import AlreadyExistsError
@@ -21,6 +21,7 @@ from broker.domain.model import (
 from broker.domain.policy.rules import Quota, QuotaScope
 from broker.domain.queueing import Waiting, group_key, round_name, round_of, round_value
 from broker.domain.settings import SiteSettings
+from broker.domain.silence import SILENCE_DOCUMENT, silent_of
 from broker.domain.site import SITE_DOCUMENT, settings_of
 from broker.limits import CLAIM_BATCH_MAX
 from broker.ports import (
@@ -112,15 +113,21 @@ class MemorySessions:
         }
 
     def _ready(self, pool_id: str) -> list[Desktop]:
-        state = self._state
+        state, silent = self._state, self._silent()
         found = [
             desktop
             for desktop_id in state.pool_desktops[pool_id]
             if (desktop := state.desktops[desktop_id]).state is DesktopState.READY
+            and (desktop.owner_id is not None or desktop.host_id not in silent)
             and desktop_id not in state.held_desktops
             and open_to_take(desktop, self._host_state(desktop))
         ]
         return sorted(found, key=lambda one: one.name)
+
+    def _silent(self) -> Container[str | None]:
+        """Hosts that are not heard."""
+        document = self._state.documents.get(SILENCE_DOCUMENT)
+        return silent_of(document.value) if document is not None else ()
 
     def _host_state(self, desktop: Desktop) -> HostState | None:
         host = self._state.hosts.get(desktop.host_id or "")
@@ -317,4 +324,14 @@ class MemorySessions:
             one
             for one in self._state.sessions.values()
             if one.endpoint_id in wanted and one.state in allowed
+        )
+
+    async def with_desktops(
+        self, desktop_ids: Sequence[str], states: Iterable[SessionState]
+    ) -> tuple[Session, ...]:
+        wanted, allowed = set(desktop_ids), set(states)
+        return tuple(
+            one
+            for one in self._state.sessions.values()
+            if one.desktop_id in wanted and one.state in allowed
         )

@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from broker.domain.lifecycle import DESKTOP as DESKTOP_LIFECYCLE
 from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import Desktop, DesktopState, HostState, Instant, Pool, PoolKind, Session
+from broker.domain.silence import SILENCE_DOCUMENT, silent_of
 from broker.domain.site import SITE_DOCUMENT, settings_of
 from broker.ports import ClaimOutcome, ClaimRequest
 from broker.store import quotas
@@ -52,11 +53,8 @@ _OPENINGS = (
     .order_by(t.pools.c.id)
     .with_for_update(read=True)
 )
-_SITE = (
-    sa.select(documents.c.value)
-    .where(documents.c.name == sa.bindparam("name"))
-    .with_for_update(read=True)
-)
+_DOCUMENT = sa.select(documents.c.value).where(documents.c.name == sa.bindparam("name"))
+_SITE = _DOCUMENT.with_for_update(read=True)
 _KEYS = sa.select(
     t.idempotency_keys.c.digest,
     t.idempotency_keys.c.request_hash,
@@ -312,7 +310,7 @@ def _add_own(connection: sa.Connection, parameters: Values, ready: Ready) -> Non
 
 def _add_free(connection: sa.Connection, pool_id: str, count: int, ready: Ready) -> None:
     """Up to `count` unowned desktops beside those that `ready` has."""
-    closed = list(connection.execute(_CLOSED_HOSTS).scalars())
+    closed = [*connection.execute(_CLOSED_HOSTS).scalars(), *_silent(connection)]
     parameters: Values = {
         "pool": pool_id,
         "most": count,
@@ -320,6 +318,12 @@ def _add_free(connection: sa.Connection, pool_id: str, count: int, ready: Ready)
         "closed": closed,
     }
     _add(connection, _READY_FREE, parameters, ready)
+
+
+def _silent(connection: sa.Connection) -> list[str]:
+    """Hosts that are not heard."""
+    found = first(connection.execute(_DOCUMENT, {"name": SILENCE_DOCUMENT}))
+    return sorted(silent_of(object_of(found[0]))) if found is not None else []
 
 
 def _store(connection: sa.Connection, decision: Decision, now: Instant) -> None:

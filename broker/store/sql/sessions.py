@@ -97,6 +97,9 @@ _SOME = sa.select(*SESSION).where(any_of(t.sessions.c.id, "ids"))
 _AT_ENDPOINTS = sa.select(*SESSION).where(
     any_of(t.sessions.c.endpoint_id, "ids"), any_of(t.sessions.c.state, "states")
 )
+_WITH_DESKTOPS = sa.select(*SESSION).where(
+    any_of(t.sessions.c.desktop_id, "ids"), any_of(t.sessions.c.state, "states")
+)
 _NOTE = (
     sa.update(t.sessions)
     .where(t.sessions.c.id == sa.bindparam("key"))
@@ -296,6 +299,12 @@ class SqlSessions:
     ) -> tuple[Session, ...]:
         wanted = sorted(state.value for state in states)
         return await self._many(_AT_ENDPOINTS, {"ids": list(endpoint_ids), "states": wanted})
+
+    async def with_desktops(
+        self, desktop_ids: Sequence[str], states: Iterable[SessionState]
+    ) -> tuple[Session, ...]:
+        wanted = sorted(state.value for state in states)
+        return await self._many(_WITH_DESKTOPS, {"ids": list(desktop_ids), "states": wanted})
 
     async def _many(self, statement: sa.Select[Any], parameters: Values) -> tuple[Session, ...]:
         def work(connection: sa.Connection) -> Sequence[Row]:

@@ -8,21 +8,23 @@ from msgspec import UNSET, UnsetType
 
 from broker.domain import errors
 from broker.domain.planning import BreakerState
-from broker.domain.planning.breaker import state_of
+from broker.domain.planning.breaker import state_of, tries
 from broker.domain.roles import Permission
 from broker.web.api.inputs import Body, Name, given
 from broker.web.audited import Audited
 from broker.web.call import Call
 from broker.web.context import Web
-from broker.web.encoding import stamp
+from broker.web.encoding import stamp_or_none
 from broker.web.lists import Listed, cut, listed, page_query
-from broker.web.params import PAGE
+from broker.web.params import PAGE, text
 from broker.web.routes import Route
 
 
 class BreakerShape(msgspec.Struct, frozen=True, kw_only=True):
-    """`id`: pool and host. `until`: nothing is begun before; null while closed. `failures`: in a
-    row. `error`: what the latest said."""
+    """`id`: pool and host. `since`: when machines stopped being made there; null while closed, or
+    where an older broker wrote it. `until`: nothing is begun before; null while closed. `trying`:
+    one is being made to see whether it works again. `failures`: in a row. `error`: what the latest
+    said."""
 
     id: str
     pool_id: str
@@ -31,7 +33,9 @@ class BreakerShape(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     state: BreakerState
     failures: int
+    since: str | None
     until: str | None
+    trying: bool
     error: str
 
 
@@ -54,7 +58,7 @@ class BreakersApi:
         pools = {pool.id: pool.name for pool in await services.pools.all()}
         loads = await services.kit.store.directory.host_loads()
         hosts = {load.host.id: load.host.name for load in loads}
-        now = services.kit.clock.now()
+        now, wanted = services.kit.clock.now(), call.query.get("host")
         shapes = [
             BreakerShape(
                 id=f"{pools[pool_id]} {hosts[host_id]}",
@@ -64,11 +68,13 @@ class BreakersApi:
                 host=hosts[host_id],
                 state=state_of(one, now),
                 failures=one.failures,
-                until=stamp(one.until) if one.until is not None else None,
+                since=stamp_or_none(one.since),
+                until=stamp_or_none(one.until),
+                trying=tries(one, now),
                 error=one.error,
             )
             for (pool_id, host_id), one in (await services.breakers.all()).items()
-            if pool_id in pools and host_id in hosts
+            if pool_id in pools and host_id in hosts and wanted in {None, host_id, hosts[host_id]}
         ]
         shapes.sort(key=lambda one: one.id)
         page = cut(shapes, page_query(call, "breakers"), lambda one: one.id)
@@ -95,7 +101,7 @@ class BreakersApi:
                 need=Permission.READ,
                 summary="Pools whose machines failed on a host, and whether they are made there",
                 answers={200: Listed[BreakerShape]},
-                query=PAGE,
+                query=(*PAGE, text("host", "only those of this host, by id or name")),
             ),
             Route(
                 method="POST",

@@ -24,6 +24,7 @@ from broker.domain.placement import HostLoad
 from broker.domain.roles import Permission
 from broker.domain.settings import HostSettings, ServiceState
 from broker.web.api import render
+from broker.web.api.host_shapes import HostShape
 from broker.web.api.inputs import (
     Body,
     Cpus,
@@ -36,7 +37,7 @@ from broker.web.api.inputs import (
     given,
 )
 from broker.web.api.settings import HostSettingsBody, host_settings
-from broker.web.api.shapes import DesktopShape, HostShape, ImageShape, JobShape
+from broker.web.api.shapes import DesktopShape, ImageShape, JobShape
 from broker.web.audited import Audited
 from broker.web.call import Call
 from broker.web.context import Web
@@ -129,9 +130,14 @@ class MachinesApi:
 
     async def hosts(self, call: Call) -> web.StreamResponse:
         loads = await self._web.services.kit.store.directory.host_loads()
+        silent = await self._web.services.host_silence.known()
         page = cut(loads, page_query(call, "hosts"), lambda load: load.host.name)
         return call.answer(
-            listed("hosts", [render.host(one) for one in page.items], page.next_after)
+            listed(
+                "hosts",
+                [render.host(one, silent.get(one.host.id)) for one in page.items],
+                page.next_after,
+            )
         )
 
     async def add_host(self, call: Call) -> web.StreamResponse:
@@ -199,7 +205,8 @@ class MachinesApi:
         load = next((one for one in loads if ref in {one.host.id, one.host.name}), None)
         if load is None:
             raise NotFoundError
-        return render.host(load)
+        silent = await self._web.services.host_silence.known()
+        return render.host(load, silent.get(load.host.id))
 
     async def _move_host(self, call: Call, host: Host, wish: HostWish | None) -> None:
         if wish is None or wish == host.state:

@@ -144,7 +144,8 @@ class PoolsApi:
 
     async def mine(self, call: Call) -> web.StreamResponse:
         who = call.who
-        own = await render_sessions.sessions(self._web, await self._web.services.sessions.own(who))
+        held_now = await self._web.services.sessions.own(who)
+        own = await render_sessions.sessions(self._web, held_now, who.role)
         # newest first: in a pool with an old one that still ends, the newer one counts
         held = {one.pool.id: one for one in reversed(own)}
         every = await self._web.services.pools.all()

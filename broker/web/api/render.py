@@ -16,13 +16,16 @@ from broker.domain.model import (
     User,
 )
 from broker.domain.placement import HostLoad
+from broker.domain.silence import Silence
+from broker.services.guest_news import GuestNews
+from broker.web.api.host_shapes import HostShape, SilenceShape
 from broker.web.api.settings import show_host_settings, show_pool_settings
 from broker.web.api.shapes import (
     CampaignShape,
     DesktopShape,
     EndpointShape,
     GroupShape,
-    HostShape,
+    GuestShape,
     ImageRef,
     ImageShape,
     JobShape,
@@ -157,9 +160,23 @@ async def desktops(web_: Web, some: Sequence[Desktop]) -> list[DesktopShape]:
             note=one.note,
             created_at=stamp(one.created_at),
             changed_at=stamp(one.changed_at),
+            guest=guest(web_.services.guests.news(one.id, one.generation)),
         )
         for one in some
     ]
+
+
+def guest(news: GuestNews | None) -> GuestShape | None:
+    if news is None:
+        return None
+    return GuestShape(
+        at=stamp(news.at),
+        user=news.user,
+        idle_s=None if news.idle_s is None else round(news.idle_s, 1),
+        addresses=list(news.addresses),
+        policy=news.policy,
+        policy_why=news.policy_why,
+    )
 
 
 async def endpoints(web_: Web, some: Sequence[Endpoint]) -> list[EndpointShape]:
@@ -180,7 +197,7 @@ async def endpoints(web_: Web, some: Sequence[Endpoint]) -> list[EndpointShape]:
     ]
 
 
-def host(load: HostLoad) -> HostShape:
+def host(load: HostLoad, silent: Silence | None = None) -> HostShape:
     one = load.host
     return HostShape(
         id=one.id,
@@ -196,6 +213,7 @@ def host(load: HostLoad) -> HostShape:
         settings=show_host_settings(one.settings),
         deadline_at=stamp_or_none(one.deadline_at),
         note=one.note,
+        silent=SilenceShape(since=stamp(silent.since), why=silent.why) if silent else None,
     )
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP
 from broker.domain.measures import DisplayMeasure
-from broker.domain.model import Instant, Notice, Pool, Session, Wish
+from broker.domain.model import Instant, Notice, Pool, Role, Session, Wish
 from broker.domain.session_time import ends_at
+from broker.services.guest_news import GuestNews
 from broker.services.queues import Expected
+from broker.web.api.render import guest
 from broker.web.api.shapes import (
     DisplayShape,
     NoticeShape,
@@ -23,7 +26,8 @@ from broker.web.encoding import stamp, stamp_or_none
 from broker.web.names import GONE
 
 
-async def sessions(web_: Web, some: Sequence[Session]) -> list[SessionShape]:
+async def sessions(web_: Web, some: Sequence[Session], role: Role) -> list[SessionShape]:
+    """As somebody of this role is told them."""
     services = web_.services
     names = await web_.names.learn(
         users=[one.user_id for one in some],
@@ -44,8 +48,9 @@ async def sessions(web_: Web, some: Sequence[Session]) -> list[SessionShape]:
             await services.queues.expected(one),
             now,
             services.measures.of(one.id),
+            services.guests.news(one.desktop_id, one.generation),
         )
-        for one in some
+        for one in await services.discretion.sessions(list(some), role)
     ]
 
 
@@ -56,9 +61,10 @@ def session(
     expected: Expected | None,
     now: Instant,
     measure: DisplayMeasure | None = None,
+    news: GuestNews | None = None,
 ) -> SessionShape:
     """`names`: user, desktop and endpoint ids. `expected`: of a session that waits. `measure`:
-    of its open display."""
+    of its open display. `news`: of the agent in its desktop."""
     traffic = one.traffic
     return SessionShape(
         id=one.id,
@@ -94,6 +100,7 @@ def session(
         ],
         traffic=TrafficShape(control=traffic.control, display=traffic.display, image=traffic.image),
         display=_display(measure),
+        guest=guest(news if one.state in SESSION_HOLDS_DESKTOP else None),
     )
 
 

@@ -1,5 +1,5 @@
 """What is asked of a session besides its beginning and end: tell its person something, let it last
-longer, let it move."""
+longer, lock its screen, let it move."""
 
 from __future__ import annotations
 
@@ -51,13 +51,17 @@ class SessionRequests:
         session = await self._web.services.sessions.message(
             call.who, call.part("id"), body.text, call.origin
         )
-        return call.answer((await render.sessions(self._web, [session]))[0])
+        return call.answer((await render.sessions(self._web, [session], call.who.role))[0])
 
     async def extend(self, call: Call) -> web.StreamResponse:
         body: Extension = call.body
         sessions = self._web.services.sessions
         session = await sessions.extend(call.who, call.part("id"), body.seconds, call.origin)
-        return call.answer((await render.sessions(self._web, [session]))[0])
+        return call.answer((await render.sessions(self._web, [session], call.who.role))[0])
+
+    async def lock(self, call: Call) -> web.StreamResponse:
+        session = await self._web.services.guests.lock(call.who, call.part("id"))
+        return call.answer((await render.sessions(self._web, [session], call.who.role))[0])
 
     async def consent(self, call: Call) -> web.StreamResponse:
         body: ConsentAnswer = call.body
@@ -65,7 +69,7 @@ class SessionRequests:
         session = await sessions.consent(
             call.who, call.part("id"), body.wish, granted=body.granted, origin=call.origin
         )
-        return call.answer((await render.sessions(self._web, [session]))[0])
+        return call.answer((await render.sessions(self._web, [session], call.who.role))[0])
 
     def routes(self) -> tuple[Route, ...]:
         return (
@@ -75,7 +79,7 @@ class SessionRequests:
                 audit=Audited(action="session.message", about="session_id"),
                 handler=self.message,
                 need=Permission.MANAGE_SESSIONS,
-                summary="Tell the session's person something, at the endpoint or in the browser",
+                summary="Tell the session's person something, where it is shown and in the desktop",
                 request=Message,
                 answers={200: SessionShape},
                 errors=(errors.NotFoundError, errors.ConflictError),
@@ -90,6 +94,23 @@ class SessionRequests:
                 request=Extension,
                 answers={200: SessionShape},
                 errors=(errors.NotFoundError, errors.ConflictError),
+            ),
+            Route(
+                method="POST",
+                path="/api/v1/sessions/{id}/lock",
+                audit=Audited(action="session.lock", about="session_id"),
+                handler=self.lock,
+                need=Permission.MANAGE_SESSIONS,
+                summary="Lock the screen of the session's desktop; answers when its agent did",
+                answers={200: SessionShape},
+                errors=(
+                    errors.NotFoundError,
+                    errors.ConflictError,
+                    errors.UnsupportedError,
+                    errors.GuestRefusedError,
+                    errors.GuestSilentError,
+                    errors.BusyError,
+                ),
             ),
             Route(
                 method="POST",

@@ -77,10 +77,11 @@ class SessionsApi:
             endpoints=(session.endpoint_id, session.wish.endpoint_id if session.wish else None),
         )
         services = self._web.services
+        (told,) = await services.discretion.sessions([session], call.who.role)
         expected = await services.queues.expected(session, place=connected.place)
         now = services.kit.clock.now()
         return ConnectedShape(
-            session=render.session(session, known, connected.pool, expected, now),
+            session=render.session(told, known, connected.pool, expected, now),
             ticket=connected.ticket,
             ticket_expires_at=stamp_or_none(connected.ticket_expires_at),
         )
@@ -90,7 +91,7 @@ class SessionsApi:
         own_only = not allows(who.role, Permission.READ)
         query = page_query(call, "sessions", {"user_id": who.user_id} if own_only else None)
         page = await self._web.services.kit.store.sessions.sessions(query)
-        shapes = await render.sessions(self._web, page.items)
+        shapes = await render.sessions(self._web, page.items, who.role)
         return call.answer(listed("sessions", shapes, page.next_after))
 
     async def session(self, call: Call) -> web.StreamResponse:
@@ -101,17 +102,17 @@ class SessionsApi:
         else:
             place = call.query.get("place")
             found = await sessions.wait(call.who, call.part("id"), seen, wait_s, place)
-        return call.answer((await render.sessions(self._web, [found]))[0])
+        return call.answer((await render.sessions(self._web, [found], call.who.role))[0])
 
     async def log_off(self, call: Call) -> web.StreamResponse:
         session = await self._web.services.sessions.log_off(call.who, call.part("id"), call.origin)
-        return call.answer((await render.sessions(self._web, [session]))[0], 202)
+        return call.answer((await render.sessions(self._web, [session], call.who.role))[0], 202)
 
     async def disconnect(self, call: Call) -> web.StreamResponse:
         session = await self._web.services.sessions.disconnect(
             call.who, call.part("id"), call.origin
         )
-        return call.answer((await render.sessions(self._web, [session]))[0])
+        return call.answer((await render.sessions(self._web, [session], call.who.role))[0])
 
     def routes(self) -> tuple[Route, ...]:
         return (

@@ -10,6 +10,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from broker.domain.settings import (
     AfterGrace,
+    Channels,
+    Clipboard,
     HostSettings,
     Limits,
     PoolSettings,
@@ -74,6 +76,16 @@ class ScheduleBody(Body, frozen=True, kw_only=True):
     power: bool | None = None
 
 
+class ChannelsBody(Body, frozen=True, kw_only=True):
+    """What may cross beside picture, keys and pointer. `clipboard`: as seen from the desktop."""
+
+    clipboard: Clipboard = Clipboard.OFF
+    usb: bool = False
+    drives: bool = False
+    printing: bool = False
+    watermark: bool = False
+
+
 Schedule = Annotated[list[ScheduleBody], Meta(max_length=SCHEDULE_ENTRIES_MAX)]
 
 
@@ -92,6 +104,8 @@ class PoolSettingsBody(Body, frozen=True, kw_only=True):
     warn_s: Seconds | UnsetType = UNSET
     take_over: TakeOver | UnsetType = UNSET
     consent_s: Annotated[int, Meta(ge=5, le=600)] | UnsetType = UNSET
+    lock_on_disconnect: bool | UnsetType = UNSET
+    channels: ChannelsBody | UnsetType = UNSET
     shadowing: Shadowing | UnsetType = UNSET
     spread: Spread | UnsetType = UNSET
     guarantee: GuaranteeBody | UnsetType = UNSET
@@ -147,6 +161,8 @@ def pool_settings(body: PoolSettingsBody | UnsetType, base: PoolSettings) -> Poo
             changes[name] = _share(changes[name])
     if "limits" in changes:
         changes["limits"] = msgspec.convert(changes["limits"], Limits, from_attributes=True)
+    if "channels" in changes:
+        changes["channels"] = msgspec.convert(changes["channels"], Channels, from_attributes=True)
     for name in ("labels", "prefer_labels"):
         if name in changes:
             changes[name] = tuple(dict.fromkeys(changes[name]))
@@ -179,7 +195,7 @@ def _schedule(entry: ScheduleEntry) -> ScheduleBody:
 
 def show_pool_settings(settings: PoolSettings) -> PoolSettingsBody:
     """Everything, as it would be sent to set it."""
-    own = ("guarantee", "weights", "limits", "labels", "prefer_labels", "schedule")
+    own = ("guarantee", "weights", "limits", "channels", "labels", "prefer_labels", "schedule")
     plain = {
         name: getattr(settings, name)
         for name in PoolSettingsBody.__struct_fields__
@@ -190,6 +206,7 @@ def show_pool_settings(settings: PoolSettings) -> PoolSettingsBody:
         guarantee=msgspec.convert(settings.guarantee, GuaranteeBody, from_attributes=True),
         weights=msgspec.convert(settings.weights, WeightsBody, from_attributes=True),
         limits=msgspec.convert(settings.limits, LimitsBody, from_attributes=True),
+        channels=msgspec.convert(settings.channels, ChannelsBody, from_attributes=True),
         labels=list(settings.labels),
         prefer_labels=list(settings.prefer_labels),
         schedule=[_schedule(entry) for entry in settings.schedule],

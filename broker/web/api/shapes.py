@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from broker.web.api.settings import HostSettingsBody, PoolSettingsBody
+from broker.web.api.settings import PoolSettingsBody
 
 
 class _Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,10 +102,24 @@ class PoolShape(_Shape, frozen=True, kw_only=True):
     settings: PoolSettingsBody
 
 
+class GuestShape(_Shape, frozen=True, kw_only=True):
+    """What the agent in the desktop said last, and when it was heard. `user`: who is logged on,
+    empty for nobody; `idle_s`: since the last input, null where it cannot tell. `policy`: "laid",
+    "failed" (`policy_why`), or empty where none is owed or it is under way."""
+
+    at: str
+    user: str
+    idle_s: float | None
+    addresses: list[str]
+    policy: str
+    policy_why: str
+
+
 class DesktopShape(_Shape, frozen=True, kw_only=True):
     """A desktop. `owner`: whose it is for good, in a dedicated pool.
 
-    `target` and `deadline_at` are set while it is on its way somewhere."""
+    `target` and `deadline_at` are set while it is on its way somewhere. `guest`: what the agent in
+    it says, null where that is not known."""
 
     id: str
     name: str
@@ -122,6 +136,7 @@ class DesktopShape(_Shape, frozen=True, kw_only=True):
     note: str
     created_at: str
     changed_at: str
+    guest: GuestShape | None = None
 
 
 class SnapshotShape(_Shape, frozen=True, kw_only=True):
@@ -216,7 +231,8 @@ class SessionShape(_Shape, frozen=True, kw_only=True):
 
     `expected_wait_s`: about how long a place in the queue takes, null when nobody can say.
     `active_at`: the person's last input, about; `ends_at`: when the maximum session time is over.
-    `display`: the last measure of its open display, null without one.
+    `display`: the last measure of its open display, null without one. `guest`: what the agent in
+    its desktop says, null where that is not known.
     """
 
     id: str
@@ -244,6 +260,7 @@ class SessionShape(_Shape, frozen=True, kw_only=True):
     phases: list[PhaseShape]
     traffic: TrafficShape
     display: DisplayShape | None
+    guest: GuestShape | None = None
 
 
 class ConnectedShape(_Shape, frozen=True, kw_only=True):
@@ -284,24 +301,6 @@ class EnrolmentTokensShape(_Shape, frozen=True, kw_only=True):
 
     tokens: list[str]
     expires_at: str
-
-
-class HostShape(_Shape, frozen=True, kw_only=True):
-    """A host. `used`: what its desktops take; `starting`: those being made or reset."""
-
-    id: str
-    name: str
-    engine: str
-    profile: str
-    state: str
-    capacity: ResourcesShape
-    used: ResourcesShape
-    starting: int
-    overcommit_cpu: float
-    start_limit: int
-    settings: HostSettingsBody
-    deadline_at: str | None
-    note: str
 
 
 class ImageShape(_Shape, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from broker.web.routes import Route
 LIMIT_MAX = 2**40
 
 SiteLimit = Annotated[int, Meta(ge=0, le=LIMIT_MAX)]
+SiteSeconds = Annotated[int, Meta(ge=0, le=30 * 24 * 3600)]
 SiteShare = Annotated[float, Meta(ge=0, le=1)]
 Holidays = Annotated[list[HolidayBody], Meta(max_length=HOLIDAYS_MAX)]
 
@@ -45,6 +46,7 @@ class SiteChanges(Body, frozen=True, kw_only=True):
     memory_mib_max: SiteLimit | UnsetType = UNSET
     rebalance_above: SiteShare | UnsetType = UNSET
     rebalance_by: SiteShare | UnsetType = UNSET
+    lost_after_s: SiteSeconds | UnsetType = UNSET
     revision: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
     why: Label = ""
 
@@ -58,6 +60,7 @@ class SiteShape(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib_max: int
     rebalance_above: float
     rebalance_by: float
+    lost_after_s: int
     revision: int
 
 
@@ -139,5 +142,6 @@ def _shown(saved: SavedSettings) -> SiteShape:
         memory_mib_max=settings.memory_mib_max,
         rebalance_above=settings.rebalance_above,
         rebalance_by=settings.rebalance_by,
+        lost_after_s=settings.lost_after_s,
         revision=saved.revision,
     )

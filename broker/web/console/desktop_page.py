@@ -32,6 +32,8 @@ class DesktopPage:
             "host": hosts.get(desktop.host_id or "", ""),
             "endpoint": names.get(desktop.endpoint_id or "", ""),
             "owner": names.get(desktop.owner_id, GONE) if desktop.owner_id is not None else "",
+            "guest": call.web.services.guests.news(desktop.id, desktop.generation),
+            "speaks": await call.web.services.guests.speaks(desktop.id),
             "album": album,
             "most": SNAPSHOTS_PER_DESKTOP_MAX,
             "may_revert": not album.refusal

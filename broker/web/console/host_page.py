@@ -10,8 +10,9 @@ from typing import Final
 from aiohttp import web
 
 from broker.domain.errors import EngineError, NotFoundError, TriviumError
-from broker.domain.model import Desktop, DesktopState, Host, HostState
+from broker.domain.model import Desktop, DesktopState, Host, HostState, Pool
 from broker.domain.placement import HostLoad
+from broker.domain.planning.breaker import Breaker, BreakerState, state_of, tries
 from broker.domain.roles import Permission
 from broker.limits import DESKTOPS_PER_HOST_MAX
 from broker.web.call import Call
@@ -77,6 +78,29 @@ def rooms(load: HostLoad) -> Iterator[Room]:
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """One pool of which no machines, or one for a trial, are made here."""
+
+    pool: Pool
+    breaker: Breaker
+    state: BreakerState
+    trying: bool
+
+
+async def paused_at(call: Call, host: Host) -> list[Paused]:
+    """The pools whose circuit breaker is not closed here, by title."""
+    services, now = call.web.services, call.web.services.kit.clock.now()
+    pools = {pool.id: pool for pool in await services.pools.all()}
+    found = [
+        Paused(pool=pools[pool_id], breaker=one, state=state_of(one, now), trying=tries(one, now))
+        for (pool_id, host_id), one in (await services.breakers.all()).items()
+        if host_id == host.id and pool_id in pools
+    ]
+    shown = (one for one in found if one.state is not BreakerState.CLOSED)
+    return sorted(shown, key=lambda one: (one.pool.title, one.pool.name))
+
+
 def what_waits(host: Host, here: tuple[Desktop, ...]) -> list[tuple[str, int]]:
     """Why desktops are still on a host that is being emptied, and how many for each reason."""
     if host.state not in _LEAVING:
@@ -113,6 +137,9 @@ class HostPage:
             "total": len(here),
             "waits": what_waits(host, here),
             "leaving": host.state in _LEAVING,
+            "paused": await paused_at(call, host),
+            "silent": (await services.host_silence.known()).get(host.id),
+            "lost_after_s": (await services.site.settings()).lost_after_s,
             "why": await why_of(call, "host_id", host.id),
         }
         return self._pages.answer(

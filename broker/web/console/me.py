@@ -94,6 +94,7 @@ class MyPages:
         names: Mapping[str, str] = {}
         expected = None
         if session is not None:
+            (session,) = await call.web.services.discretion.sessions([session], call.who.role)
             names = await call.web.names.learn(
                 desktops=[session.desktop_id], endpoints=[session.endpoint_id]
             )

@@ -14,6 +14,7 @@ from broker.domain.model import Architecture, Image, Pool
 from broker.domain.placement import HostLoad
 from broker.domain.roles import Permission
 from broker.domain.settings import ScheduleEntry
+from broker.domain.silence import Silence
 from broker.limits import PAGE_LIMIT_MAX
 from broker.ports import PageQuery
 from broker.web.api.windows import from_window
@@ -50,6 +51,7 @@ class HostRow:
     load: HostLoad
     cpu_limit: float
     switchable: bool
+    silent: Silence | None
     memory_limit_mib: float
 
 
@@ -200,9 +202,11 @@ class PoolPages:
 
     async def hosts(self, call: Call) -> web.StreamResponse:
         loads = await call.web.services.kit.store.directory.host_loads()
+        silent = await call.web.services.host_silence.known()
         rows = [
             HostRow(
                 load=load,
+                silent=silent.get(load.host.id),
                 switchable=call.web.services.host_power.can(load.host),
                 cpu_limit=load.host.capacity.cpus * load.host.overcommit_cpu,
                 memory_limit_mib=(

@@ -124,6 +124,8 @@ class SessionPages:
             "moves": rules_of(session.architecture).moves,
             "why": await why_of_session(call, session.id),
             "measure": services.measures.of(session.id),
+            "guest": services.guests.news(session.desktop_id, session.generation),
+            "speaks": await services.guests.speaks(session.desktop_id),
             **await shadowing(call, session),
         }
         return self._pages.answer(

@@ -63,6 +63,10 @@ TONES: Final[Mapping[str, Mapping[str, str]]] = {
         "dropping": "busy",
         "dropped": "off",
     },
+    "breaker": {
+        "open": "bad",
+        "half_open": "wait",
+    },
     "job": {
         "queued": "wait",
         "running": "busy",
@@ -132,6 +136,10 @@ MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
         "failed": "it could not be made, or dropped; it can be dropped again",
         "dropping": "it is being removed",
         "dropped": "it is gone",
+    },
+    "breaker": {
+        "open": "no machine of this pool is made here",
+        "half_open": "one machine is let through, to see whether it works again",
     },
     "job": {
         "queued": "waits for its turn",

@@ -19,6 +19,7 @@ const PASSING = new Set([
   "display.desktop_closed",
   "display.broker_stops",
   "desktop.resuming",
+  "engine.console_proxy",
   "engine.failed",
   "server.busy",
   "server.unavailable",

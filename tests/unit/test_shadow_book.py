@@ -1,4 +1,4 @@
-"""Shadowing's rules: when a person may be asked, and when what was allowed is over."""
+"""The list of shadows that brokers share: what is kept, and what happens when several write."""
 
 from __future__ import annotations
 
@@ -9,136 +9,12 @@ import pytest
 
 from broker import limits
 from broker.domain.errors import BusyError
-from broker.domain.model import SessionState
-from broker.domain.settings import Shadowing
-from broker.domain.shadowing import (
-    ENDS,
-    Shadow,
-    ShadowEnd,
-    ShadowMode,
-    ShadowState,
-    allowed,
-    kept,
-    lapsed,
-    may_be_asked,
-    opened,
-    over,
-)
+from broker.domain.shadowing import Shadow, ShadowEnd, allowed, opened, over
 from broker.services.shadow_book import ShadowBook, Shadows_
 from broker.services.tickets import VIEWER_PREFIX, in_viewer
 from broker.store.memory import MemoryStore
 from tests.support.brokers import make_kit
-from tests.support.builders import NOW, make_session
-
-SESSION = make_session(
-    state=SessionState.ACTIVE, desktop_id="dsk_1", generation=3, display="b1.tkt_1", browser="tok_1"
-)
-VIEW, INTERACTIVE = ShadowMode.VIEW, ShadowMode.INTERACTIVE
-
-
-def make_shadow(**changes: Any) -> Shadow:
-    values: dict[str, Any] = {
-        "id": "shd_1",
-        "session_id": SESSION.id,
-        "user_id": SESSION.user_id,
-        "staff_id": "usr_9",
-        "staff_name": "oliver",
-        "mode": VIEW,
-        "reason": "the printer",
-        "desktop_id": "dsk_1",
-        "generation": 3,
-        "display": "b1.tkt_1",
-        "asked_at": NOW,
-        "changed_at": NOW,
-        "until": NOW + 60_000,
-    }
-    return Shadow(**(values | changes))
-
-
-@pytest.mark.parametrize(
-    ("policy", "mode", "may"),
-    [
-        (Shadowing.OFF, VIEW, False),
-        (Shadowing.OFF, INTERACTIVE, False),
-        (Shadowing.VIEW, VIEW, True),
-        (Shadowing.VIEW, INTERACTIVE, False),
-        (Shadowing.ASK, VIEW, True),
-        (Shadowing.ASK, INTERACTIVE, True),
-    ],
-)
-def test_the_policy_decides_what_may_be_asked(
-    policy: Shadowing, mode: ShadowMode, may: bool
-) -> None:
-    assert (may_be_asked(SESSION, policy, mode) == "") is may
-
-
-@pytest.mark.parametrize("state", set(SessionState) - {SessionState.ACTIVE})
-def test_only_who_has_the_desktop_in_front_of_him_is_asked(state: SessionState) -> None:
-    why = may_be_asked(replace(SESSION, state=state), Shadowing.ASK, VIEW)
-    assert why == f"the session is {state}: its display is not open"
-    assert may_be_asked(replace(SESSION, desktop_id=None), Shadowing.ASK, VIEW)
-
-
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({}, None),
-        ({"state": SessionState.DISCONNECTED}, ShadowEnd.SESSION_OVER),
-        ({"state": SessionState.ENDING}, ShadowEnd.SESSION_OVER),
-        ({"desktop_id": "dsk_2"}, ShadowEnd.MOVED),
-        ({"generation": 4}, ShadowEnd.MOVED),
-        ({"display": "b1.tkt_2"}, ShadowEnd.MOVED),
-        ({"endpoint_id": "ept_1"}, ShadowEnd.MOVED),
-    ],
-)
-def test_it_holds_for_one_showing_of_one_desktop(
-    changes: dict[str, Any], why: ShadowEnd | None
-) -> None:
-    now = replace(SESSION, **changes)
-    for one in (make_shadow(), allowed(make_shadow(), NOW), opened(make_shadow(), NOW)):
-        assert lapsed(one, now, NOW) is why
-
-
-def test_it_does_not_outlive_its_session() -> None:
-    assert lapsed(make_shadow(), None, NOW) is ShadowEnd.SESSION_OVER
-
-
-@pytest.mark.parametrize(
-    ("state", "why"),
-    [
-        (ShadowState.ASKED, ShadowEnd.NO_ANSWER),
-        (ShadowState.ALLOWED, ShadowEnd.NOT_OPENED),
-        (ShadowState.OPEN, ShadowEnd.BROKER_GONE),
-    ],
-)
-def test_each_step_has_its_time(state: ShadowState, why: ShadowEnd) -> None:
-    one = make_shadow(state=state)
-    assert lapsed(one, SESSION, one.until - 1) is None
-    assert lapsed(one, SESSION, one.until) is why
-
-
-def test_however_alive_it_is_it_ends() -> None:
-    one = replace(opened(make_shadow(), NOW), until=NOW + 10**12)
-    end = NOW + limits.SHADOW_S_MAX * 1000
-    assert lapsed(one, SESSION, end - 1) is None
-    assert lapsed(one, SESSION, end) is ShadowEnd.TIME_LIMIT
-
-
-def test_what_is_over_has_no_ticket_and_says_why() -> None:
-    one = make_shadow(ticket="abc")
-    assert opened(one, NOW).ticket == ""
-    assert over(one, ShadowEnd.STOPPED, NOW).ticket == ""
-    assert set(ENDS) == set(ShadowEnd)
-    refused = {why for why in ShadowEnd if over(one, why, NOW).state is ShadowState.REFUSED}
-    assert refused == {ShadowEnd.REFUSED, ShadowEnd.NO_ANSWER}
-
-
-def test_the_newest_of_what_is_over_is_kept_for_a_while_and_all_that_is_live() -> None:
-    live = make_shadow(id="live", changed_at=NOW - 10**9)
-    past = [over(make_shadow(id=f"p{at}"), ShadowEnd.ENDED, NOW + at) for at in range(5)]
-    found = kept([past[3], live, *past[:3], past[4]], NOW + 1, 2)
-    assert [one.id for one in found] == ["p3", "live", "p4"]
-    assert kept([past[0]], NOW, 2) == ()
+from tests.support.builders import NOW, make_shadow
 
 
 def test_a_display_outside_the_browser_is_known_by_its_ticket() -> None:
