@@ -1,10 +1,10 @@
-"""Runs one seed, or many, and says what came of each."""
+"""Runs one seed, and says what came of it."""
 
 from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from broker.simulation.history import Violation
@@ -83,9 +83,3 @@ def _result(simulation: Simulation) -> Result:
         violations=tuple(history.violations),
         trace=tuple(history.trace),
     )
-
-
-def run_many(specs: Iterable[Spec]) -> Iterator[Result]:
-    """One after the other."""
-    for spec in specs:
-        yield run_one(spec)
