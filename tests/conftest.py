@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Those that need a hypervisor are asked for; `make test REAL=1` does."""
+    """Those that need a hypervisor are asked for; `make test` does."""
     if not collection_path.is_relative_to(_HERE):
         return None
     path = collection_path.relative_to(_HERE).as_posix()

@@ -24,14 +24,7 @@ from tests.support.guest_machine import (
 )
 from tools.guest import build
 
-pytestmark = [
-    pytest.mark.xdist_group("libvirt"),
-    pytest.mark.timeout(GENEROUS_S * 3),
-    pytest.mark.skipif(
-        not all(map(shutil.which, ("qemu-system-x86_64", "apt-get", "syslinux"))),
-        reason="needs QEMU and apt: `make guest` installs what is missing",
-    ),
-]
+pytestmark = pytest.mark.timeout(GENEROUS_S * 3)
 
 NOTICES = (1025, 260, 250, 400)
 """below the clock"""
@@ -44,6 +37,12 @@ class Golden:
     heard: tuple[guest_wire.FromGuest, ...]
     disk: Path
     memory: Path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> None:
+    lacks = [one for one in ("qemu-system-x86_64", "apt-get", "syslinux") if not shutil.which(one)]
+    assert not lacks, f"not installed: {', '.join(lacks)}; `make libvirt guest` does it"
 
 
 @pytest.fixture(scope="module")
