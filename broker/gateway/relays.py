@@ -25,6 +25,10 @@ def viewer_tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
         raise ConfigError("viewer_cert, viewer_key: one is nothing without the other")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A pass is for one connection, so none is resumed. And TigerVNC's viewer before 1.13 waits for
+    # ever where TLS 1.3's tickets and the record after them come at once: it reads the tickets and
+    # then looks at the socket, not at what it has read.
+    context.num_tickets = 0
     try:
         context.load_cert_chain(cert, key)
     except (OSError, ssl.SSLError) as error:

@@ -99,6 +99,23 @@ async def test_the_session_and_the_whole_password_open_it(
     await eventually(lambda: rfb.clients == 0)
 
 
+async def test_nothing_but_the_protocol_comes_through_the_encryption(
+    both: tuple[School, RfbServer], certificate: tuple[Path, Path]
+) -> None:
+    """A viewer may wait at its socket for what came together with TLS 1.3's tickets."""
+    school, _ = both
+    await school.connected()
+    values = values_of(await school.file("vnc"))
+    async with knocking(school) as one:
+        assert await one.begin(X509_PLAIN)
+        await one.secure(certificate[0])
+        one.name(values["username"], values["password"])
+        assert await one.take(4) == OK
+        encryption = one.writer.get_extra_info("ssl_object")
+        assert encryption.version() == "TLSv1.3"
+        assert not encryption.session.has_ticket
+
+
 async def test_a_viewer_that_knows_no_user_names_comes_in_by_challenge(
     both: tuple[School, RfbServer], certificate: tuple[Path, Path]
 ) -> None:

@@ -109,6 +109,14 @@ def test_what_not_everybody_installs_is_imported_by_its_engine_only() -> None:
     }
 
 
+@pytest.mark.xdist_group("grouped")
+def test_a_group_of_tests_has_one_worker(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist puts a group's name behind a test's. Where pytest does not let it, tests that
+    must not overlap do, and nothing else tells."""
+    grouping = request.config.getoption("loadgroup", False)
+    assert ("@grouped" in request.node.nodeid) is bool(grouping)
+
+
 def named_in(node: ast.AST) -> list[str]:
     """The modules of an import."""
     if isinstance(node, ast.Import):
