@@ -74,8 +74,7 @@ async def test_a_desktop_is_ready_when_its_agent_says_so_and_not_when_it_is_link
     folder, own = tmp_path / "machine", given(bare)
     async with desk(bare) as guests:
         with agent_at(folder, own):
-            guests.listen(desktop.id, desktop.name, desktop.generation)
-            guests.expect(desktop.id, "job_1")
+            guests.expect(guests.listen(desktop.id, desktop.name, desktop.generation), "job_1")
             await eventually(lambda: guests.guest(desktop.id))
             assert (folder / "identity").read_text() == f"dsk_1 1 {desktop.name}"
             assert await state_of(bare) is DesktopState.STARTING
@@ -105,15 +104,13 @@ async def test_a_desktop_made_fresh_is_not_ready_by_what_the_last_machine_says(
     async with desk(bare) as guests:
         with agent_at(tmp_path / "old", given(bare)):
             (tmp_path / "old" / "ready").touch()
-            guests.listen(desktop.id, desktop.name, 1)
-            guests.expect(desktop.id, "job_1")
+            guests.expect(guests.listen(desktop.id, desktop.name, 1), "job_1")
             await until_state(bare, DesktopState.READY)
             fresh = await store.desktops.advance(
                 desktop.id, DesktopEvent.RESET_ASKED, bare.clock.now(), fresh=True
             )
             assert fresh.generation == 2
-            guests.listen(desktop.id, desktop.name, 2)
-            guests.expect(desktop.id, "job_2")
+            guests.expect(guests.listen(desktop.id, desktop.name, 2), "job_2")
             await eventually(lambda: str(guest_wire.CLOSE_OLD) in told_by(tmp_path / "old"))
             assert await state_of(bare) is DesktopState.RESETTING
             with agent_at(tmp_path / "new", given(bare, 2)):
@@ -179,8 +176,7 @@ async def test_whichever_of_two_brokers_has_the_link_reports(
         desk(b) as at_b,
     ):
         desktop = await starting_desktop(a)
-        at_a.listen(desktop.id, desktop.name, 1)
-        at_a.expect(desktop.id, "job_1")
+        at_a.expect(at_a.listen(desktop.id, desktop.name, 1), "job_1")
         at_b.listen(desktop.id, desktop.name, 1)
         # the ticket is A's, the link B's
         with agent_at(folder, given(a) | {"TRIVIUM_BROKER": b.url}):

@@ -34,12 +34,11 @@ class GuestSpeaking:
 
     def guest(self, desktop_id: str) -> GuestState | None:
         """See broker.ports.GuestAgents."""
-        guest = self._guests.get(desktop_id)
-        return None if guest is None else guest.told
+        return self._guests.guest(desktop_id)
 
     async def ask_guest(self, desktop: Desktop, ask: GuestAsk, *, deadline_s: float) -> None:
         """See broker.ports.GuestAgents: over the virtio-serial port, where this process has it."""
         guest = self._guests.get(desktop.id)
         if guest is not None and guest.host.place.agent is Agent.NONE:
             raise UnsupportedError(f"the machine of {desktop.name} has no agent")
-        await self._guests.ask(desktop.id, desktop.generation, ask, deadline_s)
+        await self._guests.ask(desktop, ask, deadline_s)

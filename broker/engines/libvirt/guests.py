@@ -1,8 +1,7 @@
 """What the engine knows of each machine's guest, and how it keeps listening to it.
 
-A machine is ready when its guest has said so for its present generation, since it was last
-started or resumed. Whoever waits for that is told once, by operation; so is everybody when a
-machine that was ready stops.
+Whoever waits for a machine to be ready is told once, by operation; so is everybody when one that
+was ready stops.
 """
 
 from __future__ import annotations
@@ -11,85 +10,52 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from broker.domain.errors import EngineError, GuestSilentError
-from broker.engines.guest_asks import GuestAsks, state_of
+from broker.domain.errors import EngineError
+from broker.engines.guest_asks import state_of
+from broker.engines.guest_book import BookedGuest, GuestBook
 from broker.engines.libvirt.channel import GuestChannel
 from broker.engines.libvirt.connection import HostConnection
 from broker.engines.libvirt.kinds import Agent
 from broker.engines.linked import LinkChannel
 from broker.engines.reports import Reports
-from broker.guest_wire import Ask, Done, FromGuest, Hello, Identify, State
+from broker.guest_wire import Done, FromGuest, Hello, Identify, State
 from broker.limits import GUEST_IDENTIFY_S, LIBVIRT_PAUSE_S_MAX
-from broker.ports import Chance, Clock, GuestAsk, GuestLinks, GuestState, Ids, MachineReport
+from broker.ports import Chance, Clock, GuestLinks, Ids
 
 _log = logging.getLogger("trivium.libvirt")
-_WAITING_MAX: Final = 64
-"""operations that wait for one machine's report"""
 _IDENTIFY_PAUSE_S: Final = 0.2
 """between two identifications of one guest that does not take its name"""
 
 
-@dataclass(slots=True, eq=False)
-class Guest:
-    """One running machine. `ready`: what it last said, since it was started or resumed.
-    `waiting`: operations that its next word of being ready answers."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class Guest(BookedGuest):
+    """`state`: what it said last over the channel that is open. `forced`: the next attempt takes
+    the port from whoever has it."""
 
-    desktop_id: str
-    name: str
     uuid: str
-    generation: int
     host: HostConnection
     host_id: str
-    ready: bool = False
-    waiting: deque[str] = field(default_factory=lambda: deque(maxlen=_WAITING_MAX))
     state: State | None = None
-    """what it said last over the channel that is open"""
-    told: GuestState | None = None
-    """the same, as others are told it"""
-    boot: str = ""
-    asks: GuestAsks = field(init=False)
-    channel: GuestChannel | LinkChannel | None = None
-    task: asyncio.Task[None] | None = None
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
     forced: bool = False
-    """the next attempt takes the port from whoever has it"""
-
-    def __post_init__(self) -> None:
-        self.asks = GuestAsks(self.name)
 
 
-class Guests:
+class Guests(GuestBook[Guest]):
     """Every guest that this process listens to, by desktop id."""
 
     def __init__(
         self, *, clock: Clock, chance: Chance, ids: Ids, reports: Reports,
         guest_links: GuestLinks | None = None,
     ) -> None:  # fmt: skip
+        super().__init__(reports)
         self._links = guest_links
         self._clock = clock
         self._chance = chance
         self._ids = ids
-        self._reports = reports
-        self._known: dict[str, Guest] = {}
-        self._tasks: asyncio.TaskGroup | None = None
         self.on_said: Callable[[Guest, FromGuest], object] = lambda _guest, _said: None
-
-    def begin(self, tasks: asyncio.TaskGroup) -> None:
-        self._tasks = tasks
-
-    def end(self) -> None:
-        """Listen to nobody any more."""
-        self._tasks = None
-        for desktop_id in tuple(self._known):
-            self.forget(desktop_id)
-
-    def get(self, desktop_id: str) -> Guest | None:
-        return self._known.get(desktop_id)
 
     def by_uuid(self, uuid: str) -> Guest | None:
         return next((one for one in self._known.values() if one.uuid == uuid), None)
@@ -111,62 +77,16 @@ class Guests:
             return before
         if before is not None:
             self.forget(before.desktop_id)
-        self._known[guest.desktop_id] = guest
         guest.forced = force
-        if guest.host.place.agent is Agent.NONE:
-            guest.ready = True
-        elif self._tasks is not None:
-            name = f"guest {guest.desktop_id}"
-            guest.task = self._tasks.create_task(self._tend(guest), name=name)
-        return guest
-
-    def expect(self, guest: Guest, operation_id: str) -> None:
-        """That operation is answered as soon as the machine is ready, or now if it is."""
-        if guest.ready:
-            self._say(guest, operation_id, ready=True)
-        else:
-            guest.waiting.append(operation_id)
-
-    def forget(self, desktop_id: str) -> Guest | None:
-        """It does not run any more, or is another machine by now."""
-        guest = self._known.pop(desktop_id, None)
-        if guest is not None and guest.task is not None:
-            guest.task.cancel()
+        silent = guest.host.place.agent is Agent.NONE
+        guest.ready |= silent
+        self._keep(guest, tended=not silent)
         return guest
 
     def stopped(self, guest: Guest, why: str) -> None:
         """It stopped by itself: told, and not listened to any more."""
         self.forget(guest.desktop_id)
         self._say(guest, guest.waiting[-1] if guest.waiting else "", ready=False, detail=why)
-
-    def heard(self) -> tuple[str, ...]:
-        """Desktops whose agents speak here now, as the present ones."""
-        return tuple(one.desktop_id for one in self._known.values() if one.told is not None)
-
-    async def ask(self, desktop_id: str, generation: int, ask: GuestAsk, deadline_s: float) -> None:
-        """Raises as GuestAgents.ask_guest does."""
-        guest = self._known.get(desktop_id)
-        if guest is None or guest.told is None or guest.generation != generation:
-            raise GuestSilentError("the desktop's guest agent is not heard here")
-        there = guest
-
-        async def send(said: Ask) -> None:
-            # where the channel is being renewed, it is said as soon as that is open
-            if there.channel is not None:
-                await there.channel.send(said)
-
-        await there.asks.ask(ask, send, deadline_s)
-
-    def _say(self, guest: Guest, operation_id: str, *, ready: bool, detail: str = "") -> None:
-        self._reports.say(
-            MachineReport(
-                desktop_id=guest.desktop_id,
-                generation=guest.generation,
-                ready=ready,
-                detail=detail,
-                operation_id=operation_id,
-            )
-        )
 
     # ------------------------------------------------------------------- listening
 
@@ -262,12 +182,7 @@ class Guests:
                 guest.state = message
                 guest.told = state_of(message, self._clock.now(), guest.boot)
                 if message.ready:
-                    if not guest.ready and not guest.waiting and self._links_up(guest):
-                        # who waits for it may be another process
-                        self._say(guest, "", ready=True)
-                    guest.ready = True
-                    while guest.waiting:
-                        self._say(guest, guest.waiting.popleft(), ready=True)
+                    self._is_ready(guest, unasked=self._links_up(guest))
             case State():
                 guest.wake.set()
 

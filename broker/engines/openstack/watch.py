@@ -135,9 +135,9 @@ class Watch:
         elif found.ready and found.name:
             # it runs; that it is ready is its agent's to say
             watched.ready = True
-            self._listen(found)
+            guest = self._guests.listen(desktop_id, found.name, found.generation)
             while watched.waiting:
-                self._guests.expect(desktop_id, watched.waiting.popleft())
+                self._guests.expect(guest, watched.waiting.popleft())
         elif found.ready:
             watched.ready = True
             while watched.waiting:
