@@ -14,8 +14,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 VENDOR := broker/web/console/static/vendor
-# Real machines, and browsers and servers, have a worker each, which mostly waits; the rest shares one.
-WORKERS := 3
 PACKAGES := broker agents loadtests tests tools examples
 UV := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate $(if $(UPGRADE),--upgrade)
@@ -34,11 +32,11 @@ run: setup $(if $(filter 1,$(REAL)),libvirt guest) ## start a school's broker, e
 test: dev browser qemu-img $(if $(filter 0,$(REAL)),,libvirt guest) ## do all the set-up, then run every check and every test (REAL=0: without those of real machines)
 	@failed=0; \
 	$(MAKE) --no-print-directory static || failed=1; \
-	$(BIN)/pytest $(if $(filter 0,$(REAL)),,--real) -n $(WORKERS) --dist loadgroup || failed=1; \
+	$(BIN)/pytest $(if $(filter 0,$(REAL)),,--real) -n 2 --dist loadgroup || failed=1; \
 	exit $$failed
 
 test-real: dev browser libvirt guest ## the tests of real machines alone, and the engine contract over them
-	@$(BIN)/pytest --real -n $(WORKERS) --dist loadgroup tests/real tests/contract/test_engine*.py \
+	@$(BIN)/pytest --real -n 2 --dist loadgroup tests/real tests/contract/test_engine*.py \
 		tests/contract/test_libvirt_*.py
 
 test-openstack: dev $(VENV)/.openstack ## the engine contract over a real OpenStack with pretended hypervisors
