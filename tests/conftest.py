@@ -6,6 +6,7 @@ HYPOTHESIS_PROFILE=nightly searches longer. A failing example is printed with wh
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# whoever starts the tests in the background has them ignore it, and with them all that they start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HEAVY = (
     "api/test_backup_and_restore.py",
