@@ -109,9 +109,20 @@ class Client:
         self._headers["Authorization"] = f"Bearer {answer.token}"
 
     def connect(self, pool: str, endpoint: str | None, key: str) -> Connected:
-        body = {"pool": pool} if endpoint is None else {"pool": pool, "endpoint": endpoint}
-        headers = {"Idempotency-Key": key}
+        body, headers = _wanted(pool, endpoint, key)
         return self._call("POST", "/sessions", "connect", Connected, body=body, headers=headers)
+
+    def connect_once(self, pool: str, endpoint: str | None, key: str) -> Connected | None:
+        """Asks once, and None whatever goes wrong: for people who are interrupted."""
+        _, error, content, _ = self._send(
+            "POST", "/sessions", "connect", *_wanted(pool, endpoint, key)
+        )
+        if error is not None:
+            return None
+        try:
+            return msgspec.json.decode(content, type=Connected)
+        except msgspec.DecodeError:
+            return None
 
     def session(self, session_id: str) -> SessionView:
         return self._call("GET", f"/sessions/{session_id}", "session", SessionView)
@@ -214,6 +225,14 @@ class Client:
             answer.failure(error)
             retry_after = answer.headers.get("Retry-After") if answer.headers else None
             return status, error, content, retry_after
+
+
+def _wanted(
+    pool: str, endpoint: str | None, key: str
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """(body, headers) of a connect."""
+    body = {"pool": pool} if endpoint is None else {"pool": pool, "endpoint": endpoint}
+    return body, {"Idempotency-Key": key}
 
 
 def _error_of(status: int, content: bytes, answer: Any) -> str:

@@ -69,6 +69,8 @@ class Journey:
         self._deadlines = deadlines
         self._moved = moved
         self._ticket: str | None = None
+        self._asking: str | None = None
+        """the key of the connect whose answer is not there yet"""
         self._display: Display | None = None
 
     def walk(self) -> None:
@@ -80,8 +82,7 @@ class Journey:
             self._sight.trouble = Trouble(step=wrong.step, error=wrong.error)
         except gevent.GreenletExit:
             self._sight.trouble = Trouble(step="any", error=INTERRUPTED)
-            if self._sight.session is not None and self._view.state not in OVER:
-                self._client.log_off_once(self._view.id)
+            self._abandon()
             raise
         finally:
             if self._display is not None:
@@ -90,6 +91,17 @@ class Journey:
             self._count()
         self._leave()
         self._count()
+
+    def _abandon(self) -> None:
+        """Ask once for the end of whatever session there is: also of the one whose answer was not
+        waited for, which under its key is the same when it is asked for again."""
+        if self._asking is not None:
+            arrival = self._arrival
+            answer = self._client.connect_once(arrival.pool, arrival.endpoint, self._asking)
+            if answer is not None:
+                self._sight.session = answer.session
+        if self._sight.session is not None and self._view.state not in OVER:
+            self._client.log_off_once(self._view.id)
 
     def _to_live(self) -> None:
         sight = self._sight
@@ -116,7 +128,9 @@ class Journey:
         self._moved(Place.LIVE)
 
     def _connect(self, key: str) -> None:
+        self._asking = key
         answer = self._client.connect(self._arrival.pool, self._arrival.endpoint, key)
+        self._asking = None
         self._sight.session = answer.session
         self._ticket = answer.ticket
 

@@ -258,14 +258,21 @@ def test_without_a_token_the_campaign_runs_and_is_invalid(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("number", "workers", "slow_s"),
-    [(signal.SIGINT, 1, 0.0), (signal.SIGTERM, 2, 0.0), (signal.SIGTERM, 2, 3.0)],
+    ("number", "workers", "slow"),
+    [
+        (signal.SIGINT, 1, {}),
+        (signal.SIGTERM, 2, {}),
+        (signal.SIGTERM, 2, {"log_off_s": 3.0}),
+        (signal.SIGTERM, 1, {"answer_s": 3.0}),
+    ],
+    ids=["one", "two", "slow log-offs", "slow connects"],
 )
 def test_an_interrupted_campaign_logs_everybody_off(
-    tmp_path: Path, number: signal.Signals, workers: int, slow_s: float
+    tmp_path: Path, number: signal.Signals, workers: int, slow: dict[str, float]
 ) -> None:
-    """Also where a log-off takes longer than Locust's master waits for its workers."""
-    with fake_broker({"log_off_s": slow_s}) as (url, _):
+    """Also where a log-off takes longer than Locust's master waits for its workers, and who has a
+    session without knowing yet."""
+    with fake_broker(slow) as (url, _):
         cast = prepared_cast(tmp_path, url)
         arguments = ["--cast", str(cast), "--out", str(tmp_path / "out"), "--json"]
         process = subprocess.Popen(

@@ -11,6 +11,7 @@ misbehave, each fault being one that the harness must notice:
     retry_after      the value of that Retry-After
     double_desktop   every session of a pool gets the same desktop
     forget_every     every n-th session is left out of the lists and unknown by id
+    answer_s         from the claim to a new session's answer
     log_off_s        before a log-off is heard
     never_end_every  every n-th session stays in `ending`
     fail_every       every n-th session fails while it is delivered
@@ -276,6 +277,7 @@ async def connect(request: web.Request) -> web.Response:
         broker.sessions[session.id] = session
         broker.by_key[key] = session
         await broker.claim(session)
+        await asyncio.sleep(float(broker.knobs.get("answer_s", 0.0)))
     queued = session.state == "queued"
     answer = {
         "session": shown(session),
