@@ -11,7 +11,8 @@ from collections import Counter
 from typing import Any
 
 from broker.domain.errors import BadTicketError, BusyError
-from broker.gateway.display import DisplayEnd, DisplayGateway, _Display
+from broker.gateway.display import DisplayGateway, _Display
+from broker.gateway.ends import DisplayEnd
 from broker.limits import DISPLAY_SEND_S, SPICE_CHANNELS_MAX
 from broker.ports import Console, DisplayClient
 

@@ -17,7 +17,8 @@ from broker.domain.errors import (
 from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP
 from broker.domain.measures import DisplayMeasure
 from broker.domain.model import Desktop, Instant, Session, SessionState, Traffic
-from broker.gateway.display import DisplayEnd, DisplayLeave
+from broker.gateway.display import DisplayLeave
+from broker.gateway.ends import DisplayEnd
 from broker.limits import DISPLAYS_CHECK_S, DISPLAYS_CHECKED_TOGETHER
 from broker.ports import Console, Displays, Engine, Hint
 from broker.services.kit import Kit
@@ -95,6 +96,8 @@ class Desk:
             raise NotFoundError(f"there is no session {leave.session_id!r}")
         if session.endpoint_id != leave.endpoint_id:
             raise BadTicketError("the session has moved to another place")
+        if session.endpoint_id is not None and session.state in _WITHOUT_DISPLAY:
+            raise BadTicketError("the session has ended, or left its place")
         if session.endpoint_id is None:
             live = await self._sessions.shown(
                 session, browser=leave.browser, display=leave.display or ""

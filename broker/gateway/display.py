@@ -16,7 +16,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from broker.domain.errors import (
@@ -28,6 +27,7 @@ from broker.domain.errors import (
 )
 from broker.domain.measures import DisplayMeasure
 from broker.domain.model import Desktop, Instant
+from broker.gateway.ends import DETAILS, DisplayEnd
 from broker.gateway.inputs import input_of
 from broker.gateway.meter import Meter
 from broker.limits import (
@@ -49,35 +49,6 @@ Answer = TypeVar("Answer")
 
 _FULL_RETRY_S = 5.0
 """what a client is told when this process has as many displays as it takes"""
-
-
-class DisplayEnd(StrEnum):
-    """Why a display ended; what `serve` answers and the client is closed with."""
-
-    CLIENT_CLOSED = "display.client_closed"
-    CLIENT_STALLED = "display.client_stalled"
-    DESKTOP_CLOSED = "display.desktop_closed"
-    DESKTOP_FAILED = "display.desktop_failed"
-    INPUT_TOO_LARGE = "display.input_too_large"
-    BROKER_STOPS = "display.broker_stops"
-    KILLED = "display.killed"
-    SIGNED_OUT = "display.signed_out"
-    TAKEN_OVER = "display.taken_over"
-    TIME_LIMIT = "display.time_limit"
-
-
-_DETAILS: Mapping[DisplayEnd, str] = {
-    DisplayEnd.CLIENT_CLOSED: "the client closed the display",
-    DisplayEnd.CLIENT_STALLED: "the client took no frame for too long",
-    DisplayEnd.DESKTOP_CLOSED: "the desktop closed the display",
-    DisplayEnd.DESKTOP_FAILED: "the desktop sent something that is not a display",
-    DisplayEnd.INPUT_TOO_LARGE: "an input message was too large",
-    DisplayEnd.BROKER_STOPS: "this broker stops",
-    DisplayEnd.KILLED: "the session has ended",
-    DisplayEnd.SIGNED_OUT: "the person signed out",
-    DisplayEnd.TAKEN_OVER: "the session was opened somewhere else",
-    DisplayEnd.TIME_LIMIT: "the display was open for as long as one may be",
-}
 
 
 _CUT = frozenset({DisplayEnd.KILLED, DisplayEnd.SIGNED_OUT, DisplayEnd.TAKEN_OVER})
@@ -146,6 +117,11 @@ class _Display:
     detail: str = ""
     meter: Meter
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    noted: asyncio.Event = field(default_factory=asyncio.Event)
+    """the services are not (any more) being told that it is open"""
+
+    def __post_init__(self) -> None:
+        self.noted.set()
 
     @property
     def over(self) -> bool:
@@ -153,7 +129,7 @@ class _Display:
 
     def end(self, why: DisplayEnd, detail: str = "") -> None:
         if self.why is None:
-            self.why, self.detail = why, detail or _DETAILS[why]
+            self.why, self.detail = why, detail or DETAILS[why]
             self.ended.set()
 
 
@@ -212,10 +188,13 @@ class DisplayGateway:
         finally:
             self._serving -= 1
 
-    def kill(self, session_id: str, detail: str = "", code: str = DisplayEnd.KILLED) -> bool:
+    def kill(
+        self, session_id: str, detail: str = "", code: str = DisplayEnd.KILLED,
+        browser: str | None = None,
+    ) -> bool:  # fmt: skip
         """See the Displays port."""
         display = self._open.get(session_id)
-        if display is None:
+        if display is None or (browser is not None and display.leave.browser != browser):
             return False
         display.end(DisplayEnd(code), detail)
         return True
@@ -286,13 +265,13 @@ class DisplayGateway:
             before.end(DisplayEnd.TAKEN_OVER)
         try:
             async with self._console(leave) as console:
-                await _bounded(self._desk.opened(leave), DISPLAY_OPEN_S, "the session's store")
-                display.shown = leave
+                await self._note(display, before)
                 await self._greet(display, client, console)
                 await self._relay(display, client, console)
                 if display.why in _CUT:
                     await _quietly(client.close(display.why, display.detail))
         finally:
+            display.end(DisplayEnd.CLIENT_CLOSED)  # whatever else went wrong
             if display.greeted:
                 rest = display.meter.read()
                 self._desk.over(display.why or DisplayEnd.CLIENT_CLOSED, rest)
@@ -305,6 +284,25 @@ class DisplayGateway:
         why = display.why or DisplayEnd.DESKTOP_CLOSED
         await _quietly(client.close(why, display.detail))
         return why
+
+    async def _note(self, display: _Display, before: _Display | None) -> None:
+        """It is the session's own from now on, unless it was taken over while it was opened. The
+        services hear of one display after the other, or the one before might be the last."""
+        display.noted.clear()
+        try:
+            if before is not None:
+                await _bounded(before.noted.wait(), DISPLAY_OPEN_S, "the session's store")
+            if display.over:
+                return
+            leave = display.leave
+            await _bounded(self._desk.opened(leave), DISPLAY_OPEN_S, "the session's store")
+            display.shown = leave
+            after = self._open.get(leave.session_id)
+            if after is not None and after.shown is not after.leave:
+                # whoever took it over meanwhile tells of its end, too, when nothing comes of that
+                after.shown = leave
+        finally:
+            display.noted.set()
 
     @asynccontextmanager
     async def _console(self, leave: DisplayLeave) -> AsyncIterator[Console]:

@@ -18,8 +18,9 @@ from typing import Final, Protocol, TypeAlias
 
 from broker.config import Address
 from broker.domain.errors import BadTicketError, ConfigError, TriviumError
+from broker.domain.policy.sources import source_of
 from broker.domain.viewers import ViewerKind
-from broker.gateway.sources import SourceThrottle, source_of
+from broker.gateway.sources import SourceThrottle
 from broker.limits import (
     DISPLAY_CLOSE_S,
     DISPLAY_INPUT_BYTES_MAX,
@@ -196,7 +197,9 @@ class Relay:
                 continue
             for knock in tuple(self._open.values()):
                 if knock.browser in over:
-                    self._displays.kill(knock.session_id, code="display.signed_out")
+                    self._displays.kill(
+                        knock.session_id, code="display.signed_out", browser=knock.browser
+                    )
 
     # --------------------------------------------------------------- one connection
 

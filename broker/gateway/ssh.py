@@ -19,8 +19,9 @@ import asyncssh
 
 from broker.domain.errors import ConfigError, TriviumError
 from broker.domain.model import Identity
+from broker.domain.policy.sources import source_of
 from broker.domain.roles import Permission, allows
-from broker.gateway.sources import SourceThrottle, source_of
+from broker.gateway.sources import SourceThrottle
 from broker.gateway.support import Support, SupportConsole, plain
 from broker.keyfile import own_key
 from broker.limits import (

@@ -105,6 +105,8 @@ GUEST_IDENTIFY_S: Final = 10.0
 """for a guest to say who it is, before it is told again"""
 GUEST_READ_PAUSE_S: Final = 0.02
 """between two reads from one guest, which may talk without end"""
+GUEST_LINES_PER_S: Final = 200.0
+"""heard of one guest at its port, on average"""
 GUEST_CHUNK_BYTES: Final = 16 * 1024
 """read from a guest at once"""
 GUEST_ASK_S: Final = 25.0

@@ -18,7 +18,9 @@ ADMISSIONS_AT_ONCE_MAX: Final = 200
 GUEST_LINKS_MAX: Final = 20_000
 """guest agents that are linked to one process; past it they are told to come later"""
 GUEST_ADMISSIONS_MAX: Final = 200
-"""guest agents that may be about to present their tickets at once; likewise"""
+"""guest agents whose tickets may be looked at at once; likewise"""
+GUEST_SILENT_MAX: Final = 200
+"""guest agents from one address (or /64) that may be about to present their tickets at once"""
 GUEST_PRESENT_S: Final = 10.0
 """for a guest agent to present its ticket after it connected, and for that to be looked at"""
 GUEST_TICKET_CHARS_MAX: Final = 200

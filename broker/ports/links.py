@@ -160,9 +160,12 @@ class Displays(Protocol):
         then. Raises TriviumError, before `ready`, when it could not be opened; the client is
         not closed then, so that the caller may tell it."""
 
-    def kill(self, session_id: str, detail: str = "", code: str = "display.killed") -> bool:
+    def kill(
+        self, session_id: str, detail: str = "", code: str = "display.killed",
+        browser: str | None = None,
+    ) -> bool:  # fmt: skip
         """End the session's display at once; False when none is open here. `code` is the stable
-        code that its client is closed with."""
+        code that its client is closed with. `browser`: only the one of that sign-in."""
 
     def elsewhere(self, session_id: str, endpoint_id: str | None, display: str | None) -> bool:
         """Whether the display that is open here for the session is for another place than this

@@ -228,7 +228,8 @@ class Shadows:
         if before is None or not allows(identity.role, Permission.SHADOW_SESSIONS):
             raise BadTicketError
         desktop = await self._kit.store.desktops.desktop(before.desktop_id)
-        if desktop is None:
+        if desktop is None or desktop.generation != before.generation:
+            # what is there now may be the next person's
             raise BadTicketError("what was allowed is not there any more")
         mine = (session_id, identity.user_id, identity.token_id, hashed)
 

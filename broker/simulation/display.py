@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from agents.core import events
 from broker import wire
 from broker.domain.errors import TriviumError
-from broker.gateway.display import DisplayEnd
+from broker.gateway.ends import DisplayEnd
 from broker.simulation.history import History
 from broker.simulation.line import LATENCY_S
 from broker.simulation.loop import SimLoop

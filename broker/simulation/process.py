@@ -121,8 +121,11 @@ class SimDisplays:
         if self._open.get(session_id) is end:
             del self._open[session_id]
 
-    def kill(self, session_id: str, detail: str = "", code: str = "display.killed") -> bool:
-        del code
+    def kill(
+        self, session_id: str, detail: str = "", code: str = "display.killed",
+        browser: str | None = None,
+    ) -> bool:  # fmt: skip
+        del code, browser  # nobody signs out here
         end = self._open.pop(session_id, None)
         if end is not None:
             end(detail or "killed")

@@ -237,7 +237,9 @@ class DisplaySockets:
                 displays.serve(
                     client, ticket=ticket, session_id=session_id, browser=call.who.token_id
                 ),
-                lambda: displays.kill(session_id, code="display.signed_out"),
+                lambda: displays.kill(
+                    session_id, code="display.signed_out", browser=call.who.token_id
+                ),
                 Permission.OWN_SESSIONS,
             )
 

@@ -7,6 +7,7 @@ It is not trusted: what it sends is counted and held back, and its first message
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,6 +15,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from broker import limits
 from broker.domain.errors import BadRequestError, ProtocolError, TriviumError
+from broker.domain.policy.sources import source_of
 from broker.guest_wire import (
     CLOSE_LATER,
     CLOSE_NOT_UNDERSTOOD,
@@ -103,6 +105,7 @@ class GuestSockets:
         self._links = web_.guests
         self._clock = web_.services.kit.clock
         self._coming = 0
+        self._silent = Counter[str]()
 
     async def handle(self, call: Call) -> web.StreamResponse:
         """One agent's link, from its handshake to its end."""
@@ -120,7 +123,8 @@ class GuestSockets:
         line = GuestLine(ws, Pace(self._clock))
         ends = asyncio.get_running_loop().create_future()
         async with asyncio.TaskGroup() as tasks:
-            talk = tasks.create_task(self._talk(line, ends), name="guest link")
+            source = source_of(call.address)
+            talk = tasks.create_task(self._talk(line, ends, source), name="guest link")
             await asyncio.wait({talk, ends}, return_when=asyncio.FIRST_COMPLETED)
             if ends.done() and not talk.done():
                 await line.close(*ends.result())
@@ -130,10 +134,12 @@ class GuestSockets:
             await ws.close(code=WSCloseCode.OK)
         return ws
 
-    async def _talk(self, line: GuestLine, ends: asyncio.Future[tuple[int, str]]) -> None:
+    async def _talk(
+        self, line: GuestLine, ends: asyncio.Future[tuple[int, str]], source: str
+    ) -> None:
         link = None
         try:
-            link = await self._admit(line, ends)
+            link = await self._admit(line, ends, source)
             while link is not None and (text := await line.receive()) is not None:
                 self._links.take(link, text)
         except LinkRefused as error:
@@ -149,31 +155,48 @@ class GuestSockets:
                 self._links.leave(link)
 
     async def _admit(
-        self, line: GuestLine, ends: asyncio.Future[tuple[int, str]]
+        self, line: GuestLine, ends: asyncio.Future[tuple[int, str]], source: str
     ) -> GuestLink | None:
         """None for one that left, or was too slow. Raises LinkRefused or TriviumError."""
-        if self._coming >= limits.GUEST_ADMISSIONS_MAX:
-            raise LinkRefused(Refusal.FULL)
 
         def end(why: Refusal) -> None:
             if not ends.done():
                 ends.set_result((_CODES[why], why))
 
-        self._coming += 1
         try:
             async with asyncio.timeout(limits.GUEST_PRESENT_S):
-                text = await line.receive()
-                if text is None:
+                ticket = await self._presented(line, source)
+                if ticket is None:
                     return None
-                presented = decode_present(text)
-                if presented is None or len(presented.ticket) > limits.GUEST_TICKET_CHARS_MAX:
-                    raise ProtocolError("the first message presents the ticket")
-                return await self._links.admit(line, presented.ticket, end)
+                if self._coming >= limits.GUEST_ADMISSIONS_MAX:
+                    raise LinkRefused(Refusal.FULL)
+                self._coming += 1
+                try:
+                    return await self._links.admit(line, ticket, end)
+                finally:
+                    self._coming -= 1
         except TimeoutError:
             await line.close(CLOSE_SILENT, "no ticket in time")
             return None
+
+    async def _presented(self, line: GuestLine, source: str) -> str | None:
+        """The ticket of its first message. Who says nothing takes the room of its own source, and
+        not that of other guests."""
+        if self._silent[source] >= limits.GUEST_SILENT_MAX:
+            raise LinkRefused(Refusal.FULL)
+        self._silent[source] += 1
+        try:
+            text = await line.receive()
         finally:
-            self._coming -= 1
+            self._silent[source] -= 1
+            if not self._silent[source]:
+                del self._silent[source]
+        if text is None:
+            return None
+        presented = decode_present(text)
+        if presented is None or len(presented.ticket) > limits.GUEST_TICKET_CHARS_MAX:
+            raise ProtocolError("the first message presents the ticket")
+        return presented.ticket
 
 
 def routes(web_: Web) -> tuple[Route, ...]:

@@ -15,7 +15,8 @@ from broker.domain.errors import (
 )
 from broker.domain.model import DesktopState
 from broker.engines.simulated.frames import PRESSED, TEXT, InputEvent, input_message, records
-from broker.gateway.display import DisplayEnd, DisplayGateway
+from broker.gateway.display import DisplayGateway
+from broker.gateway.ends import DisplayEnd
 from broker.limits import DISPLAY_INPUT_BYTES_MAX, FRAME_BYTES_MAX
 from broker.system import SystemClock
 from tests.support.builders import make_desktop, make_host
@@ -181,6 +182,72 @@ async def test_a_take_over_that_fails_leaves_the_session_without_a_display_and_s
         assert await here.ended() == DisplayEnd.TAKEN_OVER
     assert [why for _, why in desk.told].count("opened") == 1
     assert len(desk.told) == 2
+
+
+async def test_one_taken_over_while_it_was_opened_is_not_told_as_open() -> None:
+    """Else the session would have a display that is nowhere, when the second fails, too."""
+    gateway = gateway_of(desk := FakeDesk(FakeConsole()))
+    desk.hold.clear()
+    async with asyncio.TaskGroup() as group:
+        here = Open(group, gateway, "t-ses_1/a")
+        await eventually(lambda: desk.used)
+        there = group.create_task(refused(gateway, "t-ses_1/b"))
+        await eventually(lambda: len(desk.used) == 2)
+        await asyncio.sleep(0)
+        desk.hold.set()
+        assert await here.ended() == DisplayEnd.TAKEN_OVER
+        await there
+    assert desk.told == []
+
+
+async def test_one_taken_over_while_the_services_heard_of_it_is_told_as_closed() -> None:
+    gateway = gateway_of(desk := FakeDesk(FakeConsole()))
+    desk.store.clear()
+    async with asyncio.TaskGroup() as group:
+        here = Open(group, gateway, "t-ses_1/a")
+        await eventually(lambda: not desk.consoles)
+        desk.hold.clear()
+        there = group.create_task(refused(gateway, "t-ses_1/b"))
+        await eventually(lambda: len(desk.used) == 2)
+        await asyncio.sleep(0)
+        desk.store.set()
+        assert await here.ended() == DisplayEnd.TAKEN_OVER
+        desk.hold.set()
+        await there
+    assert desk.closed_displays == ["a"]
+
+
+async def test_the_services_hear_of_the_display_that_took_over_last() -> None:
+    gateway = gateway_of(desk := FakeDesk(FakeConsole(), FakeConsole()))
+    desk.store.clear()
+    async with asyncio.TaskGroup() as group:
+        here = Open(group, gateway, "t-ses_1/a")
+        await eventually(lambda: len(desk.consoles) == 1)
+        there = Open(group, gateway, "t-ses_1/b")
+        await eventually(lambda: not desk.consoles)
+        assert desk.asked_to_note == ["a"]
+        desk.store.set()
+        await there.shown()
+        assert await here.ended() == DisplayEnd.TAKEN_OVER
+        assert desk.asked_to_note == ["a", "b"]
+        assert gateway.kill("ses_1")
+        await there.ended()
+    assert desk.closed_displays == ["b"]
+
+
+async def test_who_signs_out_ends_the_display_of_that_sign_in_only() -> None:
+    gateway = gateway_of(FakeDesk(FakeConsole()))
+    async with asyncio.TaskGroup() as group:
+        one = Open(group, gateway, "t-ses_1/there")
+        await one.shown()
+        assert not gateway.kill("ses_1", browser="here")
+        assert gateway.kill("ses_1", browser="there")
+        assert await one.ended() == DisplayEnd.KILLED
+
+
+async def refused(gateway: DisplayGateway, ticket: str) -> None:
+    with pytest.raises(EngineError):
+        await gateway.serve(FakeClient(), ticket=ticket)
 
 
 async def test_displays_of_different_sessions_do_not_touch_each_other() -> None:

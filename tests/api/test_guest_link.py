@@ -266,6 +266,28 @@ async def test_no_more_agents_are_linked_than_there_is_room_for(
     assert await closed_with(await link_of(bare, present(ticket))) == guest_wire.CLOSE_LATER
 
 
+async def test_those_who_say_nothing_take_the_room_of_their_own_address_only(
+    bare: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "GUEST_SILENT_MAX", 1)
+    monkeypatch.setattr(limits, "GUEST_ADMISSIONS_MAX", 1)
+    await starting_desktop(bare)
+    ticket = bare.broker.guests.ticket("dsk_1", 1)
+    async with desk(bare) as guests:
+        guests.listen("dsk_1", "one", 1)
+        near = aiohttp.TCPConnector(local_addr=("127.0.0.3", 0))
+        async with aiohttp.ClientSession(connector=near) as http:
+            url = bare.url + LINK_PATH
+            silent = await http.ws_connect(url, protocols=(LINK_SUBPROTOCOL,))
+            too_many = await http.ws_connect(url, protocols=(LINK_SUBPROTOCOL,))
+            assert await closed_with(too_many) == guest_wire.CLOSE_LATER
+            other = await link_of(bare, present(ticket))
+            assert (await other.receive()).type is WSMsgType.TEXT
+            assert not silent.closed
+            await other.close()
+            await silent.close()
+
+
 async def test_an_agent_that_is_not_there_any_more_is_noticed(
     bare: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from broker import limits, wire
 from broker.domain.errors import UnsupportedError
+from broker.domain.model import Desktop
 from broker.domain.settings import Shadowing
 from broker.domain.shadowing import ShadowMode
 from broker.domain.viewers import ViewerKind
@@ -310,6 +311,26 @@ async def test_the_person_s_own_ticket_opens_no_shadow_and_the_other_way_round(
         ticket = await stage.ticket(shadow_id)
         async with stage._socket(path, stage.who("ann"), ticket) as own:
             assert isinstance(await said(own), wire.DisplayRefused)
+
+
+async def test_a_desktop_made_fresh_while_the_ticket_is_looked_at_is_not_shown(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the next person's by then, who was not asked."""
+    async with stage.desktop():
+        ticket = await stage.ticket(shadow_id := await stage.allowed())
+        desktops = stage.app.services.kit.store.desktops
+        session = await stage.app.services.kit.store.sessions.session(stage.session_id)
+        assert session is not None
+        found = await desktops.desktop(session.desktop_id or "")
+
+        async def later(_: str) -> Desktop:
+            assert found is not None
+            return replace(found, generation=found.generation + 1)
+
+        monkeypatch.setattr(desktops, "desktop", later)
+        async with stage.shadow(shadow_id, ticket) as socket:
+            assert isinstance(await said(socket), wire.DisplayRefused)
 
 
 # ------------------------------------------------------------------------ what gets through

@@ -221,6 +221,7 @@ def test_lines_are_whole_and_too_long_ones_are_passed_over() -> None:
     assert list(lines.feed(b"x" * LINE_BYTES_MAX)) == []
     assert list(lines.feed(b"x" * LINE_BYTES_MAX)) == []
     assert list(lines.feed(b"tail\nthree\n")) == [b"three"]
+    assert list(lines.feed(b"\n" * 1000 + b"four\n\n")) == [b"four"]
 
 
 FAR = quote("qemu+ssh://trivium@server-1/system", safe="")

@@ -44,6 +44,21 @@ async def test_what_a_person_left_is_kept_by_a_suspend_and_gone_after_a_reset(
     assert disks == ["dsk_1-g2.qcow2"]
 
 
+async def test_a_guest_that_starts_anew_by_itself_is_told_who_it_is_and_heard(bench: Bench) -> None:
+    """Its machine and its port stay open meanwhile: nothing but its own greeting tells of it."""
+    desktop = await bench.made()
+    before = bench.engine.guest(desktop.id)
+    assert before is not None
+    with connected(bench.lab.first) as connection:
+        [domain] = connection.listAllDomains(0)
+        domain.reset(0)
+    await eventually(
+        lambda: (now := bench.engine.guest(desktop.id)) and now.boot != before.boot,
+        within_s=120,
+    )
+    assert bench.heard == []
+
+
 async def test_a_machine_that_is_killed_is_told_of_and_can_be_started_again(
     bench: Bench,
 ) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from broker.domain.errors import BadTicketError, EngineError, TriviumError
 from broker.domain.measures import DisplayMeasure
-from broker.gateway.display import DisplayEnd, DisplayLeave
+from broker.gateway.display import DisplayLeave
+from broker.gateway.ends import DisplayEnd
 from broker.ports import Console
 from tests.support.builders import make_desktop
 
@@ -84,12 +85,15 @@ class EndlessConsole(FakeConsole):
 
 class FakeDesk:
     """The DisplayDesk: tickets are `t-` and the session's id and work once; it notes what it is
-    told. `refuse` names the step that fails, `hold` the event that `connect` waits for."""
+    told. `refuse` names the step that fails, `hold` the event that `connect` waits for, `store`
+    the one that `opened` does."""
 
     def __init__(self, *consoles: Console) -> None:
         self.consoles = list(consoles)
         self.used: set[str] = set()
         self.told: list[tuple[str, str]] = []
+        self.asked_to_note: list[str | None] = []
+        self.closed_displays: list[str | None] = []
         self.bytes: list[Mapping[str, int]] = []
         self.last_inputs: dict[str, int] = {}
         self.measures: list[DisplayMeasure] = []
@@ -97,6 +101,8 @@ class FakeDesk:
         self.refuse: dict[str, TriviumError] = {}
         self.hold = asyncio.Event()
         self.hold.set()
+        self.store = asyncio.Event()
+        self.store.set()
 
     def _step(self, name: str) -> None:
         if name in self.refuse:
@@ -109,7 +115,10 @@ class FakeDesk:
         if kind != "t" or ticket in self.used:
             raise BadTicketError
         self.used.add(ticket)
-        return DisplayLeave(session_id=rest.split("/")[0], desktop=make_desktop())
+        session, _, display = rest.partition("/")
+        return DisplayLeave(
+            session_id=session, desktop=make_desktop(), browser=display, display=display
+        )
 
     async def connect(self, leave: DisplayLeave) -> Console:
         await self.hold.wait()
@@ -120,10 +129,13 @@ class FakeDesk:
 
     async def opened(self, leave: DisplayLeave) -> None:
         self._step("opened")
+        self.asked_to_note.append(leave.display)
+        await self.store.wait()
         self.told.append((leave.session_id, "opened"))
 
     async def closed(self, leave: DisplayLeave, why: DisplayEnd) -> None:
         self.told.append((leave.session_id, why))
+        self.closed_displays.append(leave.display)
 
     def inputs(self, last_of: Mapping[str, int]) -> None:
         self.last_inputs.update(last_of)

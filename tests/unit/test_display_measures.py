@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from broker.domain.measures import DisplayMeasure
-from broker.gateway.display import DisplayEnd, DisplayGateway
+from broker.gateway.display import DisplayGateway
+from broker.gateway.ends import DisplayEnd
 from broker.limits import DISPLAY_MEASURE_S, DISPLAY_MEASURES_PER_HINT, DISPLAY_PING_S
 from broker.services.measures import Measures
 from tests.support.clock import ManualClock

@@ -29,7 +29,10 @@ class OpenDisplays:
     async def serve(self, *_: object, **__: object) -> str:
         raise NotImplementedError
 
-    def kill(self, session_id: str, detail: str = "", code: str = "display.killed") -> bool:
+    def kill(
+        self, session_id: str, detail: str = "", code: str = "display.killed",
+        browser: str | None = None,
+    ) -> bool:  # fmt: skip
         del detail, code
         was_open = session_id in self.places
         self.places.pop(session_id, None)

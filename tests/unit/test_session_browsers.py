@@ -21,7 +21,8 @@ from broker.domain.errors import (
 from broker.domain.model import Session, SessionState
 from broker.domain.settings import PoolSettings, TakeOver
 from broker.gateway.desk import Desk, end_displays
-from broker.gateway.display import DisplayEnd, DisplayGateway
+from broker.gateway.display import DisplayGateway
+from broker.gateway.ends import DisplayEnd
 from broker.ports import ConsentOrder, Console, StartOrder
 from broker.services.connect import Connected
 from tests.support.displays import FakeClient, FakeConsole

@@ -9,7 +9,8 @@ import asyncssh
 import pytest
 
 from broker.domain.errors import ConfigError
-from broker.gateway.sources import SourceThrottle, source_of
+from broker.domain.policy.sources import source_of
+from broker.gateway.sources import SourceThrottle
 from broker.keyfile import own_key
 from tests.support.clock import ManualClock
 

@@ -26,7 +26,7 @@ from broker.guest_wire import (
     decode,
     encode,
 )
-from broker.limits import GUEST_CHUNK_BYTES, GUEST_READ_PAUSE_S
+from broker.limits import GUEST_CHUNK_BYTES, GUEST_LINES_PER_S, GUEST_READ_PAUSE_S
 
 _AGAIN: Final = -2
 """what libvirt answers when a call would have to wait"""
@@ -37,7 +37,8 @@ _SEND_PAUSE_S: Final = 0.1
 
 
 class Lines:
-    """Bytes in, whole lines out; what is longer than a line may be is dropped to its end."""
+    """Bytes in, whole lines out that are not empty; what is longer than a line may be is dropped to
+    its end."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -46,7 +47,7 @@ class Lines:
     def feed(self, data: bytes) -> Iterator[bytes]:
         *whole, rest = (self._rest + data).split(b"\n")
         for line in whole:
-            if not self._dropping and len(line) < LINE_BYTES_MAX:
+            if line and not self._dropping and len(line) < LINE_BYTES_MAX:
                 yield line
             self._dropping = False
         if self._dropping or len(rest) >= LINE_BYTES_MAX:
@@ -151,7 +152,9 @@ class GuestChannel:
             message = decode(line)
             if message is not None:
                 self._said(message)
-        self._loop.call_later(GUEST_READ_PAUSE_S, self._listen)
+        # each line costs the loop its time, however short it is
+        pause_s = max(GUEST_READ_PAUSE_S, data.count(b"\n") / GUEST_LINES_PER_S)
+        self._loop.call_later(pause_s, self._listen)
 
     def _listen(self) -> None:
         if not self._closed:

@@ -175,7 +175,7 @@ class Guests(GuestBook[Guest]):
             case Done():
                 guest.asks.done(message)
             case Hello() if not self._is_current(guest, message):
-                guest.wake.set()
+                self._unknown(guest)
             case Hello():
                 guest.boot = message.boot_id
             case State() if self._is_current(guest, message):
@@ -184,7 +184,13 @@ class Guests(GuestBook[Guest]):
                 if message.ready:
                     self._is_ready(guest, unasked=self._links_up(guest))
             case State():
-                guest.wake.set()
+                self._unknown(guest)
+
+    def _unknown(self, guest: Guest) -> None:
+        """It was started anew on the port that is open, or never told who it is: what it said
+        before is not so any more, and it is told now."""
+        guest.state = guest.told = None
+        guest.wake.set()
 
     def _links_up(self, guest: Guest) -> bool:
         return guest.host.place.agent is Agent.WEBSOCKET
