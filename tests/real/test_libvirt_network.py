@@ -8,9 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from broker.domain.errors import EngineError
 from broker.domain.model import Resources
 from broker.domain.settings import Limits
 from broker.engines.libvirt import xml
@@ -93,3 +95,38 @@ async def test_average_peak_and_burst_are_the_kernels_and_change_while_the_machi
         await bench.engine.resize(bench.case.operation("job_3", desktop), free)
         assert shaped(lab) == []
         await bench.engine.destroy(bench.case.operation("job_4", desktop))
+
+
+@pytest.mark.parametrize("verb", ["create", "reset"])
+async def test_an_instant_clone_that_woke_without_its_card_gets_it_when_it_is_asked_for_again(
+    lab: LibvirtLab, verb: str
+) -> None:
+    lab.clear()
+    async with on_bench(lab, clone="instant", network="lan") as bench:
+        desktop = bench.desktop()
+        operation = bench.case.operation("job_1", desktop)
+        with connected(lab.first) as connection:
+            network = connection.networkLookupByName("lan")
+            network.destroy()
+            try:
+                with pytest.raises(EngineError):
+                    await getattr(bench.engine, verb)(operation)
+            finally:
+                network.create()
+            [domain] = connection.listAllDomains(0)
+            assert cards(domain) == []
+            await getattr(bench.engine, verb)(operation)
+            await bench.ready(desktop)
+            [card] = cards(domain)
+            # and no second one, however often it is asked for
+            again = bench.case.operation("job_2", desktop)
+            await getattr(bench.engine, verb)(again)
+            await bench.ready(desktop)
+            assert cards(domain) == [card]
+        await bench.engine.destroy(bench.case.operation("job_3", desktop))
+
+
+def cards(domain: Any) -> list[str]:
+    """The addresses of its network cards as it runs."""
+    found = xml.parse(domain.XMLDesc(0)).iterfind("devices/interface/mac")
+    return [one.get("address", "") for one in found]

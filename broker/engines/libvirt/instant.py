@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import math
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from uuid import UUID
 from weakref import WeakValueDictionary
 from xml.etree import ElementTree as ET
 
@@ -28,8 +28,8 @@ from broker.engines.libvirt.channel import GuestChannel
 from broker.engines.libvirt.errors import is_absent, telling
 from broker.engines.libvirt.hosts import HostLink
 from broker.engines.libvirt.knobs import Place
-from broker.engines.libvirt.machines import Machines
-from broker.engines.libvirt.saved import HEADER_BYTES, SavedHead
+from broker.engines.libvirt.machines import Found, Machines
+from broker.engines.libvirt.saved import HEADER_BYTES, SavedHead, is_cut_short
 from broker.engines.libvirt.tags import Tags, image_volume, machine_uuid
 from broker.engines.libvirt.tuning import Tuning
 from broker.engines.libvirt.turns import Turn
@@ -37,42 +37,48 @@ from broker.guest_wire import FromGuest, Hello, Identify, State
 from broker.limits import GOLDEN_BOOT_S
 from broker.ports import Clock, Ids, Operation
 
+_log = logging.getLogger("trivium.libvirt")
+
 GOLDEN: Final = "golden"
 """who a golden desktop is told it is"""
 _OWN: Final = (
     "name", "uuid", "title", "metadata", "cputune", "memtune", "blkiotune", "memoryBacking",
 )  # fmt: skip
 """of a machine's description: what its guest does not see"""
+_CARDS: Final = "devices/interface"
+_DISK: Final = ".qcow2"
+_LOOK_PAUSE_S: Final = 2.0
+"""between two looks at a golden desktop that another broker boots"""
 _OWN_OF_DISK: Final = ("source", "backingStore", "iotune")
 _OWN_DEVICES: Final = ("graphics",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """`name`: of its disk (.qcow2), its memory (.save) and, while it boots, its machine. Each host
-    has its own: what wakes a clone writes into the memory's file, and hosts may share a pool."""
+    """`disk`: its volume. Each boot has one of its own, whose name is never used again: clones
+    stand on it for as long as they live, and one on another disk would be corrupt."""
 
-    name: str
-    uuid: UUID
-
-    @classmethod
-    def of(cls, machines: Machines, operation: Operation) -> Golden:
-        """The one whose clone the operation wants."""
-        name = golden_name(machines.host, machines.place, operation)
-        return cls(name=name, uuid=machine_uuid(machines.installation_id, name))
-
-    @property
-    def disk(self) -> str:
-        return f"{self.name}.qcow2"
+    disk: str
 
     @property
     def memory(self) -> str:
-        return f"{self.name}.save"
+        return f"{self.disk.removesuffix(_DISK)}.save"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """A golden desktop that runs, for it was not saved yet."""
+
+    uuid: str
+    golden: Golden
 
 
 def golden_name(host: str, place: Place, operation: Operation) -> str:
     """The same for all desktops that can begin with one memory: the guest sees the same machine.
-    What it does not see of its machine, `as_clone` brings from the clone."""
+    What it does not see of its machine, `as_clone` brings from the clone. Each host has its own:
+    what wakes a clone writes into the memory's file, and hosts may share a pool.
+
+    A golden desktop's machine is called so, while it boots; the names of its files begin so."""
     size = operation.desktop.resources
     seen = (
         host, place.machine, place.cpu, place.accel, place.append, place.kind.displays,
@@ -91,57 +97,111 @@ class InstantClones:
         self._host = machines.host
         self._volumes = machines.volumes(storage)
 
-    def is_saved(self, golden: Golden) -> bool:
-        """Whether its disk and its whole memory are there."""
-        if self._volumes.find(golden.disk) is None:
+    def latest(self, name: str, *, fresh: bool = False) -> Golden | None:
+        """The one of that name that was saved last, whose disk and whole memory are there.
+        `fresh`: look into the pool anew. Raises EngineError where that cannot be told then."""
+        if fresh:
+            self._volumes.refresh()
+        with telling(self._host, f"read the memory of {name}"):
+            try:
+                return next((one for one in self._goldens(name) if self._is_whole(one)), None)
+            except libvirt.libvirtError:
+                # the pool lists what somebody removed behind its back
+                if fresh:
+                    raise
+                return None
+
+    def _goldens(self, name: str) -> list[Golden]:
+        """All whose disks are there, the latest first."""
+        own = (f"{name}-", f"{name}.")  # of versions before, without a mark
+        names = [one for one in self._volumes.names() if one.startswith(own)]
+        stems = sorted(one.removesuffix(_DISK) for one in names if one.endswith(_DISK))
+        return [Golden(disk=f"{stem}{_DISK}") for stem in reversed(stems)]
+
+    def _is_whole(self, golden: Golden) -> bool:
+        """Whether its memory was saved to the end, and nobody died while writing its head."""
+        memory = self._volumes.find(golden.memory)
+        if memory is None:
             return False
+        header = self._download(memory, 0, HEADER_BYTES)
+        if is_cut_short(header):
+            return False
+        head = SavedHead.read(header)
         try:
-            self._connection.saveImageGetXMLDesc(self._volumes.path(golden.memory), 0)
-        except libvirt.libvirtError:
+            xml.parse(head.description(self._download(memory, HEADER_BYTES, head.room)))
+        except EngineError:
             return False
         return True
 
-    def is_booting(self, golden: Golden) -> bool:
-        try:
-            return bool(self._connection.lookupByUUIDString(str(golden.uuid)).isActive())
-        except libvirt.libvirtError:
-            return False
+    def booting(self, name: str) -> Boot | None:
+        with telling(self._host, f"look for the golden desktop {name}"):
+            try:
+                domain = self._connection.lookupByName(_machine(name))
+                if not domain.isActive():
+                    return None
+                return Boot(uuid=domain.UUIDString(), golden=Golden(disk=_disk_of(domain)))
+            except libvirt.libvirtError as error:
+                if not is_absent(error):
+                    raise
+                return None
 
-    def boot(self, golden: Golden, operation: Operation) -> str:
-        """Start it anew, whatever an interrupted attempt left; answers its UUID."""
-        self.remove(golden)
+    def boot(self, name: str, mark: str, operation: Operation) -> Boot:
+        """Start one, on a disk with that mark; or answer the one that another broker started at
+        the same time: libvirt takes one machine of a name."""
+        golden = Golden(disk=f"{name}-{mark}{_DISK}")
+        uuid = machine_uuid(self._machines.installation_id, name)
         disk = self._volumes.overlay(operation.image, golden.disk)
         spec = self._machines.spec(operation, disk)
-        nobody = Tags(installation_id="", desktop_id=GOLDEN, generation=0, name=golden.name)
+        nobody = Tags(installation_id="", desktop_id=GOLDEN, generation=0, name=name)
         # it is no pool's: it boots as fast as the host lets it, and holds nobody's data
         size = spec.resources
         whole = replace(size, cpus=math.ceil(size.cpus), disk_iops=0, network_mbit=0)
         spec = replace(
-            spec, name=f"trivium-{golden.name}", uuid=golden.uuid, tags=nobody, resources=whole,
+            spec, name=_machine(name), uuid=uuid, tags=nobody, resources=whole,
             place=replace(spec.place, network=""), share_pages=True,
             tuning=Tuning.of(whole, Share(), EQUAL_SHARES, Limits(), None),
         )  # fmt: skip
-        with telling(self._host, f"boot the golden desktop {golden.name}"):
-            self._connection.createXML(xml.domain(spec), 0)
-        return str(golden.uuid)
+        with telling(self._host, f"boot the golden desktop {name}"):
+            try:
+                self._connection.createXML(xml.domain(spec), 0)
+            except libvirt.libvirtError:
+                self.drop(golden)
+                other = self.booting(name)
+                if other is None:
+                    raise
+                return other
+        return Boot(uuid=str(uuid), golden=golden)
 
-    def save(self, golden: Golden) -> None:
-        with telling(self._host, f"save the golden desktop {golden.name}"):
-            domain = self._connection.lookupByUUIDString(str(golden.uuid))
-            path = self._volumes.path(golden.memory)
+    def save(self, name: str, boot: Boot) -> None:
+        """It; what was left by others of that name goes."""
+        with telling(self._host, f"save the golden desktop {name}"):
+            domain = self._connection.lookupByUUIDString(boot.uuid)
+            path = self._volumes.path(boot.golden.memory)
             domain.saveFlags(path, None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
         self._volumes.refresh()
+        others = [one for one in self._goldens(name) if one != boot.golden]
+        if others and self.booting(name) is None:
+            for one in others:
+                self.drop(one)
 
-    def remove(self, golden: Golden) -> None:
-        with telling(self._host, f"remove the golden desktop {golden.name}"):
+    def end(self, boot: Boot) -> None:
+        """Switch it off."""
+        with telling(self._host, "end a golden desktop"):
             try:
-                self._connection.lookupByUUIDString(str(golden.uuid)).destroy()
+                self._connection.lookupByUUIDString(boot.uuid).destroy()
             except libvirt.libvirtError as error:
                 if not is_absent(error):
                     raise
-        self._volumes.refresh()
-        for name in (golden.memory, golden.disk):
-            self._volumes.delete(name)
+
+    def drop(self, golden: Golden) -> None:
+        """Delete its memory; and its disk, unless a clone stands on it. What cannot be deleted
+        stays for now."""
+        try:
+            self._volumes.delete(golden.memory)
+            if not self._volumes.is_stood_on(golden.disk):
+                self._volumes.delete(golden.disk)
+        except EngineError as error:
+            _log.warning("%s keeps %s for now: %s", self._host, golden.disk, error)
 
     def disk(self, golden: Golden, operation: Operation) -> xml.Disk:
         return self._volumes.make(
@@ -155,6 +215,8 @@ class InstantClones:
         resumed, as it would have been, and this one fails and is asked for again."""
         with telling(self._host, "wake an instant clone"):
             memory = self._volumes.find(golden.memory)
+            if memory is None:
+                raise EngineError(f"{self._host} has no golden desktop any more")
             described = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
             head = SavedHead.read(self._download(memory, 0, HEADER_BYTES))
             body = self._download(memory, HEADER_BYTES, head.room)
@@ -164,11 +226,7 @@ class InstantClones:
             self._connection.restoreFlags(path, None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
             if not domain.isActive():
                 raise EngineError(f"{self._host} woke another clone first")
-            # the golden desktop has no network card, so that no two clones have the same
-            for card in xml.parse(described).iterfind("devices/interface"):
-                for address in card.findall("address"):
-                    card.remove(address)
-                domain.attachDeviceFlags(xml.text_of(card), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        attach_cards(self._host, domain)
 
     def _download(self, volume: Any, offset: int, length: int) -> bytes:
         stream = self._connection.newStream(0)
@@ -212,6 +270,45 @@ def _take_over(root: ET.Element, clone: ET.Element, tags: tuple[str, ...]) -> No
         root.extend(clone.findall(tag))
 
 
+def attach_cards(host: str, domain: Any) -> None:
+    """Plug in the network cards of its description that the machine runs without: a golden desktop
+    has none, so that no two clones have the same. Whoever asks again for a machine that woke asks
+    for this, too: it may be what failed."""
+    with telling(host, "plug in a network card"):
+        described = xml.parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        there = {_mac(card) for card in xml.parse(domain.XMLDesc(0)).iterfind(_CARDS)}
+        for card in described.iterfind(_CARDS):
+            if _mac(card) in there:
+                continue
+            for address in card.findall("address"):
+                card.remove(address)
+            domain.attachDeviceFlags(xml.text_of(card), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def equip(machines: Machines, found: Found) -> None:
+    """`attach_cards` to a machine that an attempt before may have left without."""
+    with telling(machines.host, "look for a machine"):
+        domain = machines.connection.lookupByUUIDString(found.uuid)
+    attach_cards(machines.host, domain)
+
+
+def _mac(card: ET.Element) -> str:
+    mac = card.find("mac")
+    return mac.get("address", "") if mac is not None else ""
+
+
+def _machine(name: str) -> str:
+    """What the golden desktop's machine of that name is called."""
+    return f"trivium-{name}"
+
+
+def _disk_of(domain: Any) -> str:
+    source = xml.parse(domain.XMLDesc(0)).find("devices/disk/source")
+    if source is None:
+        raise EngineError("the golden desktop has no disk")
+    return source.get("volume", "")
+
+
 class GoldenDesktops:
     """Has a golden desktop's memory on a host, before a clone is made of it."""
 
@@ -219,8 +316,9 @@ class GoldenDesktops:
         self._clock = clock
         self._ids = ids
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._booting: dict[str, float] = {}
-        """golden desktops that were not saved yet -> when each was started, seconds"""
+        self._booting: dict[str, tuple[Golden, float]] = {}
+        """name -> the golden desktop that was not saved yet, and since when this process knows of
+        it, seconds"""
 
     def lock(self, link: HostLink, operation: Operation) -> asyncio.Lock:
         """One at a time boots a golden desktop, or writes into its memory's file."""
@@ -230,38 +328,78 @@ class GoldenDesktops:
             found = self._locks[key] = asyncio.Lock()
         return found
 
-    async def ensure(self, turn: Turn, link: HostLink, operation: Operation) -> None:
-        """Boot and save it, unless that was done. The caller holds the lock."""
-
-        def look(machines: Machines) -> str:
-            golden = Golden.of(machines, operation)
-            clones = InstantClones(machines, operation.storage)
-            if clones.is_saved(golden):
-                return ""
-            uuid = str(golden.uuid)
-            begun = self._booting.get(uuid, float("-inf"))
-            # on a slow host a boot takes longer than an attempt: the next one waits on
-            if now - begun < GOLDEN_BOOT_S and clones.is_booting(golden):
-                return uuid
-            self._booting[uuid] = now
-            return clones.boot(golden, operation)
-
-        now = self._clock.monotonic()
+    async def ensure(self, turn: Turn, link: HostLink, operation: Operation) -> Golden:
+        """Boot and save it, unless that was done, by whichever broker. The caller holds the
+        lock."""
+        name = golden_name(link.host.name, link.place, operation)
         pool = link.place.at(operation.storage).pool
-        uuid = await turn.do(link, look, pool=pool)
-        if uuid:
-            await self._settled(link, uuid)
-            await turn.do(
-                link,
-                lambda machines: InstantClones(machines, operation.storage).save(
-                    Golden.of(machines, operation)
-                ),
-                pool=pool,
-            )
-            self._booting.pop(uuid, None)
+        boots = 1
 
-    async def _settled(self, link: HostLink, uuid: str) -> None:
-        """Until its agent says that it is ready."""
+        def known(machines: Machines) -> Golden | Boot | None:
+            return self.known(InstantClones(machines, operation.storage), name)
+
+        def look(machines: Machines) -> Golden | Boot:
+            nonlocal boots
+            found = known(machines)
+            if found is not None:
+                return found
+            if not boots:
+                raise EngineError("the golden desktop stopped")
+            boots -= 1
+            return self._boot(InstantClones(machines, operation.storage), name, operation)
+
+        while isinstance(found := await turn.do(link, look, pool=pool), Boot):
+            boot = found
+
+            def save(machines: Machines, boot: Boot = boot) -> None:
+                InstantClones(machines, operation.storage).save(name, boot)
+
+            if not await self._settled(link, boot.uuid):
+                await self._clock.sleep(_LOOK_PAUSE_S)
+                continue
+            try:
+                await turn.do(link, save, pool=pool)
+            except EngineError:
+                # both brokers heard that it is ready: the other saves it
+                if not isinstance(await turn.do(link, known, pool=pool), Golden):
+                    raise
+        return found
+
+    def known(self, clones: InstantClones, name: str) -> Golden | Boot | None:
+        """The one that was saved, or the one that boots, if that is not for too long: on a slow
+        host a boot takes longer than an attempt, and it may be another broker's."""
+        golden, boot = clones.latest(name), None
+        if golden is None:
+            boot = clones.booting(name)
+        if golden is None and boot is None:
+            golden = clones.latest(name, fresh=True)
+        if golden is not None:
+            self._booting.pop(name, None)
+            return golden
+        if boot is None:
+            return None
+        now = self._clock.monotonic()
+        known, since = self._booting.get(name, (None, now))
+        if known != boot.golden:
+            since = now
+            self._booting[name] = boot.golden, now
+        if now - since < GOLDEN_BOOT_S:
+            return boot
+        clones.end(boot)
+        return None
+
+    def _boot(self, clones: InstantClones, name: str, operation: Operation) -> Boot:
+        """Anew; what this process knows of an attempt before goes."""
+        before = self._booting.pop(name, None)
+        if before is not None:
+            clones.drop(before[0])
+        boot = clones.boot(name, self._ids.new("gld"), operation)
+        self._booting[name] = boot.golden, self._clock.monotonic()
+        return boot
+
+    async def _settled(self, link: HostLink, uuid: str) -> bool:
+        """Wait until its agent says that it is ready. False: it stopped, or another broker hears
+        it, and will save it; nobody takes its port from who has it."""
         ready, ended = asyncio.Event(), asyncio.Event()
         identify = Identify(
             desktop_id=GOLDEN,
@@ -280,17 +418,21 @@ class GoldenDesktops:
 
         channel = GuestChannel(link.connection, said, ended.set)
         try:
-            await channel.open(uuid, force=True)
-            await channel.send(identify)
-            while not ready.is_set():
-                if ended.is_set():
-                    raise EngineError("the golden desktop stopped")
-                if hello.is_set():
-                    hello.clear()
-                    await channel.send(identify)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(1.0):
-                        await ready.wait()
+            try:
+                await channel.open(uuid, force=False)
+                await channel.send(identify)
+                while not ready.is_set():
+                    if ended.is_set():
+                        return False
+                    if hello.is_set():
+                        hello.clear()
+                        await channel.send(identify)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(1.0):
+                            await ready.wait()
+            except EngineError:
+                return False
+            return True
         finally:
             with contextlib.suppress(EngineError):
                 await channel.close()

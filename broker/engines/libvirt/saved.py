@@ -19,6 +19,8 @@ from broker.limits import LIBVIRT_XML_BYTES_MAX
 _HEADER: Final = struct.Struct("<16s5I56x")
 HEADER_BYTES: Final = _HEADER.size
 _MAGIC: Final = b"LibvirtQemudSave"
+_UNFINISHED: Final = b"LibvirtQemudPart"
+"""until the last of the memory is written"""
 _VERSION: Final = 2
 
 
@@ -44,8 +46,11 @@ class SavedHead:
         return cls(room=room, was_running=was_running, compressed=compressed, cookie_at=cookie_at)
 
     def description(self, body: bytes) -> str:
-        """The machine's description, of the `room` bytes after the header."""
-        return body.partition(b"\0")[0].decode()
+        """The machine's description, of the `room` bytes after the header. Raises EngineError."""
+        try:
+            return body.partition(b"\0")[0].decode()
+        except UnicodeDecodeError:
+            raise EngineError("the golden desktop's memory is described wrongly") from None
 
     def with_description(self, body: bytes, described: str) -> bytes:
         """Header and body with another description; the cookie stays. EngineError when it does
@@ -61,3 +66,8 @@ class SavedHead:
             len(text) if cookie else 0,
         )  # fmt: skip
         return header + (text + cookie).ljust(self.room, b"\0")
+
+
+def is_cut_short(header: bytes) -> bool:
+    """Whether who wrote the file that begins so did not come to its end."""
+    return len(header) < HEADER_BYTES or header.startswith(_UNFINISHED)

@@ -139,9 +139,7 @@ class Volumes:
 
     def remove(self, desktop_id: str, *, below: int) -> None:
         """Delete the desktop's disks of generations before `below`."""
-        with telling(self._host, "list its volumes"):
-            names = self._pool.listVolumes()
-        for name in names:
+        for name in self.names():
             generation = volume_of(name, desktop_id)
             if generation is not None and generation < below:
                 self.delete(name)
@@ -162,6 +160,17 @@ class Volumes:
                 return None
             self.refresh()
         return None
+
+    def names(self) -> list[str]:
+        """Of all volumes, as the pool was seen last."""
+        with telling(self._host, "list its volumes"):
+            return list(self._pool.listVolumes())
+
+    def is_stood_on(self, name: str) -> bool:
+        """Whether any volume of the pool is an overlay on the one of that name. Raises EngineError
+        where one does not tell."""
+        with telling(self._host, f"look what stands on {name}"):
+            return any(_backing(volume) == name for volume in self._pool.listAllVolumes())
 
     def refresh(self) -> None:
         """See what others put into the pool. One that makes a volume at this moment cannot look:
@@ -194,6 +203,17 @@ def snapshot_bytes(capacity: int) -> int:
     `struct disk_exception`) in chunks of their own, and one chunk as the head; a snapshot that is
     full is lost. LVM takes no more than it can use."""
     return capacity + capacity // 128 + _SNAPSHOT_HEAD_BYTES
+
+
+def _backing(volume: Any) -> str:
+    """The name of the file that it is an overlay on; empty: it is on none, or is gone."""
+    try:
+        described = volume.XMLDesc(0)
+    except libvirt.libvirtError as error:
+        if is_absent(error):
+            return ""
+        raise
+    return xml.parse(described).findtext("backingStore/path", "").rpartition("/")[2]
 
 
 def _mib(number: int) -> str:

@@ -15,7 +15,7 @@ from broker.domain.model import Host, HostState, Resources
 from broker.engines.libvirt.golden_images import GoldenImages
 from broker.engines.libvirt.guests import Guest, Guests
 from broker.engines.libvirt.hosts import HostLink, Hosts
-from broker.engines.libvirt.instant import Golden, GoldenDesktops, InstantClones
+from broker.engines.libvirt.instant import Golden, GoldenDesktops, InstantClones, equip
 from broker.engines.libvirt.kinds import Clone
 from broker.engines.libvirt.machines import Begin, Found, Machines, fence
 from broker.engines.libvirt.snapshots import Snapshots, under
@@ -95,7 +95,9 @@ class Verbs:
                 await self._make(turn, operation, link, found)
                 return
             there = found
-            if not there.active and not there.saved:
+            if there.active:
+                await self._equip(turn, link, there)
+            elif not there.saved:
                 await self._start(turn, link, there, operation)
             if not there.saved or there.active:
                 self.expect(link, there, operation.id)
@@ -108,9 +110,15 @@ class Verbs:
             if found is None or not same or not (found.active or found.saved):
                 await self._make(turn, operation, link, found)
             elif found.active:
+                await self._equip(turn, link, found)
                 self.expect(link, found, operation.id)
 
         return work
+
+    async def _equip(self, turn: Turn, link: HostLink, found: Found) -> None:
+        """An instant clone that an attempt before woke may lack its network card."""
+        if link.place.clone is Clone.INSTANT:
+            await turn.do(link, lambda machines: equip(machines, found))
 
     async def _make(
         self, turn: Turn, operation: Operation, place: HostLink, found: Found | None
@@ -132,8 +140,7 @@ class Verbs:
                 home, lambda machines: machines.make(operation, turn.check), pool=pool
             )
 
-        def make(machines: Machines) -> Found:
-            golden = Golden.of(machines, operation)
+        def make(machines: Machines, golden: Golden) -> Found:
             clones = InstantClones(machines, operation.storage)
             begin = Begin(
                 disk=lambda: clones.disk(golden, operation),
@@ -142,8 +149,8 @@ class Verbs:
             return machines.make(operation, turn.check, begin)
 
         async with self._goldens.lock(home, operation):
-            await self._goldens.ensure(turn, home, operation)
-            return await turn.do(home, make, pool=pool)
+            golden = await self._goldens.ensure(turn, home, operation)
+            return await turn.do(home, lambda machines: make(machines, golden), pool=pool)
 
     async def _remove(
         self, turn: Turn, link: HostLink, desktop_id: str, last: int, found: Found | None
