@@ -187,7 +187,8 @@ class Engine(Protocol):
 
     async def machines(self) -> tuple[Machine, ...]:
         """Every machine that carries this installation's tag: one that is missing from the answer
-        counts as gone. A machine on a host that failed is listed as not running, or not at all.
+        counts as gone, except on hosts whose records (as `features` was given them last) say that
+        nothing runs there (HOST_RUNS): those are listed as not running, or not at all.
 
         Raises:
             PartialListError: some hosts did not answer; what is missing says nothing of those.

@@ -18,7 +18,8 @@ from typing import Final
 
 from broker import limits
 from broker.domain.errors import EngineError, TriviumError, UnsupportedError
-from broker.domain.model import Desktop, Instant, WorkLease
+from broker.domain.lifecycle import HOST_RUNS
+from broker.domain.model import Desktop, Host, Instant, WorkLease
 from broker.domain.planning.commands import (
     DiscardMachine,
     FailDesktop,
@@ -92,11 +93,12 @@ class Strays:
     async def _listed(
         self, engines: Sequence[Engine]
     ) -> tuple[dict[str, list[SeenMachine]], frozenset[str]]:
-        """(desktop id -> its machines, the hosts that answered)."""
-        loads = await self._kit.store.directory.host_loads()
+        """(desktop id -> its machines, the hosts that answered). One that is off or down has not:
+        what is suspended there waits for it, what ran there HostLoss settles."""
         seen: defaultdict[str, list[SeenMachine]] = defaultdict(list)
         hosts: set[str] = set()
         for engine in engines:
+            there = await self._hosts_of(engine)
             silent: frozenset[str] = frozenset()
             try:
                 async with asyncio.timeout(LIST_S):
@@ -112,13 +114,21 @@ class Strays:
             except (EngineError, TimeoutError) as error:
                 self._failed(engine, error)
                 continue
-            there = {load.host.id for load in loads if load.host.engine == engine.name}
-            hosts |= there - silent
+            hosts |= {host.id for host in there if host.state in HOST_RUNS} - silent
             for number, machine in enumerate(machines, 1):
                 seen[machine.desktop_id].append(_seen(engine.name, machine))
                 if number % COMPARED_AT_ONCE == 0:
                     await asyncio.sleep(0)
         return dict(seen), frozenset(hosts)
+
+    async def _hosts_of(self, engine: Engine) -> list[Host]:
+        """Its hosts, which it is told of: those that another process put up or switched on since
+        are not in its book, or are away there, and their machines would be missing."""
+        loads = await self._kit.store.directory.host_loads()
+        hosts = [load.host for load in loads if load.host.engine == engine.name]
+        for host in hosts:
+            engine.features(host)
+        return hosts
 
     def _failed(self, engine: Engine, error: Exception) -> None:
         self.failures[f"machines of {engine.name}"] += 1

@@ -223,19 +223,37 @@ async def test_its_owner_waits_for_it_and_gets_no_second_one(world: World) -> No
     assert [one.id for one in await world.desktops() if one.owner_id == "usr_pupil0"] == [row.id]
 
 
-async def test_one_whose_host_died_comes_back_with_the_host(world: World) -> None:
+@pytest.mark.parametrize("state", [D.SUSPENDED, D.READY])
+async def test_one_whose_host_died_waits_for_the_host(world: World, state: DesktopState) -> None:
     row = await owned(world)
-    await suspended(world, row)
+    if state is D.SUSPENDED:
+        await suspended(world, row)
     await world.services.site.set_host_lost("hst_1", lost=True, actor="adm")
     known = dict(world.engine.known)
     world.engine.known.clear()  # a host that does not answer lists nothing
     await compare(world)
-    assert (await read(world, row.id)).state is D.FAILED
+    for _ in range(20):
+        world.clock.advance(120)
+        await world.look()
+    assert (await read(world, row.id)).state is state
+    world.engine.known.update(known)
+    world.engine.halted.update({row.id} - world.engine.asleep)
+    await world.services.site.set_host_lost("hst_1", lost=False, actor="adm")
+    await compare(world)
+    await world.look(3)
+    assert (await read(world, row.id)).state is state
+    assert not world.engine.halted
+    assert not wiped(world, row)
+
+
+async def test_one_that_failed_before_its_host_died_comes_back_with_the_host(world: World) -> None:
+    row = await owned(world)
+    await world.services.site.set_host_lost("hst_1", lost=True, actor="adm")
+    await world.works.lost(row, "it crashed")
     for _ in range(20):
         world.clock.advance(120)
         await world.look()
     assert (await read(world, row.id)).state is D.FAILED
-    world.engine.known.update(known)
     await world.services.site.set_host_lost("hst_1", lost=False, actor="adm")
     await world.look(3)
     assert (await read(world, row.id)).state is D.READY

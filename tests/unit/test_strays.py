@@ -8,8 +8,9 @@ import pytest
 
 from broker import limits
 from broker.domain.errors import EngineError, UnsupportedError
-from broker.domain.lifecycle import SessionEvent
-from broker.domain.model import Desktop, Identity, Role, Session, SessionState
+from broker.domain.features import Feature
+from broker.domain.lifecycle import HOST_RUNS, DesktopEvent, HostEvent, SessionEvent
+from broker.domain.model import Desktop, Host, HostState, Identity, Role, Session, SessionState
 from broker.ports import Engine, Machine, PageQuery, PartialListError, Store
 from broker.services.strays import Strays
 from broker.store.memory import MemoryStore
@@ -199,6 +200,71 @@ async def test_a_host_that_does_not_answer_stops_no_look_at_the_others(
         lost = await store.audit.entries(PageQuery(filters={"action": "machine.lost"}))
         assert [entry.desktop_id for entry in lost.items] == [here.id]
         assert _strays(broker).failures["machines of simulated"] == 2
+
+
+class ByItsBook(PromptEngine):
+    """Lists the machines of hosts that it was told of, and that run by the record that it was
+    told last: the port allows it to leave out the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book: dict[str, Host] = {}
+
+    def features(self, host: Host) -> frozenset[Feature]:
+        self.book[host.id] = host
+        return super().features(host)
+
+    async def machines(self) -> tuple[Machine, ...]:
+        running = {one.id for one in self.book.values() if one.state in HOST_RUNS}
+        return tuple(one for one in await super().machines() if one.host_id in running)
+
+
+async def _suspended(broker: Broker, desktop_id: str) -> None:
+    broker.engine.asleep.add(desktop_id)
+    for event in (DesktopEvent.SUSPEND_ASKED, DesktopEvent.SUSPENDED):
+        await broker.kit.store.desktops.advance(desktop_id, event, broker.clock.now())
+
+
+@pytest.mark.parametrize(
+    "away", [(HostEvent.POWER_OFF_ASKED, HostEvent.POWERED_OFF), (HostEvent.LOST,)]
+)
+async def test_what_is_suspended_on_a_host_that_is_off_or_down_waits_for_it(
+    away: tuple[HostEvent, ...],
+) -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store, engine=ByItsBook()) as broker:
+        ready = await _ready(broker, store)
+        session = await _connected(broker)
+        for one in ready:
+            await _suspended(broker, one.id)
+        for event in away:
+            broker.engine.features(
+                await store.directory.move_host("hst_1", event, broker.clock.now())
+            )
+        await _compare(broker, 3)
+        assert len(await desktops(store, state="suspended")) == 1
+        [parked] = await desktops(store, state="parked")
+        assert parked.id == session.desktop_id
+        assert await store.sessions.session(session.id) == session
+        assert await _actions(store) == []
+
+
+async def test_a_process_whose_engine_knows_no_hosts_or_old_records_loses_nobody_his_desktop() -> (
+    None
+):
+    store = MemoryStore()
+    await fill(store, pools=(POOL,), hosts=(make_host(), make_host(id="hst_2", name="srv-2")))
+    async with broker_on(store, engine=ByItsBook()) as broker:
+        ready = await _ready(broker, store)
+        engine = broker.engine
+        assert isinstance(engine, ByItsBook)
+        for _ in range(3):
+            engine.book = {"hst_2": make_host(id="hst_2", state=HostState.OFF)}
+            await _compare(broker)
+        assert {one.host_id for one in ready} == {"hst_1", "hst_2"}
+        assert await desktops(store, state="ready") == ready
+        assert await _actions(store) == []
 
 
 async def test_the_work_stays_with_one_process_between_two_comparisons() -> None:
