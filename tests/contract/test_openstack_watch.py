@@ -107,6 +107,15 @@ async def test_a_machine_that_nobody_here_started_is_told_of_when_it_goes(
     assert [(one.desktop_id, one.ready) for one in spoken.heard] == [("dsk_1", False)]
 
 
+async def test_one_that_fails_while_somebody_waits_for_it_says_what_was_asked(
+    watch: Watch, spoken: Spoken, clock: ManualClock
+) -> None:
+    watch.expect("dsk_1", 1, "job_1")
+    await clock.advance(1)
+    watch._tell({"dsk_1": replace(FOUND, status="ERROR")}, clock.monotonic())
+    assert [(one.ready, one.operation_id) for one in spoken.heard] == [(False, "job_1")]
+
+
 LINKED = replace(FOUND, name="library-001")
 """one whose agent was given a ticket"""
 

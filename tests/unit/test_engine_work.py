@@ -153,6 +153,20 @@ async def test_an_engine_that_cannot_tell_what_a_report_answers_is_believed(benc
     assert (await bench.read(desktop)).state is D.READY
 
 
+@pytest.mark.parametrize("state", [D.RESUMING, D.UNPARKING])
+async def test_a_stop_that_answers_nothing_fails_no_desktop_that_is_being_resumed(
+    bench: Bench, state: DesktopState
+) -> None:
+    """It is of before, or the resume itself brings it about."""
+    desktop, works = await bench.desktop(state), bench.broker()
+    job = await bench.ask(desktop, JobVerb.RESUME)
+    stopped = replace(ready(desktop.id, 1), ready=False, detail="the machine stopped")
+    await works.machine_reported(stopped)
+    assert (await bench.read(desktop)).state is state
+    await works.machine_reported(replace(stopped, operation_id=job.id))
+    assert (await bench.read(desktop)).state is D.FAILED
+
+
 async def test_a_job_that_a_newer_one_replaced_is_not_done(bench: Bench) -> None:
     desktop, works = await bench.desktop(D.SUSPENDING), bench.broker()
     old = await bench.ask(desktop, JobVerb.SUSPEND)

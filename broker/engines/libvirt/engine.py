@@ -322,7 +322,8 @@ class LibvirtEngine(GuestSpeaking):
             task.add_done_callback(self._running.discard)
 
     async def _look_at(self, link: HostLink, uuid: str) -> None:
-        """Tell of a machine that stopped by itself; listen to one that somebody else started."""
+        """Tell of a machine that stopped by itself; listen to one that somebody else started, or
+        moved. What another broker suspended, moved or removed, that one tells of."""
         guest = self._guests.by_uuid(uuid)
         try:
             if guest is not None:
@@ -338,13 +339,16 @@ class LibvirtEngine(GuestSpeaking):
                 guest = self._guests.get(desktop_id)
                 if guest is not None and guest.host is not link.connection:
                     return
-                now = await turn.do(link, lambda machines: machines.find(desktop_id))
+                place, now = await self._verbs.find(turn, link, desktop_id)
                 if now is not None and now.active:
-                    if guest is None:
-                        self._verbs.listen(link, now, force=False)
+                    self._verbs.follow(place, now, force=False)
                 elif guest is not None:
                     self._displays.close(desktop_id)
-                    self._guests.stopped(guest, "the machine stopped")
+                    # one that stops by itself stays defined where it was, and has no memory saved
+                    if now is None or now.saved or place is not link:
+                        self._guests.forget(desktop_id)
+                    else:
+                        self._guests.stopped(guest, "the machine stopped")
         except EngineError as error:
             _log.warning("%s did not say what became of a machine: %s", link.host.name, error)
 

@@ -304,13 +304,14 @@ class Machines:
         self.tag(found, found.tags.after(operation.id))
 
     def migrate(
-        self, found: Found, place: Place, operation: Operation, groups: Groups | None
+        self, found: Found, place: Place, operation: Operation, groups: Groups | None, check: Check
     ) -> None:
         """`place`, `groups`: of the other host, in whose figures the machine is described."""
         tls = moves.wanted(self.place, place)
         parameters = {libvirt.VIR_MIGRATE_PARAM_URI: place.moves} if place.moves else {}
-        self.tag(found, replace(found.tags.after(operation.id), groups=groups or ""))
         there = connect(self.host, place)
+        check()  # that may have taken long, and there was no move yet that could be stopped
+        self.tag(found, replace(found.tags.after(operation.id), groups=groups or ""))
         with telling(self.host, f"move {operation.desktop.name} away"):
             if groups is not self.groups:
                 tuning = tuning_of(operation, operation.desktop.resources, groups)

@@ -308,6 +308,8 @@ class Verbs:
         async def work(turn: Turn, link: HostLink, found: Found | None) -> None:
             there, name = _there(found), operation.desktop.name
             if link.host.id == to.id:
+                if there.active:
+                    self.follow(link, there, force=True)
                 return
             if not there.running:
                 raise EngineError(f"{name} does not run")
@@ -329,20 +331,24 @@ class Verbs:
             await turn.do(
                 link,
                 lambda machines: machines.migrate(
-                    there, other.connection.reached, operation, groups
+                    there, other.connection.reached, operation, groups, turn.check
                 ),
                 undo=lambda machines: machines.abort(there),
             )
-            self._moved(other, there)
+            self.follow(other, there, force=True)
 
         return work
 
-    def _moved(self, other: HostLink, found: Found) -> None:
-        """Listen to it where it is now; who waited for it waits on."""
-        before = self._guests.forget(found.tags.desktop_id)
-        guest = self.listen(other, found, force=True, ready=before is not None and before.ready)
-        for operation_id in before.waiting if before is not None else ():
-            self._guests.expect(guest, operation_id)
+    def follow(self, link: HostLink, found: Found, *, force: bool) -> None:
+        """Listen to it where and as it is now; who waited for that machine waits on."""
+        before = self._guests.get(found.tags.desktop_id)
+        if before is not None and before.generation != found.tags.generation:
+            before = None
+        ready = before is not None and before.ready
+        guest = self.listen(link, found, force=force, ready=ready)
+        if before is not None and guest is not before:
+            for operation_id in before.waiting:
+                self._guests.expect(guest, operation_id)
 
     def resize(self, operation: Operation, to: Resources) -> Work:
         async def work(turn: Turn, link: HostLink, found: Found | None) -> None:

@@ -157,7 +157,8 @@ class Watch:
         self._guests.forget(desktop_id)
         self._tell_left(desktop_id)
         if detail:
-            self._say(desktop_id, watched, ready=False, detail=detail)
+            asked = watched.waiting[-1] if watched.waiting else ""
+            self._say(desktop_id, watched, ready=False, detail=detail, operation_id=asked)
 
     def _say(
         self, desktop_id: str, watched: Watched, *, ready: bool, detail: str = "",

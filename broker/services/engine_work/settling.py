@@ -63,13 +63,15 @@ class Settling:
                 self._hooks.on_bug(error)
 
     async def machine_reported(self, report: MachineReport) -> None:
-        """A machine reports ready (or that it failed). Only its current generation counts."""
+        """A machine reports ready (or that it failed). Only its current generation counts; and not
+        that it stopped before it was resumed, or to be started anew: one that then does not come up
+        is late."""
         desktop = await self._kit.store.desktops.desktop(report.desktop_id)
         if desktop is None or desktop.generation != report.generation:
             return
         if report.ready:
             await self._ready(desktop, report)
-        else:
+        elif report.operation_id or desktop.state not in _RESUMING:
             await self.lost(desktop, report.detail)
             if desktop.state in _MAKING:
                 await self.tell_outcome(desktop, report.detail, ok=False)
