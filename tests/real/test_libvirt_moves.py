@@ -168,3 +168,27 @@ def certified(host: LibvirtHost, authority: Authority, address: str) -> None:
         settings.write_text(settings.read_text() + line)
     host.stop()
     host.start()
+
+
+async def test_another_broker_tells_nothing_of_what_one_suspends_and_moves(
+    apart: LibvirtLab,
+) -> None:
+    apart.clear()
+    async with on_bench(apart) as bench, on_bench(apart) as other:
+        desktop = await bench.made()
+        other.engine.features(other.case.other)
+        await other.engine.adopt(desktop, other.case.host)
+
+        def listens_at() -> str:
+            guest = other.engine.guests.get(desktop.id)
+            return guest.host_id if guest is not None else ""
+
+        assert listens_at() == "hst_1"
+        await bench.engine.migrate(bench.case.operation("job_2", desktop), bench.case.other)
+        await eventually(lambda: listens_at() == "hst_2")
+        await bench.engine.suspend(bench.case.operation("job_3", desktop))
+        await eventually(lambda: listens_at() == "")
+        await bench.engine.resume(bench.case.operation("job_4", desktop))
+        await eventually(lambda: listens_at() == "hst_2")
+        assert [one for one in other.heard if not one.ready] == []
+        await bench.engine.destroy(bench.case.operation("job_5", desktop))
