@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import libvirt
 import pytest
 
 from broker.domain.errors import EngineError
@@ -140,6 +141,28 @@ async def test_a_machine_made_fresh_by_another_broker_is_listened_to_as_that() -
         await here.engine.reset(here.case.operation("job_2", fresh))
         await eventually(lambda: (guest := here.guest()) is not None and guest.generation == 2)
         assert [one.generation for one in here.heard if not one.ready] in ([], [1])
+
+
+async def test_a_machine_that_a_move_left_standing_runs_on_only_where_no_other_host_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with pair() as here:
+        guest = here.guest()
+        assert guest is not None
+
+        def look(work: str) -> Awaitable[object]:
+            return here.link.connection.call(
+                lambda one: getattr(one.lookupByUUIDString(guest.uuid), work)()
+            )
+
+        await look("suspend")
+        monkeypatch.setattr(moves, "_LEFT", frozenset({libvirt.VIR_DOMAIN_PAUSED_USER}))
+        with pytest.raises(EngineError, match="may run elsewhere"):
+            await here.other.resume(here.case.operation("job_2", DESKTOP))
+        assert await look("state") == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER]
+        gone(monkeypatch, here.case.other.name)
+        await here.other.resume(here.case.operation("job_3", DESKTOP))
+        assert (await here.other.machines())[0].running
 
 
 def test_a_move_for_which_nobody_waits_any_more_is_not_begun(

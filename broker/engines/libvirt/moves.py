@@ -16,6 +16,7 @@ from typing import Any, Final
 import libvirt
 
 from broker.domain.errors import UnsupportedError
+from broker.engines.libvirt.errors import telling
 from broker.engines.libvirt.knobs import MovesTls, Place
 
 _log = logging.getLogger("trivium.libvirt")
@@ -37,6 +38,14 @@ _NOT_BEGUN: Final = frozenset(
 )
 """how a move ends that was refused while it was prepared; a handshake that failed is
 VIR_ERR_OPERATION_FAILED"""
+_LEFT: Final = frozenset(
+    {
+        libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
+        libvirt.VIR_DOMAIN_PAUSED_POSTCOPY,
+        libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED,
+    }
+)
+"""why a machine stands still that may run at the other end of a move"""
 _NO_CERTIFICATES: Final = (
     "Unable to access credentials",
     "TLS directory not configured",
@@ -67,6 +76,13 @@ def move(domain: Any, there: Any, parameters: dict[str, str], tls: MovesTls) -> 
         else:
             return
     domain.migrate3(there, parameters, _FLAGS)
+
+
+def left(connection: Any, host: str, uuid: str) -> bool:
+    """Whether the machine stands still by a move, which may have brought it to the other host."""
+    with telling(host, "describe a machine"):
+        state, why = connection.lookupByUUIDString(uuid).state()
+    return state == libvirt.VIR_DOMAIN_PAUSED and why in _LEFT
 
 
 def _has_no_certificates(error: libvirt.libvirtError) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.model import Host, HostState, Resources
+from broker.engines.libvirt import moves
 from broker.engines.libvirt.golden_images import GoldenImages
 from broker.engines.libvirt.guests import Guest, Guests
 from broker.engines.libvirt.hosts import HostLink, Hosts
@@ -248,10 +249,21 @@ class Verbs:
                     return
                 await self._start(turn, link, there, operation)
             elif not there.running:
+                await self._check_stayed(turn, link, there)
                 await turn.do(link, lambda machines: machines.unpause(there))
             self.expect(link, there, operation.id)
 
         return work
+
+    async def _check_stayed(self, turn: Turn, link: HostLink, found: Found) -> None:
+        """Raises EngineError where a move may have brought it elsewhere: two would run on its
+        disk."""
+        tags, uuid = found.tags, found.uuid
+        by_move = await turn.do(
+            link, lambda machines: moves.left(machines.connection, machines.host, uuid)
+        )
+        if by_move and await self._disks_elsewhere(turn, link, tags.desktop_id, tags.generation):
+            raise EngineError(f"{tags.name} stands still by a move, and may run elsewhere")
 
     # -------------------------------------------------------------------- snapshots
 
