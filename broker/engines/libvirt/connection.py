@@ -118,7 +118,6 @@ class HostConnection:
             try:
                 self.reached = replace(self.place, uri=await self._route.ready())
                 self._hearing = await self._run(self._hearing_thread, lambda: self._listen(loop))
-                await self.pools.glance()
             except EngineError as error:
                 self._unheard(error.detail)
                 self._failures += 1
@@ -126,9 +125,11 @@ class HostConnection:
                 pause_s = self._chance.uniform(0, most_s)
                 self._not_before = self._clock.monotonic() + pause_s
                 raise
+            # at the next await the caller may leave, or the host hang up
             self._failures = 0
             self.silence = None
             self.lost.clear()
+            await self.pools.glance()
 
     async def call(self, work: Callable[[Any], _T], *, slow: bool = False, pool: str = "") -> _T:
         """`work` with a connection that nobody else uses meanwhile. `slow`: it is a snapshot's, of
@@ -142,6 +143,8 @@ class HostConnection:
         """`work`, a short one, with the connection that hears events and guests."""
         await self.open()
         hearing = self._hearing
+        if hearing is None:
+            raise EngineError(f"{self.name} hung up")
         return await self._run(self._hearing_thread, lambda: work(hearing))
 
     async def speak(self, work: Callable[[], _T]) -> _T:
