@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import threading
+import weakref
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from broker.domain.errors import EngineError
+from broker.domain.errors import EngineError, UnsupportedError
+from broker.engines.libvirt import connection as module
+from broker.engines.libvirt.capabilities import read
 from broker.engines.libvirt.connection import HostConnection
 from broker.engines.libvirt.knobs import parse_profile
 from broker.engines.libvirt.route import Route
 from broker.system import SystemClock
+from tests.support.eventually import eventually
 
 SOON_S = 30
 
@@ -30,6 +37,39 @@ async def host() -> AsyncIterator[HostConnection]:
     )
     yield host
     await host.close()
+
+
+class Made:
+    """Connections that were made, and how many of them are still open."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.all: list[weakref.ref[Any]] = []
+        self._connect = module.connect
+        monkeypatch.setattr(module, "connect", self.connect)
+
+    def connect(self, *told: Any) -> Any:
+        made = self._connect(*told)
+        self.all.append(weakref.ref(made))
+        return made
+
+    @property
+    def open(self) -> int:
+        gc.collect()
+        return sum(one() is not None for one in self.all)
+
+
+class Slow:
+    """What a host is, read of it only when it is let."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reading = threading.Event()
+        self.go_on = threading.Event()
+        monkeypatch.setattr(module, "read", self.read)
+
+    def read(self, *told: Any) -> Any:
+        self.reading.set()
+        assert self.go_on.wait(60)
+        return read(*told)
 
 
 class Hanging:
@@ -72,3 +112,60 @@ async def test_a_host_that_hangs_up_while_its_pools_hang_does_not_count_as_heard
         assert (host.silence is not None, host.lost.is_set()) == (True, True)
         assert await host.hear(lambda one: one.getType()) == "TEST"
     assert (host.silence, host.lost.is_set()) == (None, False)
+
+
+async def test_a_host_that_refuses_is_left_with_no_connection_open(
+    host: HostConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made(monkeypatch)
+
+    def refuse(*_: Any) -> None:
+        raise UnsupportedError("it has no KVM")
+
+    monkeypatch.setattr(module, "read", refuse)
+    for _ in range(3):
+        with pytest.raises(UnsupportedError):
+            await host.open()
+    await eventually(lambda: made.open == 0, within_s=SOON_S)
+    assert len(made.all) == 3
+
+
+async def test_a_connection_is_left_when_whoever_wanted_it_has_gone(
+    host: HostConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, slow = Made(monkeypatch), Slow(monkeypatch)
+    caller = asyncio.create_task(host.open())
+    await eventually(slow.reading.is_set)
+    caller.cancel()
+    await asyncio.wait([caller])
+    del caller  # what it raised knows the connection
+    slow.go_on.set()
+    await eventually(lambda: made.open == 0, within_s=SOON_S)
+    await host.hear(lambda one: one.getType())
+    assert (len(made.all), host.silence) == (2 + len(host.place.pools), None)
+
+
+async def test_a_host_that_is_closed_while_it_is_reached_is_left_with_no_connection_open(
+    host: HostConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, slow = Made(monkeypatch), Slow(monkeypatch)
+    caller = asyncio.create_task(host.open())
+    await eventually(slow.reading.is_set)
+    await host.close()
+    slow.go_on.set()
+    with pytest.raises(EngineError):
+        await caller
+    del caller
+    await eventually(lambda: made.open == 0, within_s=SOON_S)
+
+
+async def test_a_host_that_hung_up_before_it_was_known_to_be_heard_is_not(
+    host: HostConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made(monkeypatch)
+    with monkeypatch.context() as hung_up:
+        hung_up.setattr(module, "_is_alive", lambda _: False)
+        with pytest.raises(EngineError, match="hung up"):
+            await host.open()
+    assert (host.lost.is_set(), host.failing) == (True, True)
+    await eventually(lambda: made.open == 0, within_s=SOON_S)

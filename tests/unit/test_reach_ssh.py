@@ -9,6 +9,7 @@ import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
@@ -154,6 +155,52 @@ async def test_a_tunnel_to_a_host_that_went_is_open_again_when_the_host_is_back(
     await tunnel.open()
     assert await said_back(tunnel.path, b"again") == b"again"
     await tunnel.close()
+
+
+async def test_a_tunnel_that_nobody_waits_for_any_more_keeps_no_connection(
+    host: FarHost, data: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = broker_key(data)
+    host.let_in(public_line(key))
+    tunnel = SshTunnel(host.to_reach(), key, data=data, target=str(target))
+    made = asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        made.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as hanging:
+        hanging.setattr(asyncssh.SSHClientConnection, "forward_local_path", hang)
+        opening = asyncio.create_task(tunnel.open())
+        await made.wait()
+        opening.cancel()
+        await asyncio.wait([opening])
+    [left] = host.connections
+    async with asyncio.timeout(30):
+        await left.wait_closed()
+    await tunnel.open()
+    assert await said_back(tunnel.path, b"again") == b"again"
+    await tunnel.close()
+
+
+async def test_a_tunnel_that_is_closed_while_it_is_opened_keeps_no_connection(
+    host: FarHost, data: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = broker_key(data)
+    host.let_in(public_line(key))
+    tunnel = SshTunnel(host.to_reach(), key, data=data, target=str(target))
+    forward = asyncssh.SSHClientConnection.forward_local_path
+
+    async def closed_meanwhile(*told: Any) -> None:
+        await tunnel.close()
+        await forward(*told)
+
+    monkeypatch.setattr(asyncssh.SSHClientConnection, "forward_local_path", closed_meanwhile)
+    with pytest.raises(EngineError, match="not spoken to"):
+        await tunnel.open()
+    [left] = host.connections
+    async with asyncio.timeout(30):
+        await left.wait_closed()
 
 
 async def test_sockets_that_a_killed_broker_left_are_removed_and_others_stay(

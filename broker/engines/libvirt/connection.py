@@ -84,6 +84,7 @@ class HostConnection:
         self._happened = happened
         self.silence: Silence | None = Silence(since=clock.now(), why="it was not reached yet")
         self._hearing: Any = None
+        self._ear: Any = None
         self._hearing_thread = ThreadPoolExecutor(1, thread_name_prefix=f"libvirt ear {name}")
         self._threads = ThreadPoolExecutor(LIBVIRT_THREADS, thread_name_prefix=f"libvirt {name}")
         self._slow_threads = ThreadPoolExecutor(
@@ -114,10 +115,9 @@ class HostConnection:
             if self._hearing is not None:
                 return
             await self._clock.sleep(max(0.0, self._not_before - self._clock.monotonic()))
-            loop = asyncio.get_running_loop()
             try:
                 self.reached = replace(self.place, uri=await self._route.ready())
-                self._hearing = await self._run(self._hearing_thread, lambda: self._listen(loop))
+                self._hearing = await self._listened()
             except EngineError as error:
                 self._unheard(error.detail)
                 self._failures += 1
@@ -169,6 +169,7 @@ class HostConnection:
         """Hang up; calls under way end by themselves."""
         self._closed = True
         self._drop(self._hearing)
+        self._leave_soon()
         for threads in (self._hearing_thread, self._threads, self._slow_threads):
             threads.shutdown(wait=False)
         self.pools.close()
@@ -205,15 +206,26 @@ class HostConnection:
             raise
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> Any:
-        connection = connect(self.name, self.reached)
-        with telling(self.name, "be listened to"):
-            if self.place.kind.name != "test":
-                connection.registerCloseCallback(self._hung_up, loop)
-            connection.domainEventRegisterAny(
-                None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._heard, loop
-            )
-        self._check(connection)
+        """On the hearing thread, which alone uses `_ear`: what it listens to until it leaves."""
+        connection = self._ear = connect(self.name, self.reached)
+        try:
+            with telling(self.name, "be listened to"):
+                if self.place.kind.name != "test":
+                    connection.registerCloseCallback(self._hung_up, loop)
+                connection.domainEventRegisterAny(
+                    None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._heard, loop
+                )
+            self._check(connection)
+        except BaseException:
+            self._leave()
+            raise
         return connection
+
+    def _leave(self) -> None:
+        """With its callbacks a connection would stay open though nobody knows it any more."""
+        connection, self._ear = self._ear, None
+        if connection is not None:
+            _hang_up(connection)
 
     def _check(self, connection: Any) -> None:
         """Raises UnsupportedError for a host that lacks what its profile wants."""
@@ -238,6 +250,25 @@ class HostConnection:
 
     # ------------------------------------------------------------------------ parts
 
+    async def _listened(self) -> Any:
+        """A connection that hears the host. Raises EngineError."""
+        loop = asyncio.get_running_loop()
+        try:
+            connection = await self._run(self._hearing_thread, lambda: self._listen(loop))
+        except asyncio.CancelledError:
+            self._leave_soon()
+            raise
+        # that it hung up was said too soon to be noticed, or it was given up meanwhile
+        if self._closed or not _is_alive(connection):
+            self._leave_soon()
+            raise EngineError(f"{self.name} hung up")
+        return connection
+
+    def _leave_soon(self) -> None:
+        """Once the hearing thread has done what it was told before."""
+        with contextlib.suppress(RuntimeError):  # the thread ends; it was told to leave before
+            self._hearing_thread.submit(self._leave)
+
     def _unheard(self, why: str) -> None:
         """Still, or from now on."""
         since = self.silence.since if self.silence is not None else self._clock.now()
@@ -251,8 +282,7 @@ class HostConnection:
         self._hearing = None
         self._unheard("it hung up")
         self.lost.set()
-        with contextlib.suppress(RuntimeError):  # the thread has ended
-            self._hearing_thread.submit(_hang_up, connection)
+        self._leave_soon()
 
 
 def _is_alive(connection: Any) -> bool:

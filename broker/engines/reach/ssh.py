@@ -191,6 +191,7 @@ class SshTunnel:
             raise EngineError("the data directory's path is too long for sockets")
         self._connection: asyncssh.SSHClientConnection | None = None
         self._lock = asyncio.Lock()
+        self._closed = False
 
     @property
     def is_open(self) -> bool:
@@ -205,11 +206,15 @@ class SshTunnel:
             try:
                 await asyncio.to_thread(self._make_way)
                 await connection.forward_local_path(str(self.path), self._target)
-            except (OSError, asyncssh.Error) as error:
+            except BaseException as error:
                 connection.abort()
-                raise EngineError(
-                    f"no socket could be made that leads to {self._host.name}"
-                ) from error
+                if not isinstance(error, (OSError, asyncssh.Error)):
+                    raise
+                text = f"no socket could be made that leads to {self._host.name}"
+                raise EngineError(text) from error
+            if self._closed:
+                connection.abort()
+                raise EngineError(f"{self._host.name} is not spoken to any more")
             self._connection = connection
 
     async def stream(self, target: str) -> SshStream:
@@ -261,6 +266,8 @@ class SshTunnel:
                 path.unlink(missing_ok=True)
 
     async def close(self) -> None:
+        """For good: one that is being opened is closed at its end."""
+        self._closed = True
         connection, self._connection = self._connection, None
         if connection is not None:
             await _hang_up(connection)
