@@ -31,6 +31,10 @@ LIBVIRT_KEEPALIVE_COUNT: Final = 4
 """signs of life that may be missing before the daemon counts as gone"""
 LIBVIRT_PAUSE_S_MAX: Final = 30.0
 """longest pause between two attempts to reach a daemon or a guest; each is drawn by chance"""
+LIBVIRT_SURVEY_PAUSE_S_MIN: Final = 0.5
+"""shortest pause before a host that was reached, and did not say what is there, is asked again"""
+LIBVIRT_SURVEY_PAUSE_S_MAX: Final = 5.0
+"""longest such pause; each is drawn by chance"""
 LIBVIRT_XML_BYTES_MAX: Final = 4 * 1024 * 1024
 """one description by a host"""
 LIBVIRT_GLANCE_S: Final = 3.0

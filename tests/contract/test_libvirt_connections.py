@@ -16,9 +16,13 @@ from broker.domain.errors import EngineError, UnsupportedError
 from broker.engines.libvirt import connection as module
 from broker.engines.libvirt.capabilities import read
 from broker.engines.libvirt.connection import HostConnection
+from broker.engines.libvirt.hosts import HostLink, Hosts
 from broker.engines.libvirt.knobs import parse_profile
 from broker.engines.libvirt.route import Route
+from broker.limits import LIBVIRT_SURVEY_PAUSE_S_MAX, LIBVIRT_SURVEY_PAUSE_S_MIN
 from broker.system import SystemClock
+from tests.support.builders import make_host
+from tests.support.clock import ManualClock
 from tests.support.eventually import eventually
 
 SOON_S = 30
@@ -169,3 +173,26 @@ async def test_a_host_that_hung_up_before_it_was_known_to_be_heard_is_not(
             await host.open()
     assert (host.lost.is_set(), host.failing) == (True, True)
     await eventually(lambda: made.open == 0, within_s=SOON_S)
+
+
+async def test_a_host_that_does_not_say_what_is_there_is_asked_again_after_a_pause() -> None:
+    clock = ManualClock()
+    asked = 0
+
+    async def survey(_: HostLink) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        raise EngineError("it has too many calls to answer")
+
+    hosts = Hosts(clock=clock, chance=random.Random(1), happened=lambda *_: None, survey=survey)
+    hosts.know(make_host(engine="libvirt", profile="test"))
+    async with asyncio.TaskGroup() as tasks:
+        hosts.begin(tasks)
+        await eventually(lambda: asked > 0)
+        await clock.advance(LIBVIRT_SURVEY_PAUSE_S_MIN / 2)
+        assert asked == 1
+        await clock.advance(LIBVIRT_SURVEY_PAUSE_S_MAX)
+        assert asked > 1
+        hosts.end()
+    await hosts.close()

@@ -18,7 +18,11 @@ from broker.engines.libvirt.groups import HostGroups
 from broker.engines.libvirt.knobs import Place, Storage, parse_profile
 from broker.engines.libvirt.machines import Machines
 from broker.engines.libvirt.route import Route
-from broker.limits import STORAGE_LOOK_S
+from broker.limits import (
+    LIBVIRT_SURVEY_PAUSE_S_MAX,
+    LIBVIRT_SURVEY_PAUSE_S_MIN,
+    STORAGE_LOOK_S,
+)
 from broker.ports import Chance, Clock, GuestLinks
 
 _log = logging.getLogger("trivium.libvirt")
@@ -187,7 +191,10 @@ class Hosts:
                 await self._survey(link)
             except EngineError as error:
                 _log.warning("%s is not connected: %s", link.host.name, error)
-                continue  # the next attempt waits by itself
+                if not link.connection.failing:  # otherwise the next attempt waits by itself
+                    pause = LIBVIRT_SURVEY_PAUSE_S_MIN, LIBVIRT_SURVEY_PAUSE_S_MAX
+                    await self._clock.sleep(self._chance.uniform(*pause))
+                continue
             await link.connection.lost.wait()
             link.groups.forget()
 
