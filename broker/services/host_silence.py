@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from broker import limits
@@ -44,12 +45,25 @@ _TOLD_BACK: Final = "The server that your desktop runs on answers again."
 def heard(engine: Engine, host: Host, now: Instant) -> Silence | None:
     """The host's silence, if it has lasted long enough to count; None: it is heard, or its engine
     does not tell."""
+    found = _missed(engine, host)
+    return found if found is not None and _counts(found, now) else None
+
+
+def _missed(engine: Engine, host: Host) -> Silence | None:
+    """The host's silence, however short."""
     if host.state not in HOST_RUNS or not isinstance(engine, HostListener):
         return None
-    found = engine.silence(host)
-    if found is None or found.lasts_s(now) < limits.HOST_SILENT_S:
-        return None
-    return found
+    return engine.silence(host)
+
+
+def _counts(silence: Silence, now: Instant) -> bool:
+    return silence.lasts_s(now) >= limits.HOST_SILENT_S
+
+
+def _later(silence: Silence, host: Host) -> Silence:
+    """What of it came after the host's state changed last: that it was not heard while it was off,
+    or given up, says nothing of one that was put back."""
+    return replace(silence, since=max(silence.since, host.changed_at))
 
 
 class HostSilence:
@@ -87,24 +101,33 @@ class HostSilence:
         hosts = {load.host.id: load.host for load in loads}
         before = await self.known()
         found: dict[str, Silence] = {}
+        lasting: set[str] = set()
         listened = 0
         for host in hosts.values():
             engine = self._engine(host)
             if engine is None or host.state not in HOST_RUNS:
                 continue
             listened += isinstance(engine, HostListener)
-            silence = heard(engine, host, now)
-            if silence is not None:
-                # the process before this one may have waited for longer
-                known = before.get(host.id, silence)
-                since = min(known.since, silence.since)
-                found[host.id] = Silence(since=since, why=silence.why)
+            missed = _missed(engine, host)
+            if missed is None:
+                continue
+            silence, known = _later(missed, host), before.get(host.id)
+            if _counts(silence, now):
+                lasting.add(host.id)
+            elif known is None:
+                continue
+            # the process before this one may have waited for longer
+            since = min(known.since, silence.since) if known is not None else silence.since
+            found[host.id] = Silence(since=since, why=silence.why)
         self.count = len(found)
         await self._keep(before, found, hosts)
         for host_id, silence in found.items():
             if not await self._shared.keep(lease):
                 return
-            await self._give_up(hosts[host_id], silence, most=2 * len(found) <= listened)
+            # this process has just begun to listen: the host may be heard in a moment
+            if host_id in lasting:
+                host, most = hosts[host_id], 2 * len(found) <= listened
+                await self._give_up(host, _later(silence, host), most=most)
 
     def _engine(self, host: Host) -> Engine | None:
         try:

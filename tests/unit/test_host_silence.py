@@ -139,6 +139,57 @@ async def test_who_takes_the_work_over_goes_on_from_what_was_known() -> None:
         assert world.services.host_silence.count is None
 
 
+async def test_a_restart_does_not_declare_a_silent_host_heard() -> None:
+    async with make_world() as world:
+        await three_hosts(world)
+        await allow(world)
+        fall_silent(world, "hst_2")
+        before = world.engine.unheard["hst_2"].since
+        await sweep(world, ENOUGH_S)
+        world.clock.advance(100 * LOST_S)
+        # who listens from now on has not heard any host yet
+        for host_id in ("hst_1", "hst_2"):
+            world.engine.unheard[host_id] = Silence(since=world.clock.now(), why="not reached yet")
+        await sweep(world, 1)
+        known = await world.services.host_silence.known()
+        assert {host_id: one.since for host_id, one in known.items()} == {"hst_2": before}
+        assert [one.action for one in await told(world)] == ["host.silent"]
+        # nor is it given up for what the process before this one missed
+        assert await state(world, "hst_2") is HostState.UP
+        del world.engine.unheard["hst_1"]
+        await sweep(world, ENOUGH_S)
+        assert await state(world, "hst_2") is HostState.DOWN
+
+
+async def test_a_host_that_was_put_back_is_not_given_up_for_its_silence_before() -> None:
+    async with make_world() as world:
+        await three_hosts(world)
+        await allow(world)
+        fall_silent(world, "hst_2")
+        await sweep(world, LOST_S)
+        assert await state(world, "hst_2") is HostState.DOWN
+        world.clock.advance(100 * LOST_S)
+        await world.services.site.set_host_lost("hst_2", lost=False, actor="adm")
+        back = world.clock.now()
+        await sweep(world, ENOUGH_S)
+        assert await state(world, "hst_2") is HostState.UP
+        await sweep(world, LOST_S - ENOUGH_S)
+        assert await state(world, "hst_2") is HostState.DOWN
+        assert world.clock.now() == back + LOST_S * 1000
+
+
+async def test_a_silent_host_that_is_drained_goes_on_being_silent() -> None:
+    async with make_world() as world:
+        await three_hosts(world)
+        fall_silent(world, "hst_2")
+        await sweep(world, ENOUGH_S)
+        before = await world.services.host_silence.known()
+        await world.services.site.set_host_state("hst_2", HostState.DRAINING, actor="adm")
+        await sweep(world, 1)
+        assert await world.services.host_silence.known() == before
+        assert [one.action for one in await told(world)] == ["host.silent"]
+
+
 async def test_a_host_is_given_up_by_itself_only_where_the_site_allows_it() -> None:
     async with make_world() as world:
         await three_hosts(world)
