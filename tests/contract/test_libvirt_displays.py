@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
@@ -47,6 +48,34 @@ async def test_a_console_over_ssh_ends_with_its_way_and_says_so_once(tmp_path: P
             await lost.close()
             assert ended == [left, lost]
             await tunnel.close()
+
+
+class Vanished:
+    """A network whose far end is not there any more."""
+
+    async def read(self, most: int, /) -> bytes:
+        raise OSError(errno.EHOSTUNREACH, str(most))
+
+    def write(self, data: bytes, /) -> None:
+        return
+
+    async def drain(self) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "")
+
+    async def wait_closed(self) -> None:
+        raise OSError(errno.EHOSTUNREACH, "")
+
+
+async def test_a_console_whose_host_vanishes_has_ended_and_raises_nothing() -> None:
+    ended: list[StreamConsole] = []
+    reads, writes = (
+        StreamConsole(Vanished(), Vanished(), ended.append, abort=lambda: None) for _ in range(2)
+    )
+    assert (await reads.receive(), ended) == (b"", [reads])
+    await writes.send(b"key")
+    assert ended == [reads, writes]
+    for one in (reads, writes):
+        await one.close()
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Writes(Protocol):
 
 class StreamConsole:
     """An open connection to a server of that protocol. `abort` ends it; `on_close` is called
-    once."""
+    once. However it breaks (a host that vanishes: no route, or no answer), it has ended."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class StreamConsole:
             return b""
         try:
             data = await self._reader.read(FRAME_BYTES_MAX)
-        except ConnectionError:
+        except OSError:
             data = b""
         if not data or self._closed:
             self.end()
@@ -111,12 +111,12 @@ class StreamConsole:
         try:
             self._writer.write(data)
             await self._writer.drain()
-        except ConnectionError:
+        except OSError:
             self.end()
 
     async def close(self) -> None:
         self.end()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 
     def end(self) -> None:

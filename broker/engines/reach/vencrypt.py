@@ -25,7 +25,7 @@ _PASSWORDS: Final = frozenset({261, 262, 263, 264})
 
 
 class CertifiedStream:
-    """Bytes both ways, from the greeting on; what is lost is a ConnectionError."""
+    """Bytes both ways, from the greeting on; what is lost is an OSError."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
