@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import socket
 import threading
 import weakref
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +18,11 @@ from broker.domain.errors import EngineError, UnsupportedError
 from broker.engines.libvirt import connection as module
 from broker.engines.libvirt.capabilities import read
 from broker.engines.libvirt.connection import HostConnection
+from broker.engines.libvirt.displays import Displays
 from broker.engines.libvirt.hosts import HostLink, Hosts
 from broker.engines.libvirt.knobs import parse_profile
 from broker.engines.libvirt.route import Route
+from broker.engines.libvirt.turns import Turns
 from broker.limits import LIBVIRT_SURVEY_PAUSE_S_MAX, LIBVIRT_SURVEY_PAUSE_S_MIN
 from broker.system import SystemClock
 from tests.support.builders import make_host
@@ -196,3 +200,33 @@ async def test_a_host_that_does_not_say_what_is_there_is_asked_again_after_a_pau
         assert asked > 1
         hosts.end()
     await hosts.close()
+
+
+async def test_a_display_that_nobody_waits_for_any_more_is_closed_when_it_comes(
+    host: HostConnection,
+) -> None:
+    ours, theirs = socket.socketpair()
+    opening, go_on = threading.Event(), threading.Event()
+
+    class Opens:
+        def display(self, *_: object) -> socket.socket:
+            opening.set()
+            assert go_on.wait(60)
+            return ours
+
+    none: Any = None
+    link: Any = SimpleNamespace(
+        connection=host, place=parse_profile("qemu"), machines=lambda *_: Opens()
+    )
+    found: Any = SimpleNamespace(tags=SimpleNamespace(desktop_id="dsk_1"))
+    turns = Turns("tri_1")
+    with theirs:
+        async with asyncio.TaskGroup() as turns.tasks, turns.next("dsk_1", SOON_S) as turn:
+            shown = Displays(none, none, turns)._handed_over(turn, link, found, "vnc")
+            caller = asyncio.create_task(shown)
+            await eventually(opening.is_set)
+            caller.cancel()
+            await asyncio.wait([caller])
+            go_on.set()
+        theirs.settimeout(SOON_S)
+        assert (theirs.recv(1), ours.fileno()) == (b"", -1)

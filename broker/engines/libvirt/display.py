@@ -51,12 +51,12 @@ class StreamConsole:
 
     @classmethod
     async def over(
-        cls, fd: int, on_close: Callable[[StreamConsole], object], protocol: str = "vnc"
-    ) -> StreamConsole:
+        cls, connected: socket.socket, on_close: Callable[[StreamConsole], object],
+        protocol: str = "vnc",
+    ) -> StreamConsole:  # fmt: skip
         """Over a connected socket, which it closes at its end."""
-        connected = socket.socket(fileno=fd)
-        connected.settimeout(0)
         try:
+            connected.settimeout(0)
             reader, writer = await asyncio.open_connection(sock=connected, limit=FRAME_BYTES_MAX)
         except BaseException:
             connected.close()

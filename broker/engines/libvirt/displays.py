@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from socket import socket as Socket  # noqa: N812 - a class
 
 from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.model import Desktop, Host
@@ -90,8 +91,10 @@ class Displays:
         if link.place.shows is Shows.CERTIFIED:
             port = await turn.do(link, lambda machines: machines.port(found))
             return StreamConsole.through(await link.connection.display(port), gone, protocol)
-        fd = await turn.do(link, lambda machines: machines.display(found, protocol))
-        return await StreamConsole.over(fd, gone, protocol)
+        connected = await turn.do(
+            link, lambda machines: machines.display(found, protocol), unclaimed=Socket.close
+        )
+        return await StreamConsole.over(connected, gone, protocol)
 
     async def _addresses(
         self, turn: Turn, link: HostLink, found: Found, guest: Guest | None

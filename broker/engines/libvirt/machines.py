@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from socket import socket as Socket  # noqa: N812 - a class, and a method has its name
 from typing import Any, Final
 
 import libvirt
@@ -388,12 +389,13 @@ class Machines:
             text = xml.text_of(tags.element(bare=True))
             domain.setMetadata(_ELEMENT, text, PREFIX, NAMESPACE, flags)
 
-    def display(self, found: Found, protocol: str = "vnc") -> int:
+    def display(self, found: Found, protocol: str = "vnc") -> Socket:
         """A connected socket to the machine's VNC or SPICE server, for a daemon on the broker's
         machine."""
         with telling(self.host, f"show {found.tags.name}"):
             flags = libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH
-            return int(self._domain(found).openGraphicsFD(_GRAPHICS.index(protocol), flags))
+            fd = self._domain(found).openGraphicsFD(_GRAPHICS.index(protocol), flags)
+            return Socket(fileno=fd)
 
     def socket(self, found: Found, protocol: str = "vnc") -> str:
         """Where, at the host, the machine's VNC or SPICE server listens."""

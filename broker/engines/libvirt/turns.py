@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from broker.domain.errors import EngineError
@@ -36,11 +37,13 @@ class Turn:
         work: Callable[[Machines], _T],
         undo: Callable[[Machines], object] | None = None,
         *,
+        unclaimed: Callable[[_T], object] | None = None,
         slow: bool = False,
         pool: str = "",
     ) -> _T:
         """`work` with the machines of that host. `undo`: done beside it when the caller leaves
-        before it has ended. `slow`, `pool`: see HostConnection.call."""
+        before it has ended; `unclaimed`: with what came of it then, at its end. `slow`, `pool`:
+        see HostConnection.call."""
 
         def begin(connection: Any) -> _T:
             self.check()
@@ -51,6 +54,8 @@ class Turn:
             return await asyncio.shield(outcome)
         except asyncio.CancelledError:
             self._over = True
+            if unclaimed is not None:
+                outcome.add_done_callback(partial(_hand, unclaimed))
             if undo is not None:
                 stop, installation_id = undo, self._turns.installation_id
                 self._turns.aside(
@@ -68,6 +73,11 @@ class Turn:
                 )
         except (EngineError, TimeoutError):
             return None
+
+
+def _hand(taker: Callable[[_T], object], outcome: asyncio.Future[_T]) -> None:
+    if not outcome.cancelled() and outcome.exception() is None:
+        taker(outcome.result())
 
 
 class Turns(DesktopTurns):
