@@ -9,7 +9,7 @@ import pytest
 from broker import limits
 from broker.domain.audit import AuditEntry
 from broker.domain.model import DesktopState, HostState, LogOff, PoolKind, Session
-from broker.domain.settings import SiteSettings
+from broker.domain.settings import ServiceState, SiteSettings
 from broker.domain.silence import SILENCE_DOCUMENT, Silence
 from broker.ports import PageQuery, RosterChange
 from broker.services.shared_work import Work
@@ -184,7 +184,7 @@ async def test_a_silent_host_that_is_drained_goes_on_being_silent() -> None:
         fall_silent(world, "hst_2")
         await sweep(world, ENOUGH_S)
         before = await world.services.host_silence.known()
-        await world.services.site.set_host_state("hst_2", HostState.DRAINING, actor="adm")
+        await world.services.site.set_host_state("hst_2", ServiceState.DRAINING, actor="adm")
         await sweep(world, 1)
         assert await world.services.host_silence.known() == before
         assert [one.action for one in await told(world)] == ["host.silent"]
