@@ -217,12 +217,14 @@ class OpenStackEngine(GuestSpeaking):
         self, operation: Operation, work: _Work, *, reports: bool = False, exists: bool = False
     ) -> None:
         """The desktop's next turn; an operation that was done is not done again, but whoever
-        waits for its report gets another. `exists`: the server is there."""
+        waits for its report gets another, unless the cloud did not do it after all. `exists`: the
+        server is there."""
         desktop, home = operation.desktop, self._know(operation.host)
         async with self._turns.next(desktop.id, operation.deadline_s) as turn:
             desk = await self._find(turn, home.link, desktop.id)
             _fence(desk.best, desktop.generation)
-            if self._turns.is_finished(operation.id):
+            unmade = desk.best is not None and desk.best.unmade
+            if self._turns.is_finished(operation.id) and not (reports and unmade):
                 if reports and desk.best is not None and desk.best.running:
                     desk.expect(operation)
                 return

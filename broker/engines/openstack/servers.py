@@ -55,19 +55,34 @@ class Found:
     """the desktop's; empty: its agent is not to link up"""
     users: tuple[str, ...] = ()
     """sessions whose displays were opened since it was made fresh"""
+    launched_at: str = ""
+    """when Nova last made its disk, and started it"""
+    before: str = ""
+    """`launched_at` as its last rebuild found it"""
+
+    @property
+    def unmade(self) -> bool:
+        """Its rebuild failed before anything was done: Nova writes image and metadata first, and
+        takes neither back. By them it is of its generation, by its disk of the one before."""
+        return self.at_rest and bool(self.before) and self.before == self.launched_at
 
     @property
     def ready(self) -> bool:
-        return self.status == "ACTIVE" and not self.task
+        return self.status == "ACTIVE" and not self.task and not self.unmade
+
+    @property
+    def rebuildable(self) -> bool:
+        """Nova would rebuild it, and it would be seen whether it did."""
+        return self.ready and bool(self.launched_at)
 
     @property
     def running(self) -> bool:
-        """It runs, or is on its way there."""
-        return self.status == "ACTIVE" or self.status in _COMING
+        """It runs as what it is said to be, or is on its way there."""
+        return (self.status == "ACTIVE" or self.status in _COMING) and not self.unmade
 
     @property
     def suspended(self) -> bool:
-        return self.status == "SUSPENDED"
+        return self.status == "SUSPENDED" and not self.unmade
 
     @property
     def placed(self) -> bool:
@@ -157,6 +172,8 @@ class Servers:
             created_at=server.created_at or "",
             name=said.get(f"{METADATA}name", ""),
             users=tuple(said.get(f"{METADATA}users", "").split()),
+            launched_at=server.launched_at or "",
+            before=said.get(f"{METADATA}before", ""),
         )
 
     # ---------------------------------------------------------------- made and removed
@@ -198,11 +215,13 @@ class Servers:
             ) from None
 
     def rebuild(self, found: Found, operation: Operation, given: dict[str, str]) -> None:
-        """Back to its image, under the desktop's generation from the same call on."""
+        """Back to its image, under the desktop's generation from the same call on; see
+        Found.unmade for one that fails."""
+        before = {f"{METADATA}before": found.launched_at}
         self._compute.rebuild_server(
             found.id,
             image=self._image(operation.image),
-            metadata=self._metadata(operation) | given,
+            metadata=self._metadata(operation) | before | given,
         )
 
     def delete(self, found: Iterable[Found]) -> None:

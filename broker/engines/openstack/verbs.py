@@ -93,7 +93,7 @@ class Verbs:
             best = desk.best
             if best is None or best.generation != operation.desktop.generation:
                 await self._make(desk, operation, home)
-            elif best.status == "ERROR":
+            elif best.status == "ERROR" or best.unmade:
                 await self._replace(desk, operation, home)
             else:
                 if not best.running and not best.suspended:
@@ -122,7 +122,7 @@ class Verbs:
         if best is not None:
             best = await self._settled(desk, best)
         # Nova rebuilds what is suspended or broken not at all, and leaves off what is off
-        stays = desk.link is home.link and best is not None and best.ready
+        stays = desk.link is home.link and best is not None and best.rebuildable
         if stays and best is not None and best.fits(home.place, operation.desktop.resources):
             there = best
             await self.remove(desk, desk.found[1:])
@@ -196,6 +196,8 @@ class Verbs:
     def resume(self, operation: Operation) -> Work:
         async def work(desk: Desk) -> None:
             there = await self._settled(desk, desk.there)
+            if there.unmade:
+                raise EngineError(f"{operation.desktop.name} was not made fresh")
             if operation.id not in there.operations:
                 await self._wake(desk, there, operation)
             elif not there.running:

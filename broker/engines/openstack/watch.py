@@ -30,6 +30,7 @@ _log = logging.getLogger("trivium.openstack")
 _WAITING_MAX: Final = 64
 """operations that wait for one machine's report"""
 _FAILED: Final = "the cloud could not start it"
+_UNMADE: Final = "the cloud did not make it fresh"
 _STOPPED: Final = "the machine stopped"
 
 
@@ -132,6 +133,9 @@ class Watch:
             self._gone(desktop_id, watched, _STOPPED if watched.ready else "")
         elif found.generation != watched.generation:
             self._gone(desktop_id, watched, "")
+        elif found.unmade:
+            # what runs is of the generation before: its agent, too, which has the new ticket
+            self._gone(desktop_id, watched, _UNMADE)
         elif found.ready and found.name:
             # it runs; that it is ready is its agent's to say
             watched.ready = True

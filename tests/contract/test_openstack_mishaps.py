@@ -1,0 +1,160 @@
+"""What the OpenStack engine makes of clouds that fail halfway, or are set up otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from broker.domain.errors import EngineError
+from broker.domain.model import Host
+from broker.engines.openstack import OpenStackEngine, verbs, watch
+from broker.engines.openstack.clouds import Cloud
+from broker.ports import Operation
+from broker.system import SystemChance, SystemClock
+from tests.support.builders import make_desktop, make_host
+from tests.support.engines import IMAGE, listening, said
+from tests.support.eventually import eventually
+from tests.support.guest_links import Links
+from tests.support.pretend_nova import PretendNova
+
+
+@dataclass
+class Site:
+    """Two clouds, a host in each, and an engine over them."""
+
+    engine: OpenStackEngine
+    clouds: Mapping[str, PretendNova]
+    links: Links
+    hosts: list[Host] = field(default_factory=list)
+
+    @property
+    def nova(self) -> PretendNova:
+        return self.clouds["one"]
+
+    def operation(
+        self, number: int, generation: int = 1, at: int = 0, desktop_id: str = "dsk_1"
+    ) -> Operation:
+        desktop = make_desktop(id=desktop_id, generation=generation, host_id=self.hosts[at].id)
+        return Operation(
+            id=f"job_{number}", desktop=desktop, host=self.hosts[at], image=IMAGE, deadline_s=5
+        )
+
+    def linked(self, operation: Operation) -> Operation:
+        """At a host whose desktops' agents link up."""
+        profile = operation.host.profile.replace("agent=none", "agent=websocket")
+        return replace(operation, host=replace(operation.host, profile=profile))
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
+    clouds = {"one": PretendNova(), "two": PretendNova()}
+    monkeypatch.setattr(Cloud, "_connect", lambda self: clouds[self.name])
+    for module in (verbs, watch):
+        monkeypatch.setattr(module, "OPENSTACK_POLL_S", 0.01)
+    monkeypatch.setattr(watch, "OPENSTACK_SURVEY_S", 0.02)
+    links = Links()
+    engine = OpenStackEngine(
+        clock=SystemClock(), chance=SystemChance(1), installation_id="ins_1",
+        clouds=tmp_path / "clouds.yaml", guest_links=links,
+    )  # fmt: skip
+    hosts = [
+        make_host(id=f"hst_{cloud}", engine="openstack", profile=f"nova?cloud={cloud}&agent=none")
+        for cloud in clouds
+    ]
+    for host in hosts:
+        engine.features(host)
+    return Site(engine, clouds, links, hosts)
+
+
+# ---------------------------------------------------------------- rebuilds that fail
+
+
+async def test_a_rebuild_that_nova_gave_up_early_is_no_fresh_machine(site: Site) -> None:
+    """Image and metadata are the new ones; what runs is the machine of whoever had it before."""
+    async with listening(site.engine) as heard:
+        await site.engine.create(site.operation(1))
+        await eventually(lambda: heard)
+        [before] = site.nova.kept
+        site.nova.rebuilds_fail = True
+        await site.engine.reset(site.operation(2, generation=2))
+        await eventually(lambda: len(heard) == 2)
+        assert said(heard)[1] == ("dsk_1", 2, False)
+        assert [one.running for one in await site.engine.machines()] == [False]
+        with pytest.raises(EngineError, match="does not run"):
+            await site.engine.console(site.operation(3, generation=2).desktop)
+        await asyncio.sleep(0.1)
+        assert len(heard) == 2, "later looks do not find it ready either"
+        assert [*site.nova.kept] == [before]
+
+
+@pytest.mark.parametrize("job", [2, 3])
+@pytest.mark.parametrize("status", ["ACTIVE", "SUSPENDED", "SHUTOFF"])
+@pytest.mark.parametrize("verb", ["create", "reset"])
+async def test_a_machine_that_was_not_rebuilt_is_made_anew(
+    site: Site, verb: str, status: str, job: int
+) -> None:
+    """Whatever became of it since; by the operation that failed, repeated, and by another."""
+    async with listening(site.engine) as heard:
+        await site.engine.create(site.operation(1))
+        await eventually(lambda: heard)
+        [before] = site.nova.kept
+        site.nova.rebuilds_fail = True
+        await site.engine.reset(site.operation(2, generation=2))
+        await eventually(lambda: len(heard) == 2)
+        site.nova.kept[before].status = status
+        await getattr(site.engine, verb)(site.operation(job, generation=2))
+        assert before not in site.nova.kept
+        await eventually(lambda: len(heard) == 3)
+        assert said(heard)[2] == ("dsk_1", 2, True)
+
+
+async def test_a_machine_that_was_not_rebuilt_is_not_resumed(site: Site) -> None:
+    async with listening(site.engine) as heard:
+        await site.engine.create(site.operation(1))
+        await eventually(lambda: heard)
+        site.nova.rebuilds_fail = True
+        await site.engine.reset(site.operation(2, generation=2))
+        [server] = site.nova.kept.values()
+        server.status = "SUSPENDED"
+        with pytest.raises(EngineError, match="was not made fresh"):
+            await site.engine.resume(site.operation(3, generation=2))
+        assert server.status == "SUSPENDED"
+
+
+async def test_the_agent_of_a_machine_that_was_not_rebuilt_is_not_listened_to(site: Site) -> None:
+    """It has the new ticket: it reads it from its server's metadata."""
+    async with listening(site.engine) as heard:
+        await site.engine.create(site.linked(site.operation(1)))
+        await eventually(lambda: ("dsk_1", 1) in site.links.attending)
+        site.nova.rebuilds_fail = True
+        await site.engine.reset(site.linked(site.operation(2, generation=2)))
+        await eventually(lambda: heard)
+        assert said(heard) == [("dsk_1", 2, False)]
+        await asyncio.sleep(0.1)
+        assert ("dsk_1", 2) not in site.links.attending
+        await site.engine.reset(site.linked(site.operation(3, generation=2)))
+        await eventually(lambda: ("dsk_1", 2) in site.links.attending)
+
+
+async def test_a_rebuild_that_succeeds_keeps_the_server_however_often(site: Site) -> None:
+    async with listening(site.engine) as heard:
+        await site.engine.create(site.operation(1))
+        for generation in (2, 3):
+            await site.engine.reset(site.operation(generation, generation=generation))
+            await eventually(lambda: heard and said(heard)[-1] == ("dsk_1", generation, True))  # noqa: B023
+        assert [*site.nova.kept] == ["server-1"]
+
+
+async def test_a_server_that_was_never_launched_is_not_rebuilt(site: Site) -> None:
+    """Nothing would tell whether it was."""
+    async with listening(site.engine) as heard:
+        await site.engine.create(site.operation(1))
+        await eventually(lambda: heard)
+        [before] = site.nova.kept
+        site.nova.kept[before].launched_at = None
+        await site.engine.reset(site.operation(2, generation=2))
+        assert before not in site.nova.kept
