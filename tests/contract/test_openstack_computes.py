@@ -35,9 +35,11 @@ class Nova:
     """Of the API what is asked here. `services`: host -> zone, None: the account may not look."""
 
     def __init__(
-        self, *hypervisors: Mapping[str, Any], services: Mapping[str, str] | None = None
-    ) -> None:
+        self, *hypervisors: Mapping[str, Any], services: Mapping[str, str] | None = None,
+        max_limit: int = 1000,
+    ) -> None:  # fmt: skip
         self._all = list(hypervisors)
+        self._max_limit = max_limit
         self._services = services
         self.compute = self
 
@@ -45,7 +47,7 @@ class Nova:
         assert (path, microversion) == ("/os-hypervisors/detail", "2.53")
         ids = [one["id"] for one in self._all]
         first = ids.index(params["marker"]) + 1 if "marker" in params else 0
-        page = self._all[first : first + params["limit"]]
+        page = self._all[first : first + min(params["limit"], self._max_limit)]
         return SimpleNamespace(status_code=200, json=lambda: {"hypervisors": page})
 
     def services(self, *, binary: str) -> list[SimpleNamespace]:
@@ -71,6 +73,12 @@ def test_all_pages_are_read_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(asked, "OPENSTACK_COMPUTES_MAX", 4)
     with pytest.raises(EngineError, match="more than 4"):
         computes(nova, ANYWHERE)
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_all_pages_are_read_of_a_cloud_that_makes_them_shorter(count: int) -> None:
+    nova = Nova(*(hypervisor(number) for number in range(count)), services={}, max_limit=2)
+    assert [one.host for one in found(nova)] == [f"c{number}" for number in range(count)]
 
 
 def test_those_of_the_place_are_told_by_host_or_zone() -> None:

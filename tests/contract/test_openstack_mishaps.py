@@ -13,6 +13,7 @@ from broker.domain.errors import EngineError
 from broker.domain.model import Host
 from broker.engines.openstack import OpenStackEngine, verbs, watch
 from broker.engines.openstack.clouds import Cloud
+from broker.engines.openstack.servers import Servers, installation_tag
 from broker.ports import Operation
 from broker.system import SystemChance, SystemClock
 from tests.support.builders import make_desktop, make_host
@@ -158,3 +159,34 @@ async def test_a_server_that_was_never_launched_is_not_rebuilt(site: Site) -> No
         site.nova.kept[before].launched_at = None
         await site.engine.reset(site.operation(2, generation=2))
         assert before not in site.nova.kept
+
+
+# ------------------------------------------------------------------------- pages
+
+
+@pytest.mark.parametrize("count", [3, 4])
+async def test_machines_are_listed_of_a_cloud_that_makes_pages_shorter_than_asked(
+    site: Site, count: int
+) -> None:
+    site.nova.max_limit = 2
+    async with listening(site.engine):
+        ids = [f"dsk_{number}" for number in range(count)]
+        for number, desktop_id in enumerate(ids):
+            await site.engine.create(site.operation(number, desktop_id=desktop_id))
+        assert [one.desktop_id for one in await site.engine.machines()] == ids
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_the_list_goes_on_when_the_end_of_a_page_is_removed_meanwhile(left: int) -> None:
+    """Nova answers "marker not found", whatever else there is."""
+    nova = PretendNova(max_limit=2)
+    servers = Servers(nova, "ins_1")
+    tags, metadata = [installation_tag("ins_1")], {"trivium_installation": "ins_1"}
+    for number in range(4):
+        said_of_it = {"trivium_desktop": f"dsk_{number}", "trivium_generation": "1"}
+        nova.create_server(name=f"{number}", tags=tags, metadata=metadata | said_of_it)
+    listed = servers._tagged(*tags)
+    first = [next(listed).desktop_id, next(listed).desktop_id]
+    for server_id in [*nova.kept][left:2]:
+        nova.delete_server(server_id)
+    assert [*first, *(one.desktop_id for one in listed)] == ["dsk_0", "dsk_1", "dsk_2", "dsk_3"]

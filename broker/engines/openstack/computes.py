@@ -89,7 +89,8 @@ def _at(place: Place, found: Iterable[Compute], services: dict[str, Any]) -> Ite
 def _listed(compute: Any) -> Iterator[Mapping[str, Any]]:
     """All pages, as Nova writes them: openstacksdk warns of each field that later versions lack."""
     marker: dict[str, str] = {}
-    count = 0
+    seen: set[str] = set()
+    longest = 0
     while True:
         answer = compute.get(
             "/os-hypervisors/detail",
@@ -98,12 +99,15 @@ def _listed(compute: Any) -> Iterator[Mapping[str, Any]]:
         )
         raise_from_response(answer)
         page = answer.json().get("hypervisors") or []
-        yield from page
-        count += len(page)
-        if len(page) < OPENSTACK_PAGE:
+        new = [one for one in page if str(one.get("id")) not in seen]
+        yield from new
+        seen |= {str(one.get("id")) for one in new}
+        # Nova cuts pages to a limit of its own, of which it says nothing
+        if not new or len(page) < longest:
             return
-        if count >= OPENSTACK_COMPUTES_MAX:
+        if len(seen) >= OPENSTACK_COMPUTES_MAX:
             raise EngineError(f"the cloud has more than {OPENSTACK_COMPUTES_MAX} compute hosts")
+        longest = len(page)
         marker = {"marker": str(page[-1].get("id"))}
 
 

@@ -6,15 +6,17 @@ one of the desktop. Its metadata say the generation, where it was made, and the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
-from openstack.exceptions import ForbiddenException, NotFoundException
+from openstack.exceptions import BadRequestException, ForbiddenException, NotFoundException
 
 from broker.domain.drift import Difference
 from broker.domain.errors import EngineError, StaleGenerationError
@@ -130,25 +132,35 @@ class Servers:
 
     def _tagged(self, tag: str) -> Iterator[Found]:
         seen: set[str] = set()
-        marker: dict[str, str] = {}
+        page: list[Any] = []
+        longest = 0
         while True:
-            # openstacksdk's own paging asks once more after the last page, and takes it for an
-            # endless loop when Nova, between two of its databases, names a server twice
-            page = list(
-                self._compute.servers(
-                    details=True, tags=tag, limit=OPENSTACK_PAGE, paginated=False, **marker
-                )
-            )
+            page = self._page(tag, page)
+            new = {server.id for server in page} - seen
             for server in page:
                 found = self._read(server)
                 if found is not None and found.id not in seen:
                     yield found
                 seen.add(server.id)
-            if len(page) < OPENSTACK_PAGE:
+            # Nova cuts pages to a limit of its own, of which it says nothing
+            if not new or len(page) < longest:
                 return
             if len(seen) >= OPENSTACK_SERVERS_MAX:
                 raise EngineError(f"the cloud has more than {OPENSTACK_SERVERS_MAX} desktops")
-            marker = {"marker": page[-1].id}
+            longest = len(page)
+
+    def _page(self, tag: str, before: Sequence[Any]) -> list[Any]:
+        """The page after that one; after the last of it that is still there, for Nova knows no
+        marker that is gone."""
+        # openstacksdk's own paging takes it for an endless loop when Nova, between two of its
+        # databases, names a server twice
+        listed = partial(
+            self._compute.servers, details=True, tags=tag, limit=OPENSTACK_PAGE, paginated=False
+        )
+        for server in reversed(before):
+            with contextlib.suppress(BadRequestException):
+                return list(listed(marker=server.id))
+        return list(listed())
 
     def _read(self, server: Any) -> Found | None:
         """None for one that this version did not make."""
