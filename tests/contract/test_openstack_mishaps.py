@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.domain.errors import EngineError
+from broker.domain.errors import EngineError, StaleGenerationError
 from broker.domain.model import Host
 from broker.engines.openstack import OpenStackEngine, verbs, watch
 from broker.engines.openstack.clouds import Cloud
@@ -190,3 +190,41 @@ def test_the_list_goes_on_when_the_end_of_a_page_is_removed_meanwhile(left: int)
     for server_id in [*nova.kept][left:2]:
         nova.delete_server(server_id)
     assert [*first, *(one.desktop_id for one in listed)] == ["dsk_0", "dsk_1", "dsk_2", "dsk_3"]
+
+
+# --------------------------------------------------------------- clouds that are away
+
+
+@pytest.mark.parametrize(("at", "away"), [(0, "two"), (1, "one")])
+async def test_a_stray_is_removed_while_another_cloud_is_away(
+    site: Site, at: int, away: str
+) -> None:
+    async with listening(site.engine):
+        await site.engine.create(site.operation(1, at=at))
+        [stray] = await site.engine.machines()
+        site.clouds[away].away = True
+        await site.engine.discard(stray)
+        assert not any(nova.kept for nova in site.clouds.values())
+
+
+@pytest.mark.parametrize("host_id", ["hst_one", "hst_9"])
+async def test_a_stray_that_is_not_where_it_should_be_is_looked_for_in_all_clouds(
+    site: Site, host_id: str
+) -> None:
+    """One that does not answer may have another of it: that is told, once the rest is done."""
+    async with listening(site.engine):
+        await site.engine.create(site.operation(1, at=1))
+        [stray] = await site.engine.machines()
+        site.clouds["one"].away = True
+        with pytest.raises(EngineError):
+            await site.engine.discard(replace(stray, host_id=host_id))
+        assert not site.clouds["two"].kept
+
+
+async def test_a_stray_of_a_later_generation_stays(site: Site) -> None:
+    async with listening(site.engine):
+        await site.engine.create(site.operation(1, generation=2))
+        [stray] = await site.engine.machines()
+        with pytest.raises(StaleGenerationError):
+            await site.engine.discard(replace(stray, generation=1))
+        assert site.nova.kept

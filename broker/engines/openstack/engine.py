@@ -203,11 +203,28 @@ class OpenStackEngine(GuestSpeaking):
         self._need(host, Feature.HOST_POWER)
 
     async def discard(self, machine: Machine) -> None:
+        """See the port: in the cloud of its host, or wherever it is. A cloud that is away keeps
+        it in no other."""
+        home = self._hosts.get(machine.host_id)
+        links = [*self._clouds.values()]
+        if home is not None:
+            links.sort(key=lambda link: link is not home.link)
+        silent: list[EngineError] = []
         async with self._turns.next(machine.desktop_id, OPENSTACK_DISCARD_S) as turn:
-            for link in tuple(self._clouds.values()):
-                desk = await self._desk(turn, link, machine.desktop_id)
-                _fence(desk.best, machine.generation)
-                await self._verbs.remove(desk, desk.found)
+            for link in links:
+                try:
+                    desk = await self._desk(turn, link, machine.desktop_id)
+                    _fence(desk.best, machine.generation)
+                    await self._verbs.remove(desk, desk.found)
+                except StaleGenerationError:
+                    raise
+                except EngineError as error:
+                    silent.append(error)
+                    continue
+                if desk.found and home is not None and link is home.link:
+                    return
+        if silent:
+            raise silent[0]
 
     def _need(self, host: Host, feature: Feature) -> None:
         if feature not in self._know(host).place.features:
