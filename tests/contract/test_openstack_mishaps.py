@@ -228,3 +228,25 @@ async def test_a_stray_of_a_later_generation_stays(site: Site) -> None:
         with pytest.raises(StaleGenerationError):
             await site.engine.discard(replace(stray, generation=1))
         assert site.nova.kept
+
+
+# ------------------------------------------------------------------- deferred delete
+
+
+@pytest.mark.parametrize("may_force", [True, False])
+@pytest.mark.parametrize("verb", ["reset", "destroy"])
+async def test_a_cloud_that_keeps_what_is_removed_holds_nobody_up(
+    site: Site, verb: str, may_force: bool
+) -> None:
+    """It is removed for good where the account may, for a person's data lie on it."""
+    site.nova.keeps_deleted, site.nova.may_force = True, may_force
+    async with listening(site.engine) as heard:
+        await site.engine.create(site.operation(1))
+        await eventually(lambda: heard)
+        [server] = site.nova.kept.values()
+        server.status = "SHUTOFF"
+        await getattr(site.engine, verb)(site.operation(2, generation=2))
+        left = {one.id: one.status for one in site.nova.kept.values()}
+        assert left.pop(server.id, None) == (None if may_force else "SOFT_DELETED")
+        assert [*left.values()] == (["ACTIVE"] if verb == "reset" else [])
+        assert len(await site.engine.machines()) == len(left)

@@ -240,6 +240,20 @@ class Servers:
         for one in found:
             self._compute.delete_server(one.id)
 
+    def is_gone(self, found: Found) -> bool:
+        """Of a server that was removed. A cloud that keeps such for a while has it removed for
+        good, or kept where the account may not ask for that: it is in no list any more."""
+        now = self.at(found.id)
+        if now is None or now.status == "DELETED":
+            return True
+        if now.status != "SOFT_DELETED" or now.task:
+            return False
+        try:
+            self._compute.delete_server(found.id, force=True)
+        except (NotFoundException, ForbiddenException):
+            return True
+        return False
+
     # ------------------------------------------------------------------------- states
 
     def suspend(self, found: Found) -> None:

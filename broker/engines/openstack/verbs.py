@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from broker.domain.errors import EngineError
@@ -172,7 +173,7 @@ class Verbs:
         desk.forget()
         await desk.do(lambda servers: servers.delete(found))
         for one in found:
-            while await self._at(desk, one) is not None:
+            while not await desk.do(partial(Servers.is_gone, found=one)):
                 await self._clock.sleep(OPENSTACK_POLL_S)
 
     # -------------------------------------------------------------------- suspended
