@@ -85,7 +85,10 @@ class Desk:
     async def _engine(self, desktop: Desktop) -> Engine:
         for load in await self._kit.store.directory.host_loads():
             if load.host.id == desktop.host_id:
-                return self._engines(load.host.engine)
+                engine = self._engines(load.host.engine)
+                # an engine knows the hosts that it was asked of: perhaps nothing was, here, yet
+                engine.displays(load.host)
+                return engine
         raise EngineError("the desktop's host is not known any more")
 
     async def opened(self, leave: DisplayLeave) -> None:

@@ -144,7 +144,10 @@ class ShadowGateway:
     async def _connect(self, desktop: Desktop) -> Console:
         for load in await self._kit.store.directory.host_loads():
             if load.host.id == desktop.host_id:
-                return await self._engines(load.host.engine).console(desktop)
+                engine = self._engines(load.host.engine)
+                # an engine knows the hosts that it was asked of: perhaps nothing was, here, yet
+                engine.displays(load.host)
+                return await engine.console(desktop)
         raise EngineError("the desktop's host is not known any more")
 
     async def _greet(self, one: _Open, client: DisplayClient, console: Console) -> None:

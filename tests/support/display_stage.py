@@ -14,7 +14,7 @@ from aiohttp import WSMsgType
 from yarl import URL
 
 from broker import wire
-from broker.domain.model import Desktop
+from broker.domain.model import Desktop, Host
 from broker.gateway.desk import end_displays
 from broker.web.guard import GuardLimits
 from tests.support.app import App, furnish, running_app
@@ -50,6 +50,10 @@ class ScreenEngine:
     def __init__(self) -> None:
         self.frame_bytes = 64
         self.screens: list[Screen] = []
+
+    def displays(self, host: Host) -> frozenset[str]:
+        del host
+        return frozenset({"vnc"})
 
     async def console(self, desktop: Desktop, session_id: str = "", protocol: str = "") -> Screen:
         del desktop, session_id, protocol

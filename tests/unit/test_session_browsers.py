@@ -38,6 +38,9 @@ class Machines:
 
     refuse = False
 
+    def displays(self, _: object) -> frozenset[str]:
+        return frozenset({"vnc"})
+
     async def console(self, *_: object) -> Console:
         if self.refuse:
             raise EngineError("it does not run")

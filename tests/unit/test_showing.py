@@ -27,6 +27,9 @@ LOOK_S = 10
 
 
 class Machines:
+    def displays(self, _: object) -> frozenset[str]:
+        return frozenset({"vnc"})
+
     async def console(self, *_: object) -> FakeConsole:
         return FakeConsole()
 
