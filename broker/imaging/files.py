@@ -10,7 +10,6 @@ removed at the next start.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import re
@@ -30,6 +29,10 @@ from broker.limits import (
 from broker.ports import Ids, TakenImage
 
 _FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ENDING_BYTES: Final = 16 * 1024 * 1024
+"""short of its limit at which a conversion may be ended by it: qemu-img writes eight pieces of
+2 MiB at once"""
+_FULL: Final = "the data directory's disk is too full for the image"
 
 
 class ImageFiles:
@@ -40,6 +43,8 @@ class ImageFiles:
         self._incoming = folder / "incoming"
         self._ids = ids
         self._bytes_max = bytes_max
+        self._converts = asyncio.Lock()  # two at once would share one disk's room
+        self._promised: tuple[Path, int] | None = None
 
     def clear(self) -> None:
         """Remove what interrupted uploads left. For one process at its start."""
@@ -59,7 +64,7 @@ class ImageFiles:
             digest = await self._receive(chunks, file)
             examined = await examine(file, format_)
             if format_ is not ImageFormat.QCOW2:
-                file = await _converted(file, format_, examined.virtual_bytes)
+                file = await self._converted(file, format_, examined.virtual_bytes)
                 examined = await examine(file, ImageFormat.QCOW2)
             await asyncio.to_thread(self._keep, file, name, version)
         except ConnectionError:
@@ -98,14 +103,47 @@ class ImageFiles:
         finally:
             os.close(folder)
 
+    async def _converted(self, file: Path, format_: ImageFormat, virtual_bytes: int) -> Path:
+        """The same disk as a qcow2 beside it. Raises BadImageError, UnavailableError."""
+        target = file.with_name("converted")
+        words = ("convert", "-f", format_.value, "-O", "qcow2", told(file), told(target))
+        seconds = QEMU_IMG_CONVERT_S
+        # qcow2's own tables take less than a sixteenth beside the disk itself
+        most = min(IMAGE_BYTES_MAX, virtual_bytes + virtual_bytes // 16 + UPLOAD_CHUNK_BYTES)
+        async with self._converts:
+            room = shutil.disk_usage(file.parent).free - IMAGE_FREE_BYTES_MIN
+            if room <= 0:
+                raise UnavailableError(_FULL)
+            self._promised = (target, min(most, room))
+            try:
+                await qemu_img(
+                    words, seconds=seconds, cpu_s=int(seconds), file_bytes=min(most, room)
+                )
+            except QemuImgError:
+                if room < most and _bytes_of(target) > room - _ENDING_BYTES:
+                    raise UnavailableError(_FULL) from None
+                raise BadImageError("it cannot be turned into qcow2") from None
+            finally:
+                self._promised = None
+        return target
+
+    def _room(self, folder: Path) -> int:
+        """Bytes that an upload may still take, beside those that a conversion was promised."""
+        room = shutil.disk_usage(folder).free - IMAGE_FREE_BYTES_MIN
+        promised = self._promised
+        if promised is not None:
+            target, most = promised
+            room -= max(0, most - _bytes_of(target))
+        return room
+
     async def _receive(self, chunks: AsyncIterator[bytes], file: Path) -> str:
         """Write what comes; answers its SHA-256, hex. Raises BodyTooLargeError."""
         digest, room = hashlib.sha256(), self._bytes_max
         with file.open("xb") as out:
 
             def write(data: bytes) -> None:
-                if shutil.disk_usage(file.parent).free < IMAGE_FREE_BYTES_MIN + len(data):
-                    raise UnavailableError("the data directory's disk is too full for the image")
+                if self._room(file.parent) < len(data):
+                    raise UnavailableError(_FULL)
                 digest.update(data)
                 out.write(data)
 
@@ -122,25 +160,9 @@ class ImageFiles:
         return digest.hexdigest()
 
 
-async def _converted(file: Path, format_: ImageFormat, virtual_bytes: int) -> Path:
-    """The same disk as a qcow2 beside it. Raises BadImageError, UnavailableError."""
-    target = file.with_name("converted")
-    words = (
-        "convert",
-        "-f",
-        format_.value,
-        "-O",
-        "qcow2",
-        told(file),
-        told(target),
-    )
-    seconds = QEMU_IMG_CONVERT_S
-    # qcow2's own tables take less than a sixteenth beside the disk itself
-    most = min(IMAGE_BYTES_MAX, virtual_bytes + virtual_bytes // 16 + UPLOAD_CHUNK_BYTES)
+def _bytes_of(file: Path) -> int:
+    """Its length; none while it is not there."""
     try:
-        await qemu_img(words, seconds=seconds, cpu_s=int(seconds), file_bytes=most)
-    except QemuImgError:
-        with contextlib.suppress(OSError):
-            target.unlink()
-        raise BadImageError("it cannot be turned into qcow2") from None
-    return target
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -7,6 +7,8 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -326,6 +328,68 @@ async def test_a_full_disk_is_not_filled(tmp_path: Path, monkeypatch: pytest.Mon
     files = ImageFiles(tmp_path / "images", SystemIds())
     with pytest.raises(UnavailableError, match="too full"):
         await files.take(pieces(b"x" * 512), name="a", version=1, format_name="raw")
+
+
+def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """The folder's disk has so much room, beside what is to stay free, while it is empty."""
+
+    def usage(_: Path) -> SimpleNamespace:
+        taken = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
+        return SimpleNamespace(free=filing.IMAGE_FREE_BYTES_MIN + room - taken)
+
+    monkeypatch.setattr(filing.shutil, "disk_usage", usage)
+
+
+@pytest.mark.parametrize("room", [8 * MIB, 12 * MIB], ids=["none is left", "too little is left"])
+async def test_a_full_disk_is_not_filled_by_turning_an_image_into_qcow2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    data = bytes(512) + os.urandom(8 * MIB - 512)
+    small_disk(tmp_path / "images", monkeypatch, room)
+    files = ImageFiles(tmp_path / "images", SystemIds())
+    with pytest.raises(UnavailableError, match="too full"):
+        await files.take(pieces(data), name="a", version=1, format_name="raw")
+    assert kept(tmp_path / "images") == ["incoming"]
+
+
+async def test_a_disk_with_room_for_an_image_twice_takes_one_that_is_turned_into_qcow2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(512) + os.urandom(8 * MIB - 512)
+    small_disk(tmp_path / "images", monkeypatch, 17 * MIB)
+    files = ImageFiles(tmp_path / "images", SystemIds())
+    taken = await files.take(pieces(data), name="a", version=1, format_name="raw")
+    assert taken.virtual_bytes == 8 * MIB
+
+
+async def test_what_is_turned_into_qcow2_has_its_room_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others wait with theirs, and uploads leave it what it may still take."""
+    begun, goes_on, at_once = asyncio.Event(), asyncio.Event(), []
+    run = filing.qemu_img
+
+    async def slowly(*words: Any, **limits: Any) -> bytes:
+        at_once.append(1)
+        begun.set()
+        await goes_on.wait()
+        at_once.append(-1)
+        return await run(*words, **limits)
+
+    monkeypatch.setattr(filing, "qemu_img", slowly)
+    small_disk(tmp_path / "images", monkeypatch, 20 * MIB)
+    files = ImageFiles(tmp_path / "images", SystemIds())
+    data = bytes(MIB)
+    async with asyncio.TaskGroup() as group:
+        for version in (1, 2):
+            taking = files.take(pieces(data), name="a", version=version, format_name="raw")
+            group.create_task(taking)
+        await begun.wait()
+        with pytest.raises(UnavailableError, match="too full"):
+            async with asyncio.timeout(10):
+                await files.take(pieces(bytes(18 * MIB)), name="b", version=1, format_name="raw")
+        goes_on.set()
+    assert at_once == [1, -1, 1, -1]
 
 
 def test_what_a_crash_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
