@@ -66,7 +66,7 @@ class ImageFiles:
             if format_ is not ImageFormat.QCOW2:
                 file = await self._converted(file, format_, examined.virtual_bytes)
                 examined = await examine(file, ImageFormat.QCOW2)
-            await asyncio.to_thread(self._keep, file, name, version)
+            await self._kept(file, name, version)
         except ConnectionError:
             raise  # whoever sent it has gone
         except OSError as error:
@@ -83,6 +83,28 @@ class ImageFiles:
         """See the port."""
         if _FILE.fullmatch(name):
             await asyncio.to_thread(self._path(name, version).unlink, missing_ok=True)
+
+    async def versions(self, name: str) -> frozenset[int]:
+        """Of that image, whose files are here."""
+        pattern = re.compile(rf"{re.escape(name)}-v([0-9]{{1,9}})\.qcow2")
+
+        def work() -> frozenset[int]:
+            found = (pattern.fullmatch(path.name) for path in self._folder.glob("*.qcow2"))
+            return frozenset(int(one[1]) for one in found if one)
+
+        return await asyncio.to_thread(work)
+
+    async def _kept(self, file: Path, name: str, version: int) -> None:
+        """`_keep`, whose thread goes on when its caller leaves: nothing stays of it then."""
+        loop = asyncio.get_running_loop()
+        keeping = loop.run_in_executor(None, self._keep, file, name, version)
+        try:
+            await asyncio.shield(keeping)
+        except asyncio.CancelledError:
+            await asyncio.wait([keeping])
+            if keeping.exception() is None:
+                await asyncio.shield(self.forget(name, version))
+            raise
 
     def _path(self, name: str, version: int) -> Path:
         return self._folder / f"{name}-v{version}.qcow2"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from broker.domain.errors import AlreadyExistsError, BusyError, UnavailableError
 from broker.domain.model import Image
@@ -26,6 +27,14 @@ class ImageUpload:
     format: str
     version: int | None = None
     boot_bytes: int | None = None
+
+
+@runtime_checkable
+class VersionTeller(Protocol):
+    """An ImageStore that tells which files it has, also those without a record: one that was
+    restored from a backup knows fewer."""
+
+    async def versions(self, name: str) -> frozenset[int]: ...
 
 
 class ImageUploads:
@@ -71,6 +80,9 @@ class ImageUploads:
         every = await self._kit.store.directory.images()
         known = {one.version for one in every if one.name == name}
         if wanted is None:
+            if isinstance(self._store, VersionTeller):
+                # what lies here, or at hosts, under such a number is another image
+                known |= await self._store.versions(name)
             return max(known, default=0) + 1
         if wanted in known:
             raise AlreadyExistsError(f"there is a version {wanted} of {name}")
@@ -88,11 +100,15 @@ class ImageUploads:
             boot_bytes=min(boot_bytes, taken.file_bytes),
             created_at=self._kit.clock.now(),
         )
+        # who leaves must leave both, the record and the file, or neither
+        await asyncio.shield(self._written(store, image))
+        return image
+
+    async def _written(self, store: ImageStore, image: Image) -> None:
         try:
             await self._kit.store.directory.apply_roster(RosterChange(images=(image,)))
         except Exception:
-            # a file without its record would be in the next upload's way
-            await store.forget(name, version)
+            # no record will ever come; a broker that ends here cannot know, and keeps the file
+            await store.forget(image.name, image.version)
             raise
         self._pools.forget()
-        return image

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from broker.config import load
-from broker.ports import PageQuery
+from broker.ports import PageQuery, RosterChange
 from broker.services import image_uploads
 from broker.web.guard import GuardLimits
 from tests.support.app import App, Reply, furnish, running_app
@@ -24,6 +25,10 @@ SLOW = GuardLimits(body_s=0.3, upload_stalled_s=3.0, sweep_s=0.05)
 async def upload(app: App, data: bytes, query: str, who: str = "alice") -> Reply:
     path = f"/images?{query}"
     return await app.call("POST", path, app.people[who], raw=data, headers=TYPE)
+
+
+async def disk() -> AsyncIterator[bytes]:
+    yield bytes(1024)
 
 
 def files(app: App) -> list[str]:
@@ -97,6 +102,47 @@ async def test_an_image_without_its_record_is_not_kept(
     reply = await upload(app, bytes(1024), "name=studio&format=raw")
     assert reply.status == 500
     assert files(app) == []
+
+
+async def test_a_file_without_its_record_is_in_no_upload_s_way(app: App) -> None:
+    """As a restored database leaves it: that number is another image's at the hosts."""
+    app.broker.config.images.mkdir()
+    for name in ("studio-v3.qcow2", "studio-v9.raw", "studios-v7.qcow2", "studio-v2-v8.qcow2"):
+        (app.broker.config.images / name).touch()
+    reply = await upload(app, bytes(1024), "name=studio&format=raw")
+    assert (reply.status, reply.json["version"]) == (201, 4), reply.body
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_an_upload_whose_caller_leaves_keeps_its_file_only_with_a_record(
+    app: App, monkeypatch: pytest.MonkeyPatch, *, recorded: bool
+) -> None:
+    begun, goes_on, ended = asyncio.Event(), asyncio.Event(), list[RosterChange]()
+    apply = app.services.kit.store.directory.apply_roster
+
+    async def slow(change: RosterChange) -> None:
+        begun.set()
+        await goes_on.wait()
+        if recorded:
+            await apply(change)
+        ended.append(change)
+        if not recorded:
+            raise RuntimeError
+
+    monkeypatch.setattr(app.services.kit.store.directory, "apply_roster", slow)
+    uploads = app.services.image_uploads
+    task = asyncio.create_task(
+        uploads.add(image_uploads.ImageUpload(name="studio", format="raw"), disk())
+    )
+    await begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await eventually(lambda: ended)
+    await eventually(lambda: files(app) == ["studio-v1.qcow2"] * recorded)
+    assert (("studio", 1) in await versions(app)) is recorded
 
 
 async def test_no_more_uploads_than_allowed_run_at_once(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from broker.limits import IMAGE_VIRTUAL_BYTES_MAX
 from broker.system import SystemIds
 from tests.support import disk_images as disks
 from tests.support.disk_images import MIB, made
+from tests.support.eventually import eventually
 
 Hostile = Callable[[Path], Path]
 
@@ -390,6 +392,32 @@ async def test_what_is_turned_into_qcow2_has_its_room_to_itself(
                 await files.take(pieces(bytes(18 * MIB)), name="b", version=1, format_name="raw")
         goes_on.set()
     assert at_once == [1, -1, 1, -1]
+
+
+async def test_what_is_kept_after_its_caller_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that keeps it cannot be ended."""
+    begun, goes_on = threading.Event(), threading.Event()
+    files = ImageFiles(tmp_path / "images", SystemIds())
+    keep = files._keep
+
+    def slowly(*words: Any) -> None:
+        begun.set()
+        assert goes_on.wait(10)
+        keep(*words)
+
+    monkeypatch.setattr(files, "_keep", slowly)
+    taking = asyncio.create_task(
+        files.take(pieces(bytes(1024)), name="school", version=3, format_name="raw")
+    )
+    assert await asyncio.to_thread(begun.wait, 10)
+    taking.cancel()
+    await asyncio.sleep(0)
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    await eventually(lambda: kept(tmp_path / "images") == ["incoming"])
 
 
 def test_what_a_crash_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
