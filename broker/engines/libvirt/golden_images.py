@@ -2,10 +2,17 @@
 
 An image's file is written behind its first bytes, and these come last: until then it has no header
 of qcow2, so nobody, this broker after a crash included, takes half of an image for the whole.
+
+Hosts that share storage have one such file, and brokers have no common lock. libvirt renames no
+volume, and its copies begin with the header, so the file has its name from the start, and whoever
+makes it, which only one can, brings it. Others wait while it is written to, and take it for left
+behind once it has stood still for STILL_S, by the clock of where it lies. Whoever was taken for
+gone, and was not, finds at its end a file that is not as long as the image, and leaves it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from pathlib import Path
@@ -13,13 +20,16 @@ from typing import Any, BinaryIO, Final
 
 import libvirt
 
+from broker.domain.errors import EngineError
 from broker.domain.model import Image
 from broker.domain.storage import OWN
 from broker.engines.libvirt import xml
-from broker.engines.libvirt.errors import is_absent, telling
+from broker.engines.libvirt.errors import telling
 from broker.engines.libvirt.hosts import HostLink
+from broker.engines.libvirt.knobs import Place
 from broker.engines.libvirt.machines import Machines
 from broker.engines.libvirt.pool_kinds import POOL_KINDS, Disks
+from broker.engines.libvirt.storage import Volumes, clock_of
 from broker.engines.libvirt.tags import image_volume
 from broker.engines.libvirt.turns import Turn
 from broker.ports import Clock
@@ -30,7 +40,12 @@ FORMAT: Final = "qcow2"
 HEAD_BYTES: Final = 64 * 1024
 """written last"""
 WAIT_S: Final = 1.0
-"""between two looks whether an image that is on its way to a host is there"""
+"""between two looks whether an image that this broker brings to a host is there"""
+LOOK_S: Final = 5.0
+"""between two looks, each at the host, whether one that somebody else brings is there"""
+STILL_S: Final = 120.0
+"""without a byte of half an image before it counts as left behind: connections that are lost are
+noticed, and file systems of the network write what they hold back, in half of that"""
 _PIECE_BYTES: Final = 256 * 1024
 
 
@@ -41,6 +56,7 @@ class GoldenImages:
         self._folder = folder
         self._clock = clock
         self._under_way: dict[tuple[str, str, str], threading.Lock] = {}
+        self._look_at: dict[tuple[str, str, str], float] = {}
 
     async def ensure(self, turn: Turn, home: HostLink, image: Image, storage: str = OWN) -> None:
         """The image is in the host's pool of that class, if it was uploaded here and the pool
@@ -54,62 +70,116 @@ class GoldenImages:
         file = self._folder / name
         if not file.is_file():
             return
-        host, pool = home.host.name, home.place.at(storage).pool
-        lock = self._under_way.setdefault((home.host.id, pool, name), threading.Lock())
+        host, place = home.host.name, home.place.at(storage)
+        key = _key(home, place.pool, name)
+        lock = self._under_way.setdefault(key, threading.Lock())
+        mark = f"{home.host.id}-{name}-{self._clock.now()}"
 
-        def work(connection: Any) -> bool:
+        def begin(machines: Machines) -> bool | None:
+            volumes = machines.volumes(storage)  # raises where the pool does not answer
             if not lock.acquire(blocking=False):
-                return False
+                return None
             try:
-                bring(connection, host, pool, name, file)
+                return bring(machines.connection, volumes, host, place, name, file, mark)
             finally:
                 lock.release()
-            return True
 
-        def begin(machines: Machines) -> bool:
-            machines.volumes(storage)  # raises where the pool does not answer
-            return work(machines.connection)
-
-        while lock.locked() or not await turn.do(home, begin, pool=pool):
+        while True:
+            if not lock.locked() and self._clock.monotonic() >= self._look_at.get(key, 0.0):
+                found = await turn.do(home, begin, pool=place.pool)
+                if found:
+                    self._look_at.pop(key, None)
+                    return
+                if found is not None:
+                    self._look_at[key] = self._clock.monotonic() + LOOK_S
             await self._clock.sleep(WAIT_S)
 
 
-def bring(connection: Any, host: str, pool_name: str, name: str, file: Path) -> None:
-    """Blocking, for as long as the copy takes; nothing is done where the image is there, or in a
-    pool of what are no files."""
-    with telling(host, f"find its storage pool {pool_name}"):
-        pool = connection.storagePoolLookupByName(pool_name)
+def _key(home: HostLink, pool: str, name: str) -> tuple[str, str, str]:
+    """What one lock is for. Pools that hosts share have one name at all of them; two that are
+    not the same wait for each other, which only takes longer."""
+    return ("" if home.shares(home, pool) else home.host.id, pool, name)
+
+
+def bring(
+    connection: Any, volumes: Volumes, host: str, place: Place, name: str, file: Path, mark: str
+) -> bool:
+    """Blocking, for as long as the copy takes. Whether the image is there now, or the pool is one
+    of what are no files; False: somebody else brings it."""
+    with telling(host, f"find its storage pool {place.pool}"):
+        pool = connection.storagePoolLookupByName(place.pool)
         kind = POOL_KINDS.get(xml.parse(pool.XMLDesc(0)).get("type", ""))
     if kind is None or kind.disks is not Disks.FILES:
-        return
-    volume = _look(pool, host, name) or _look(pool, host, name, fresh=True)
+        return True
+    volume = volumes.find(name)
     if volume is not None and _format(volume, host) == FORMAT:
-        return
+        return True
+    volumes.refresh()  # the daemon remembers what the file was when it looked last
+    volume = volumes.find(name)
+    if volume is not None:
+        if _format(volume, host) == FORMAT:
+            return True
+        if _is_coming(connection, host, place, volume, mark):
+            return False
+        _log.info("half of %s is removed at %s", name, host)
+        volumes.delete(name)
+    volume = _begun(pool, volumes, host, name)
+    if volume is None:
+        return False
     _log.info("%s is brought to %s", name, host)
-    with telling(host, f"take the image {name}"):
-        if volume is not None:
-            volume.delete()  # half of it, from an attempt that broke off
-        volume = pool.createXML(xml.volume(name, 0, form="raw"))
-        with file.open("rb") as content:
-            length = file.stat().st_size
-            head = min(HEAD_BYTES, length)
-            if length > head:
-                _write(connection, volume, content, head, length - head)
-            _write(connection, volume, content, 0, head)
-        pool.refresh()
-    _log.info("%s is at %s", name, host)
-
-
-def _look(pool: Any, host: str, name: str, *, fresh: bool = False) -> Any:
     try:
-        if fresh:
-            pool.refresh()
-        return pool.storageVolLookupByName(name)
-    except libvirt.libvirtError as error:
-        if is_absent(error):
+        with telling(host, f"take the image {name}"):
+            whole = _upload(connection, volume, file)
+    except EngineError:
+        _drop(volumes, host, name)
+        raise
+    if whole:
+        volumes.refresh()
+        _log.info("%s is at %s", name, host)
+    return whole
+
+
+def _is_coming(connection: Any, host: str, place: Place, volume: Any, mark: str) -> bool:
+    """Whether somebody wrote to it within STILL_S. What does not tell is left alone."""
+    with telling(host, "describe an image"):
+        written = xml.parse(volume.XMLDesc(0)).findtext("target/timestamps/mtime")
+    now = clock_of(connection, host, place, mark)
+    return written is None or now is None or now < (float(written) + STILL_S) * 1000
+
+
+def _begun(pool: Any, volumes: Volumes, host: str, name: str) -> Any:
+    """An empty file, which is nobody else's; None: somebody else has just made one."""
+    try:
+        return pool.createXML(xml.volume(name, 0, form="raw"))
+    except libvirt.libvirtError:
+        volumes.refresh()
+        if volumes.find(name) is not None:
             return None
-        with telling(host, f"look for the image {name}"):
+        with telling(host, f"take the image {name}"):
             raise
+
+
+def _upload(connection: Any, volume: Any, file: Path) -> bool:
+    """Whether the volume has the whole file now; False: it became somebody else's meanwhile."""
+    with file.open("rb") as content:
+        length = file.stat().st_size
+        head = min(HEAD_BYTES, length)
+        if length > head:
+            _write(connection, volume, content, head, length - head)
+            if int(volume.info()[1]) != length:
+                return False
+        _write(connection, volume, content, 0, head)
+    return True
+
+
+def _drop(volumes: Volumes, host: str, name: str) -> None:
+    """What broke off goes at once where the host still answers: it takes room, and the next
+    attempt would wait until it counts as left behind."""
+    with contextlib.suppress(EngineError):
+        volumes.refresh()
+        volume = volumes.find(name)
+        if volume is not None and _format(volume, host) != FORMAT:
+            volumes.delete(name)
 
 
 def _format(volume: Any, host: str) -> str:
