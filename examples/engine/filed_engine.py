@@ -10,10 +10,11 @@ import asyncio
 import json
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from broker.domain.errors import (
     ConfigError,
@@ -52,6 +53,7 @@ class FiledEngine:
         self._installation_id = installation_id
         self._folder = folder
         self._turn = asyncio.Lock()
+        self._under_way: asyncio.Future[Any] | None = None
         self._finished: OrderedDict[str, None] = OrderedDict()
         self._reports: asyncio.Queue[MachineReport | None] = asyncio.Queue(ENGINE_REPORTS_MAX)
         self._closed = False
@@ -121,7 +123,7 @@ class FiledEngine:
             self._remove(machine.desktop_id)
 
         async with self._turn:
-            await _on_a_thread(work)
+            await self._alone(work)
 
     # -------------------------------------------------------------------- what there is
 
@@ -175,12 +177,23 @@ class FiledEngine:
 
         try:
             async with asyncio.timeout(operation.deadline_s), self._turn:
-                await _on_a_thread(fenced)
+                await self._alone(fenced)
         except TimeoutError:
             raise EngineError(f"no answer within {operation.deadline_s:g} s") from None
         self._finished[operation.id] = None
         if len(self._finished) > ENGINE_OPERATIONS_REMEMBERED:
             self._finished.popitem(last=False)
+
+    async def _alone(self, work: Callable[[], object]) -> None:
+        """Within the turn. A thread cannot be ended: what one whose caller left still does, the
+        next call waits for, else a late earlier generation would overwrite a later one."""
+        while self._under_way is not None and not self._under_way.done():
+            await asyncio.wait([self._under_way])
+        self._under_way = asyncio.get_running_loop().run_in_executor(None, work)
+        # one that nobody waits for any more is nobody's error
+        self._under_way.add_done_callback(lambda done: done.cancelled() or done.exception())
+        with _told_plainly():
+            await asyncio.shield(self._under_way)
 
     async def _answer(self, operation: Operation) -> None:
         """A report follows, a repeated call's, too; none of a machine that has gone meanwhile."""
@@ -245,9 +258,16 @@ def _cannot(host: Host, feature: Feature) -> NoReturn:
 
 
 async def _on_a_thread(work: Callable[[], _T]) -> _T:
-    """What blocks. What the system says goes to the log, a plain sentence to people."""
-    try:
+    """What blocks, and changes nothing."""
+    with _told_plainly():
         return await asyncio.to_thread(work)
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """What the system says goes to the log, a plain sentence to people."""
+    try:
+        yield
     except OSError as error:
         raise EngineError("the folder of the machines did not answer") from error
 

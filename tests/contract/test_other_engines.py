@@ -5,13 +5,22 @@ examples/engine is built and installed into a folder of its own, and the suite r
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from broker.domain.errors import EngineError
+from broker.ports import Operation
+from tests.support.builders import make_desktop
+from tests.support.engines import simulated_case
 from tests.support.tree import ROOT
 
 EXAMPLE = ROOT / "examples" / "engine"
@@ -36,6 +45,39 @@ def installed(work: Path, *, without: str = "") -> Path:
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(work / "installed")
     return work / "installed"
+
+
+async def test_what_the_example_left_behind_does_not_overwrite_a_later_generation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    engine = importlib.import_module("filed_engine").FiledEngine(
+        installation_id="ins_1", folder=tmp_path
+    )
+    await engine.open()
+    begun, goes_on, make = threading.Event(), threading.Event(), engine._make
+
+    def slowly(operation: Operation) -> None:
+        if operation.desktop.generation == 1:
+            begun.set()
+            assert goes_on.wait(10)
+        make(operation)
+
+    monkeypatch.setattr(engine, "_make", slowly)
+    case = simulated_case()
+    first = replace(case.operation("job_1", make_desktop(generation=1)), deadline_s=0.1)
+    with pytest.raises(EngineError, match="no answer"):
+        await engine.create(first)
+    assert begun.is_set()
+    with pytest.raises(EngineError, match="no answer"):
+        await engine.reset(
+            replace(case.operation("job_2", make_desktop(generation=2)), deadline_s=0.1)
+        )
+    goes_on.set()
+    await engine.reset(case.operation("job_3", make_desktop(generation=2)))
+    [machine] = await engine.machines()
+    assert machine.generation == 2
+    await engine.close()
 
 
 def held_to(folder: Path, *files: str, engine: str = "filed") -> subprocess.CompletedProcess[str]:
