@@ -6,7 +6,7 @@ A distribution that brings an engine declares it in its pyproject:
     simulated = "broker.engines.simulated:build"
 
 The entry point is an `EngineFactory`. A host names its engine by that short name. An engine whose
-libraries are not installed raises ConfigError when it is loaded, and is left out.
+libraries are not installed raises ConfigError when it is loaded, or built, and is left out.
 """
 
 from __future__ import annotations
@@ -91,8 +91,16 @@ class EngineSet(Mapping[str, Engine]):
 
     @classmethod
     def named(cls, names: Iterable[str], context: EngineContext) -> EngineSet:
-        """Build the engines of these names; raises ConfigError for an unknown one."""
-        return cls(engine_factory(name)(context) for name in sorted(set(names)))
+        """Build the engines of these names; raises ConfigError for an unknown one. One whose
+        factory raises it is left out: the hosts of the others are served without it."""
+        built = []
+        for name in sorted(set(names)):
+            factory = engine_factory(name)
+            try:
+                built.append(factory(context))
+            except ConfigError as error:
+                _log.warning("the engine %s is left out: %s", name, error.detail)
+        return cls(built)
 
     def __getitem__(self, name: str) -> Engine:
         return self._engines[name]

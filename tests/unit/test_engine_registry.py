@@ -17,7 +17,7 @@ from broker.engines.registry import (
     usable_engines,
 )
 from broker.engines.simulated import SimulatedEngine, build
-from broker.ports import MachineReport
+from broker.ports import Engine, MachineReport
 from broker.system import SystemChance, SystemClock, SystemIds
 from tests.support.builders import make_desktop
 from tests.support.engines import said, simulated_case
@@ -51,6 +51,24 @@ def test_an_engine_of_another_distribution_is_found_by_its_short_name() -> None:
 def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"no engine is called 'hyper'; known: .*another"):
         EngineSet.named(["another", "hyper"], CONTEXT)
+
+
+def refuses(context: EngineContext) -> Engine:
+    del context
+    raise ConfigError("install acme-sdk")
+
+
+def test_an_engine_whose_factory_refuses_is_left_out_and_the_others_are_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[trivium.engines]\nacme = {__name__}:refuses\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "acme" in usable_engines()
+    assert list(EngineSet.named(["acme", "simulated"], CONTEXT)) == ["simulated"]
+    assert "the engine acme is left out: install acme-sdk" in caplog.text
 
 
 @pytest.mark.usefixtures("another_distribution")
