@@ -80,9 +80,8 @@ class ImageUploads:
         every = await self._kit.store.directory.images()
         known = {one.version for one in every if one.name == name}
         if wanted is None:
-            if isinstance(self._store, VersionTeller):
-                # what lies here, or at hosts, under such a number is another image
-                known |= await self._store.versions(name)
+            # what lies here, or at hosts, under such a number is another image
+            known |= await _kept_versions(self._store, name)
             return max(known, default=0) + 1
         if wanted in known:
             raise AlreadyExistsError(f"there is a version {wanted} of {name}")
@@ -112,3 +111,7 @@ class ImageUploads:
             await store.forget(image.name, image.version)
             raise
         self._pools.forget()
+
+
+async def _kept_versions(store: object, name: str) -> frozenset[int]:
+    return await store.versions(name) if isinstance(store, VersionTeller) else frozenset()

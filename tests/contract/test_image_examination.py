@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from broker.imaging import examine as examining
 from broker.imaging import files as filing
 from broker.imaging.examine import Examined, ImageFormat, QemuImgError, examine, qemu_img
 from broker.imaging.files import ImageFiles
-from broker.limits import IMAGE_VIRTUAL_BYTES_MAX
+from broker.limits import IMAGE_FREE_BYTES_MIN, IMAGE_VIRTUAL_BYTES_MAX
 from broker.system import SystemIds
 from tests.support import disk_images as disks
 from tests.support.disk_images import MIB, made
@@ -337,9 +338,9 @@ def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None
 
     def usage(_: Path) -> SimpleNamespace:
         taken = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
-        return SimpleNamespace(free=filing.IMAGE_FREE_BYTES_MIN + room - taken)
+        return SimpleNamespace(free=IMAGE_FREE_BYTES_MIN + room - taken)
 
-    monkeypatch.setattr(filing.shutil, "disk_usage", usage)
+    monkeypatch.setattr(shutil, "disk_usage", usage)
 
 
 @pytest.mark.parametrize("room", [8 * MIB, 12 * MIB], ids=["none is left", "too little is left"])
@@ -369,7 +370,7 @@ async def test_what_is_turned_into_qcow2_has_its_room_to_itself(
 ) -> None:
     """Others wait with theirs, and uploads leave it what it may still take."""
     begun, goes_on, at_once = asyncio.Event(), asyncio.Event(), []
-    run = filing.qemu_img
+    run = qemu_img
 
     async def slowly(*words: Any, **limits: Any) -> bytes:
         at_once.append(1)
