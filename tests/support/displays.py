@@ -117,7 +117,10 @@ class FakeDesk:
         self.used.add(ticket)
         session, _, display = rest.partition("/")
         return DisplayLeave(
-            session_id=session, desktop=make_desktop(), browser=display, display=display
+            session_id=session,
+            desktop=make_desktop(),
+            browser=display or None,
+            display=display or None,
         )
 
     async def connect(self, leave: DisplayLeave) -> Console:
