@@ -243,6 +243,11 @@ async def test_on_nfs_an_uploaded_image_is_brought_and_cloned(lab: Lab, uploaded
         assert run("ls /export") == f"dsk_1-g1.qcow2\n{GOLDEN}.qcow2"
         await bench.engine.destroy(bench.job("job_2", desktop(), OWN))
         assert run("ls /export") == f"{GOLDEN}.qcow2"
+        # somebody tidies up, and libvirt does not know
+        run(f"rm /export/{GOLDEN}.qcow2")
+        await bench.engine.create(bench.job("job_3", desktop(), "nas"))
+        assert run(f"stat -c %s /export/{GOLDEN}.qcow2") == str(sent)
+        await bench.engine.destroy(bench.job("job_4", desktop(), OWN))
 
 
 async def test_a_file_server_that_is_away_stops_its_own_class_only(

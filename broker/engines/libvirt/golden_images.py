@@ -111,9 +111,10 @@ def bring(
         kind = POOL_KINDS.get(xml.parse(pool.XMLDesc(0)).get("type", ""))
     if kind is None or kind.disks is not Disks.FILES:
         return True
-    volume = volumes.find(name)
-    if volume is not None and _format(volume, host) == FORMAT:
-        return True
+    with contextlib.suppress(EngineError):  # its file may have been removed meanwhile
+        volume = volumes.find(name)
+        if volume is not None and _format(volume, host) == FORMAT:
+            return True
     volumes.refresh()  # the daemon remembers what the file was when it looked last
     volume = volumes.find(name)
     if volume is not None:
