@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from broker.domain.lifecycle import EndpointEvent
 from broker.ports import PageQuery
@@ -82,6 +82,23 @@ def test_the_display_draws_and_answers_a_key(school: LiveBroker, visitor: Visito
     canvas.focus()
     one.page.keyboard.press("Tab")
     expect(canvas).not_to_be_focused()
+
+
+def test_what_is_pressed_while_the_page_looks_again_is_done(
+    school: LiveBroker, visitor: Visitors
+) -> None:
+    until_ready(school)
+    one = visitor("li")
+    page = one.page
+    expect(page.locator("#live-sign")).to_have_text("live")
+    held: list[Route] = []
+    page.route("**/me", lambda route: held.append(route))
+    page.evaluate("document.getElementById('list').dispatchEvent(new CustomEvent('refresh'))")
+    expect(page.locator("#list")).to_have_class(re.compile("htmx-request"))
+    page.get_by_role("region", name="Library").get_by_role("button", name="Connect").click()
+    for route in held:
+        route.continue_()
+    open_display(page)
 
 
 def test_who_waits_sees_the_place_move_and_gets_the_desktop(

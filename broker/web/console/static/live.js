@@ -1,10 +1,12 @@
 // The page's live parts fetch themselves again when the broker hints that something changed.
 //
-// A part is an element with an id, data-live="topic topic" and hx-trigger="refresh". Hints come in
-// bursts, so a part waits PACE_MS between two fetches and the last hint is never dropped. Hints may
-// be lost, so each part also fetches every SLOW_MS. A hidden tab fetches nothing and gives its
-// connection back: a browser opens only six to one server. A page on which somebody waits in a queue
-// (data-waits) keeps it, for that is how the broker knows that he is still there.
+// A part is an element with an id, data-live="topic topic" and hx-trigger="refresh". Its hx-sync is its
+// own (hx-disinherit): what is pressed within would wait behind the part's fetch, and be gone with what
+// that replaces. Hints come in bursts, so a part waits PACE_MS between two fetches and the last hint is
+// never dropped. Hints may be lost, so each part also fetches every SLOW_MS. A hidden tab fetches
+// nothing and gives its connection back: a browser opens only six to one server. A page on which
+// somebody waits in a queue (data-waits) keeps it, for that is how the broker knows that he is still
+// there.
 const PACE_MS = 1000;
 const SLOW_MS = 15000;
 const HIDDEN_MS = 10000;
