@@ -92,7 +92,11 @@ def test_what_is_pressed_while_the_page_looks_again_is_done(
     page = one.page
     expect(page.locator("#live-sign")).to_have_text("live")
     held: list[Route] = []
-    page.route("**/me", lambda route: held.append(route))
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/me", hold)
     page.evaluate("document.getElementById('list').dispatchEvent(new CustomEvent('refresh'))")
     expect(page.locator("#list")).to_have_class(re.compile("htmx-request"))
     page.get_by_role("region", name="Library").get_by_role("button", name="Connect").click()
