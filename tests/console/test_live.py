@@ -119,6 +119,7 @@ def test_who_is_not_signed_in_any_more_is_asked_to_and_comes_back(
     one.page.get_by_role("button", name="End session").click()
     question = one.page.get_by_role("dialog")
     expect(question).to_be_visible()  # from here on the page does not fetch anything by itself
+    expect(one.page.locator(".htmx-request")).to_have_count(0)  # nor is anything on its way
     # htmx notes the refused stream of events in the browser's log
     one.expected += ["401", "[object Event]"]
     school.ask(school.services.directory.change_user("operator", role=school.users["auditor"].role))
