@@ -80,6 +80,7 @@ class Board:
     def on_over(self, environment: Environment, msg: Any, **_: object) -> None:
         del environment
         self.over.add(msg.node_id)
+        self.say()  # the end may come before the next line is due
 
     @property
     def done(self) -> bool:
@@ -89,14 +90,18 @@ class Board:
     def tell(self) -> None:
         """Prints lines of progress for the parent process until it is killed."""
         while True:
-            if self.begin_at_s is not None:
-                elapsed_s = round(time.time() - self.begin_at_s, 2)
-                line: dict[str, float] = {"elapsed_s": elapsed_s}
-                for name in Counts.__struct_fields__:
-                    line[name] = sum(getattr(counts, name) for counts in self.counts.values())
-                sys.stdout.write(msgspec.json.encode({"progress": line}).decode() + "\n")
-                sys.stdout.flush()
+            self.say()
             gevent.sleep(PROGRESS_S)
+
+    def say(self) -> None:
+        """Print how far all are, once the campaign has begun."""
+        if self.begin_at_s is None:
+            return
+        line: dict[str, float] = {"elapsed_s": round(time.time() - self.begin_at_s, 2)}
+        for name in Counts.__struct_fields__:
+            line[name] = sum(getattr(counts, name) for counts in self.counts.values())
+        sys.stdout.write(msgspec.json.encode({"progress": line}).decode() + "\n")
+        sys.stdout.flush()
 
 
 board = Board()
