@@ -139,18 +139,32 @@ async def test_memory_moves_in_the_clear_only_until_both_hosts_have_certificates
         await eventually(lambda: "seen" in heard())
     await refused(apart, "yes")
 
-    authority = Authority()
-    for host, address in ((apart.first, ADDRESSES[0]), (apart.second, ADDRESSES[1])):
-        certified(host, authority, address)
-    apart.clear()
-    with overhearing(apart) as heard:
-        await moved_there_and_back(apart, heard, "auto")
-        assert "seen" not in heard()
+    with as_before(apart.first), as_before(apart.second):
+        authority = Authority()
+        for host, address in ((apart.first, ADDRESSES[0]), (apart.second, ADDRESSES[1])):
+            certified(host, authority, address)
+        apart.clear()
+        with overhearing(apart) as heard:
+            await moved_there_and_back(apart, heard, "auto")
+            assert "seen" not in heard()
 
-    # another authority's word is not taken, and nothing goes in the clear for it
-    certified(apart.second, Authority(), ADDRESSES[1])
-    apart.clear()
-    await refused(apart, "auto")
+        # another authority's word is not taken, and nothing goes in the clear for it
+        certified(apart.second, Authority(), ADDRESSES[1])
+        apart.clear()
+        await refused(apart, "auto")
+
+
+@contextlib.contextmanager
+def as_before(host: LibvirtHost) -> Iterator[None]:
+    """Its QEMU's settings after the block are those before it."""
+    settings = host.root / "etc/libvirt/qemu.conf"
+    before = settings.read_text()
+    try:
+        yield
+    finally:
+        settings.write_text(before)
+        host.stop()
+        host.start()
 
 
 def certified(host: LibvirtHost, authority: Authority, address: str) -> None:
