@@ -119,7 +119,7 @@ class FakeDesk:
         return DisplayLeave(
             session_id=session,
             desktop=make_desktop(),
-            browser=display or None,
+            browser=browser or display or None,
             display=display or None,
         )
 
