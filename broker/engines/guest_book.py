@@ -7,6 +7,7 @@ to. Whoever waits for that is told once, by operation.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class BookedGuest:
 G = TypeVar("G", bound=BookedGuest)
 
 
-class GuestBook(Generic[G]):
+class GuestBook(ABC, Generic[G]):
     """Every guest that this process listens to, by desktop id. `_tend` listens to one until it is
     cancelled."""
 
@@ -118,8 +119,8 @@ class GuestBook(Generic[G]):
             name = f"guest {guest.desktop_id}"
             guest.task = self._tasks.create_task(self._tend(guest), name=name)
 
-    async def _tend(self, guest: G) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _tend(self, guest: G) -> None: ...
 
     def _is_ready(self, guest: G, *, unasked: bool) -> None:
         """Its agent says so. `unasked`: the first time is told even where nobody here waits, for

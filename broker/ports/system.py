@@ -67,6 +67,10 @@ class ImageStore(Protocol):
     async def forget(self, name: str, version: int) -> None:
         """Remove what was taken under that name; nothing there is success."""
 
+    async def versions(self, name: str) -> frozenset[int]:
+        """Of that image, whose files are here; also those without a record: a database that was
+        restored from a backup knows fewer."""
+
 
 IMAGE_FORMATS: Final = ("qcow2", "raw", "vmdk")
 """what an uploaded image may be; it is kept as qcow2"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from broker.domain.errors import AlreadyExistsError, BusyError, UnavailableError
 from broker.domain.model import Image
@@ -27,14 +26,6 @@ class ImageUpload:
     format: str
     version: int | None = None
     boot_bytes: int | None = None
-
-
-@runtime_checkable
-class VersionTeller(Protocol):
-    """An ImageStore that tells which files it has, also those without a record: one that was
-    restored from a backup knows fewer."""
-
-    async def versions(self, name: str) -> frozenset[int]: ...
 
 
 class ImageUploads:
@@ -64,7 +55,7 @@ class ImageUploads:
         self._places -= 1
         self._names.add(name)
         try:
-            version = await self._version(name, upload.version)
+            version = await self._version(self._store, name, upload.version)
             async with asyncio.timeout(IMAGE_UPLOAD_S):
                 taken = await self._store.take(
                     chunks, name=name, version=version, format_name=upload.format
@@ -76,12 +67,12 @@ class ImageUploads:
             self._places += 1
             self._names.discard(name)
 
-    async def _version(self, name: str, wanted: int | None) -> int:
+    async def _version(self, store: ImageStore, name: str, wanted: int | None) -> int:
         every = await self._kit.store.directory.images()
         known = {one.version for one in every if one.name == name}
         if wanted is None:
             # what lies here, or at hosts, under such a number is another image
-            known |= await _kept_versions(self._store, name)
+            known |= await store.versions(name)
             return max(known, default=0) + 1
         if wanted in known:
             raise AlreadyExistsError(f"there is a version {wanted} of {name}")
@@ -111,7 +102,3 @@ class ImageUploads:
             await store.forget(image.name, image.version)
             raise
         self._pools.forget()
-
-
-async def _kept_versions(store: object, name: str) -> frozenset[int]:
-    return await store.versions(name) if isinstance(store, VersionTeller) else frozenset()

@@ -21,30 +21,20 @@ from broker.engines.libvirt.connection import HostConnection
 from broker.engines.libvirt.displays import Displays
 from broker.engines.libvirt.hosts import HostLink, Hosts
 from broker.engines.libvirt.knobs import parse_profile
-from broker.engines.libvirt.route import Route
 from broker.engines.libvirt.turns import Turns
 from broker.limits import LIBVIRT_SURVEY_PAUSE_S_MAX, LIBVIRT_SURVEY_PAUSE_S_MIN
-from broker.system import SystemClock
 from tests.support.builders import make_host
 from tests.support.clock import ManualClock
 from tests.support.eventually import eventually
+from tests.support.libvirt_cases import driver_connection
 
 SOON_S = 30
 
 
 @pytest.fixture
 async def host() -> AsyncIterator[HostConnection]:
-    place = parse_profile("test")
-    host = HostConnection(
-        name="server-1",
-        place=place,
-        route=Route("server-1", place, None),
-        clock=SystemClock(),
-        chance=random.Random(1),
-        happened=lambda _: None,
-    )
-    yield host
-    await host.close()
+    async with driver_connection() as host:
+        yield host
 
 
 class Made:

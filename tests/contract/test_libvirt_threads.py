@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -12,32 +11,21 @@ import pytest
 
 from broker.domain.errors import EngineError
 from broker.engines.libvirt.connection import HostConnection
-from broker.engines.libvirt.knobs import parse_profile
 from broker.engines.libvirt.machines import Found
-from broker.engines.libvirt.route import Route
 from broker.engines.libvirt.tags import Tags
 from broker.engines.libvirt.verbs import Verbs
 from broker.limits import LIBVIRT_THREADS, SNAPSHOTS_PER_HOST_MAX
 from broker.ports import Operation
-from broker.system import SystemClock
 from tests.support.builders import make_desktop, make_host
 from tests.support.engines import IMAGE
 from tests.support.eventually import eventually
+from tests.support.libvirt_cases import driver_connection
 
 
 @pytest.fixture
 async def host() -> AsyncIterator[HostConnection]:
-    place = parse_profile("test")
-    host = HostConnection(
-        name="server-1",
-        place=place,
-        route=Route("server-1", place, None),
-        clock=SystemClock(),
-        chance=random.Random(1),
-        happened=lambda _: None,
-    )
-    yield host
-    await host.close()
+    async with driver_connection() as host:
+        yield host
 
 
 class Slow:

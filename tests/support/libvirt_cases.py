@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +12,10 @@ import libvirt
 
 from broker.domain.model import Resources
 from broker.engines.libvirt import LibvirtEngine
+from broker.engines.libvirt.connection import HostConnection
 from broker.engines.libvirt.events import run_events
+from broker.engines.libvirt.knobs import parse_profile
+from broker.engines.libvirt.route import Route
 from broker.ports import GuestLinks
 from broker.system import SystemChance, SystemClock, SystemIds
 from tests.support.builders import make_host
@@ -73,3 +79,19 @@ def libvirt_test_case() -> EngineCase:
 
 def libvirt_qemu_case(lab: LibvirtLab, **knobs: str) -> EngineCase:
     return libvirt_case(lab.profile(lab.first, **knobs), lab.profile(lab.second, **knobs))
+
+
+@asynccontextmanager
+async def driver_connection() -> AsyncIterator[HostConnection]:
+    """A connection to libvirt's test driver, which is opened when it is used."""
+    place = parse_profile("test")
+    host = HostConnection(
+        name="server-1",
+        place=place,
+        route=Route("server-1", place, None),
+        clock=SystemClock(),
+        chance=random.Random(1),
+        happened=lambda _: None,
+    )
+    yield host
+    await host.close()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections import defaultdict
 from collections.abc import Callable
-from socket import socket as Socket  # noqa: N812 - a class
 
 from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.model import Desktop, Host
@@ -92,7 +92,7 @@ class Displays:
             port = await turn.do(link, lambda machines: machines.port(found))
             return StreamConsole.through(await link.connection.display(port), gone, protocol)
         connected = await turn.do(
-            link, lambda machines: machines.display(found, protocol), unclaimed=Socket.close
+            link, lambda machines: machines.display(found, protocol), unclaimed=socket.socket.close
         )
         return await StreamConsole.over(connected, gone, protocol)
 
