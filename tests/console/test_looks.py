@@ -91,7 +91,7 @@ def test_no_page_is_wider_than_its_window(
         assert stranger.overflow() == 0, path
 
 
-TOPS = """(row) => [...row.querySelectorAll("td, th")]
+TOPS = """[...document.querySelector("tbody tr").querySelectorAll("td, th")]
   .filter((cell) => cell.checkVisibility())
   .map((cell) => cell.getBoundingClientRect().y)"""
 
@@ -108,9 +108,10 @@ def test_on_a_phone_the_menu_opens_and_a_row_is_a_card(
     button.click()
     expect(button).to_have_attribute("aria-expanded", "true")
     menu.get_by_role("link", name="Sessions").click()
-    row = one.page.locator("tbody tr").first
-    # in one go: the list may be drawn anew at any moment
-    tops = set(row.evaluate(TOPS))
+    one.page.wait_for_url("**/sessions")
+    expect(one.page.locator("tbody tr").first).to_be_visible()
+    # found and measured in one go: the list may be drawn anew at any moment
+    tops = set(one.page.evaluate(TOPS))
     assert len(tops) >= 6, "the cells stand beside each other"
 
 
