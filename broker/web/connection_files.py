@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from broker.domain.settings import Channels, Clipboard
 from broker.domain.viewers import ViewerKind
 from broker.services.viewers import ViewerPass
 
@@ -18,13 +19,14 @@ VIRT_VIEWER: Final = "application/x-virt-viewer"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
     """Where the relay is, and what the viewer is told beside the pass. `tls`: it has a
-    certificate."""
+    certificate. `channels`: what the pool allows to cross."""
 
     host: str
     port: int
     title: str
     username: str
     tls: bool
+    channels: Channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +61,12 @@ def _vnc(given: ViewerPass, reach: Reach) -> str:
 
 def _rdp(given: ViewerPass, reach: Reach) -> str:
     """For Microsoft's clients, FreeRDP and those that read the same. The pass works once, so
-    there is no use in connecting again by itself; nothing of the viewer's machine is redirected
-    but the clipboard and the sound, whatever its defaults are."""
+    there is no use in connecting again by itself. Of the viewer's machine is redirected what the
+    pool's channels allow, and the sound, whatever the viewer's defaults are. RDP knows no
+    direction of the clipboard: one that goes one way is left to the desktop."""
     host = f"[{reach.host}]" if ":" in reach.host else reach.host
+    channels = reach.channels
+    drives, devices = ("*" if allowed else "" for allowed in (channels.drives, channels.usb))
     lines = (
         f"full address:s:{host}:{reach.port}",
         f"loadbalanceinfo:s:trivium:{given.session_id}:{given.secret}",
@@ -70,10 +75,11 @@ def _rdp(given: ViewerPass, reach: Reach) -> str:
         "authentication level:i:2",
         "autoreconnection enabled:i:0",
         "use redirection server name:i:0",
-        "drivestoredirect:s:",
-        "devicestoredirect:s:",
-        "usbdevicestoredirect:s:",
-        "redirectprinters:i:0",
+        f"redirectclipboard:i:{int(channels.clipboard is not Clipboard.OFF)}",
+        f"drivestoredirect:s:{drives}",
+        f"devicestoredirect:s:{devices}",
+        f"usbdevicestoredirect:s:{devices}",
+        f"redirectprinters:i:{int(channels.printing)}",
         "redirectcomports:i:0",
         "redirectsmartcards:i:0",
     )

@@ -24,6 +24,7 @@ async def answer_with_file(call: Call, session_id: str, kind: ViewerKind) -> web
         title=pool.title,
         username=call.who.username,
         tls=config.viewer_cert is not None,
+        channels=pool.settings.channels,
     )
     file = connection_file(given, reach, pool.name)
     headers = call.headers()

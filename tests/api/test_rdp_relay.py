@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from broker.domain.errors import EngineError
+from broker.domain.model import Role
 from broker.gateway.rdp import split_request
 from broker.gateway.relay import RefusedError
 from broker.limits import RDP_REQUEST_BYTES_MAX
@@ -120,9 +121,35 @@ async def test_the_file_is_one_that_rdp_clients_read(both: tuple[School, RdpTarg
     lines = reply.body.decode().split("\r\n")
     assert lines[0] == f"full address:s:127.0.0.1:{one.port('rdp')}"
     assert "username:s:ann" in lines
-    assert {"drivestoredirect:s:", "redirectprinters:i:0"} <= set(lines)
+    closed = {"redirectclipboard:i:0", "drivestoredirect:s:", "redirectprinters:i:0"}
+    assert {*closed, "devicestoredirect:s:", "usbdevicestoredirect:s:"} <= set(lines)
     (token,) = [line for line in lines if line.startswith("loadbalanceinfo:s:trivium:ses_")]
     assert len(token.removeprefix("loadbalanceinfo:s:")) % 2 == 0, "Microsoft's client drops one"
+
+
+@pytest.mark.parametrize(
+    ("channels", "opened"),
+    [
+        ({"clipboard": "both"}, {"redirectclipboard:i:1"}),
+        ({"clipboard": "in"}, {"redirectclipboard:i:1"}),
+        ({"drives": True}, {"drivestoredirect:s:*"}),
+        ({"printing": True}, {"redirectprinters:i:1"}),
+        ({"usb": True}, {"devicestoredirect:s:*", "usbdevicestoredirect:s:*"}),
+    ],
+)
+async def test_the_file_opens_the_channels_that_the_pool_allows_and_no_other(
+    both: tuple[School, RdpTarget], channels: dict[str, object], opened: set[str]
+) -> None:
+    one, _ = both
+    await one.connected()
+    before = set((await one.file("rdp")).body.decode().split("\r\n"))
+    body = {"settings": {"channels": channels}}
+    boss = await one.app.person("boss", Role.ADMINISTRATOR)
+    changed = await one.app.call("PATCH", "/pools/library", boss, body=body)
+    assert changed.status == 200
+    after = set((await one.file("rdp")).body.decode().split("\r\n"))
+    told = {line for line in after - before if "redirect" in line}
+    assert told == opened
 
 
 async def test_a_request_in_single_bytes_is_understood(both: tuple[School, RdpTarget]) -> None:
