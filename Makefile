@@ -56,7 +56,7 @@ static: dev ## lint, format, types, import directions, generated pages
 	$(BIN)/python tools/reference.py --check || failed=1; \
 	exit $$failed
 
-bench: dev $(VENV)/.bench ## measure the broker against its floors, as ratios in one run
+bench: dev libvirt guest $(VENV)/.bench ## measure the broker against its floors, as ratios in one run
 	@$(BIN)/python -m tests.bench
 
 mutants: dev ## change the domain's code thousands of times and see that its tests notice (a quarter of an hour)

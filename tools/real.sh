@@ -6,7 +6,8 @@ set -euo pipefail
 bin=$1
 PATH=$PATH:/usr/sbin:/sbin
 command -v qemu-system-x86_64 >/dev/null || exit 0
-if [[ ! -e $bin/../.libvirt ]] || ! command -v libvirtd >/dev/null || [[ $(id -u) -ne 0 ]]; then
+if ! "$bin/python" -c "import libvirt" 2>/dev/null || ! command -v libvirtd >/dev/null \
+    || [[ $(id -u) -ne 0 ]]; then
     echo "QEMU is here: \`make run REAL=1\`, as root, adds a pool of real desktops." >&2
     exit 0
 fi

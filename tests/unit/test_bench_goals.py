@@ -1,4 +1,4 @@
-"""`make bench` tells which figure is past its goal, and its exit code does."""
+"""`make bench` tells which figure is past its goal or was not measured, and its exit code does."""
 
 from __future__ import annotations
 
@@ -30,4 +30,15 @@ def test_a_bench_past_its_goal_ends_with_1(
     with pytest.raises(SystemExit) as ended:
         bench.main()
     assert ended.value.code == code
-    assert ("past its goal: a ratio: 3.00, more than 2" in capsys.readouterr().out) is (code == 1)
+    assert ("not met: a ratio: 3.00, more than 2" in capsys.readouterr().out) is (code == 1)
+
+
+def test_figures_that_could_not_be_measured_are_not_met(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "argv", ["bench", "clones"])
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert ended.value.code == 1
+    assert "not met: clones were not measured" in capsys.readouterr().out
