@@ -12,9 +12,9 @@ What the gateway needs from the services it asks of a `DisplayDesk`; the socket 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -117,11 +117,8 @@ class _Display:
     detail: str = ""
     meter: Meter
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    noted: asyncio.Event = field(default_factory=asyncio.Event)
-    """the services are not (any more) being told that it is open"""
-
-    def __post_init__(self) -> None:
-        self.noted.set()
+    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """held while the services are told of one of the session's displays; handed on by take-over"""
 
     @property
     def over(self) -> bool:
@@ -254,18 +251,19 @@ class DisplayGateway:
 
     async def _serve(self, client: DisplayClient, leave: DisplayLeave) -> str:
         before = self._open.get(leave.session_id)
-        display = _Display(
-            leave=leave,
-            shown=before.shown if before is not None else None,
-            meter=Meter(leave.session_id, self._clock),
-        )
+        meter = Meter(leave.session_id, self._clock)
+        display = _Display(leave=leave, meter=meter)
+        if before is not None:
+            display = _Display(
+                leave=leave, meter=meter, shown=before.shown, telling=before.telling
+            )
         # registered before the console opens, so that a kill in between is not lost
         self._open[leave.session_id] = display
         if before is not None:
             before.end(DisplayEnd.TAKEN_OVER)
         try:
             async with self._console(leave) as console:
-                await self._note(display, before)
+                await self._note(display)
                 await self._greet(display, client, console)
                 await self._relay(display, client, console)
                 if display.why in _CUT:
@@ -276,22 +274,15 @@ class DisplayGateway:
                 rest = display.meter.read()
                 self._desk.over(display.why or DisplayEnd.CLIENT_CLOSED, rest)
             await self._settle(leave.session_id)
-            if self._open.get(leave.session_id) is display:
-                del self._open[leave.session_id]
-                if display.shown is not None:
-                    why = display.why or DisplayEnd.CLIENT_CLOSED
-                    await self._tell_closed(display.shown, why)
+            await self._tell_end(display)
         why = display.why or DisplayEnd.DESKTOP_CLOSED
         await _quietly(client.close(why, display.detail))
         return why
 
-    async def _note(self, display: _Display, before: _Display | None) -> None:
+    async def _note(self, display: _Display) -> None:
         """It is the session's own from now on, unless it was taken over while it was opened. The
         services hear of one display after the other, or the one before might be the last."""
-        display.noted.clear()
-        try:
-            if before is not None:
-                await _bounded(before.noted.wait(), DISPLAY_OPEN_S, "the session's store")
+        async with _turn(display):
             if display.over:
                 return
             leave = display.leave
@@ -301,10 +292,22 @@ class DisplayGateway:
             if after is not None and after.shown is not after.leave:
                 # whoever took it over meanwhile tells of its end, too, when nothing comes of that
                 after.shown = leave
-        finally:
-            display.noted.set()
 
-    @asynccontextmanager
+    async def _tell_end(self, display: _Display) -> None:
+        """That the session has no display any more, where that was its last. One that it took over
+        may only now be written down as open: what is told of that end comes after."""
+        session_id = display.leave.session_id
+        if self._open.get(session_id) is display:
+            with contextlib.suppress(UnavailableError):
+                async with _turn(display):
+                    pass
+        if self._open.get(session_id) is not display:
+            return
+        del self._open[session_id]
+        if display.shown is not None:
+            await self._tell_closed(display.shown, display.why or DisplayEnd.CLIENT_CLOSED)
+
+    @contextlib.asynccontextmanager
     async def _console(self, leave: DisplayLeave) -> AsyncIterator[Console]:
         console = await _bounded(self._desk.connect(leave), DISPLAY_OPEN_S, "the engine")
         try:
@@ -405,6 +408,17 @@ class DisplayGateway:
 
     def _count(self, session_id: str, size: int) -> None:
         self._bytes[session_id] = self._bytes.get(session_id, 0) + size
+
+
+@contextlib.asynccontextmanager
+async def _turn(display: _Display) -> AsyncIterator[None]:
+    """Alone in telling the services of the session's displays. Raises UnavailableError when those
+    before take too long."""
+    await _bounded(display.telling.acquire(), DISPLAY_OPEN_S, "the session's store")
+    try:
+        yield
+    finally:
+        display.telling.release()
 
 
 async def _bounded(work: Awaitable[Answer], seconds: float, who: str) -> Answer:

@@ -235,6 +235,46 @@ async def test_the_services_hear_of_the_display_that_took_over_last() -> None:
     assert desk.closed_displays == ["b"]
 
 
+async def test_the_last_of_three_is_told_last_though_the_second_still_waits_for_its_desktop() -> None:
+    gateway = gateway_of(desk := FakeDesk(FakeConsole(), FakeConsole(), FakeConsole()))
+    desk.store.clear()
+    async with asyncio.TaskGroup() as group:
+        first = Open(group, gateway, "t-ses_1/a")
+        await eventually(lambda: len(desk.consoles) == 2)
+        slow = desk.hold = asyncio.Event()
+        second = Open(group, gateway, "t-ses_1/b")
+        await eventually(lambda: len(desk.used) == 2)
+        desk.hold = asyncio.Event()
+        desk.hold.set()
+        third = Open(group, gateway, "t-ses_1/c")
+        await eventually(lambda: len(desk.consoles) == 1)
+        assert desk.asked_to_note == ["a"]
+        desk.store.set()
+        await third.shown()
+        slow.set()
+        assert {await first.ended(), await second.ended()} == {DisplayEnd.TAKEN_OVER}
+        assert desk.asked_to_note == ["a", "c"]
+        assert gateway.kill("ses_1")
+        await third.ended()
+    assert desk.closed_displays == ["c"]
+
+
+async def test_one_that_is_told_as_open_after_its_successor_failed_is_told_as_closed() -> None:
+    gateway = gateway_of(desk := FakeDesk(FakeConsole()))
+    desk.store.clear()
+    async with asyncio.TaskGroup() as group:
+        here = Open(group, gateway, "t-ses_1/a")
+        await eventually(lambda: desk.asked_to_note)
+        there = group.create_task(refused(gateway, "t-ses_1/b"))
+        await eventually(lambda: len(desk.used) == 2)
+        await asyncio.sleep(0)
+        desk.store.set()
+        assert await here.ended() == DisplayEnd.TAKEN_OVER
+        await there
+    assert desk.closed_displays == ["a"]
+    assert gateway.open_sessions() == ()
+
+
 async def test_who_signs_out_ends_the_display_of_that_sign_in_only() -> None:
     gateway = gateway_of(FakeDesk(FakeConsole()))
     async with asyncio.TaskGroup() as group:
