@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any
 
 from broker.domain.errors import BadTicketError, BusyError
-from broker.gateway.display import DisplayGateway, _Display
+from broker.gateway.display import CUT, DisplayGateway, _Display, quietly
 from broker.gateway.ends import DisplayEnd
 from broker.limits import DISPLAY_SEND_S, SPICE_CHANNELS_MAX
 from broker.ports import Console, DisplayClient
@@ -24,16 +24,20 @@ class ChannelGateway(DisplayGateway):
         super().__init__(**of_displays)
         self._beside: Counter[str] = Counter()
 
-    async def beside(self, client: DisplayClient, session_id: str) -> str:
-        """One more connection of the viewer that shows the session here, until it or the display
-        ends; answers why, as `serve` does.
+    def shown(self, session_id: str) -> object | None:
+        """The session's display here, to be told from others by `is`; None: there is none."""
+        return self._open.get(session_id)
+
+    async def beside(self, client: DisplayClient, session_id: str, main_: object) -> str:
+        """One more connection of the viewer whose display `main_` (of `shown`) is, until it or the
+        display ends; answers why, as `serve` does.
 
         Raises:
-            BadTicketError: no display of the session is open here. BusyError: it has as many
+            BadTicketError: that display is not the session's any more. BusyError: it has as many
             connections as one may have. EngineError, UnavailableError: the desktop has no more.
         """
         main = self._open.get(session_id)
-        if main is None or main.over or not main.greeted:
+        if main is None or main is not main_ or main.over or not main.greeted:
             raise BadTicketError("the session is not open in this viewer")
         if self._beside[session_id] >= SPICE_CHANNELS_MAX:
             raise BusyError("the viewer has too many connections", retry_after_s=5.0)
@@ -44,6 +48,8 @@ class ChannelGateway(DisplayGateway):
                 async with asyncio.timeout(DISPLAY_SEND_S):
                     await client.ready(session_id, *console.size, console.protocol)
                 await self._both_ways(part, main, client, console)
+                if part.why in CUT:
+                    await quietly(client.close(part.why, part.detail))
             return part.why or DisplayEnd.CLIENT_CLOSED
         finally:
             self._beside -= Counter([session_id])

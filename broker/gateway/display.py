@@ -51,7 +51,7 @@ _FULL_RETRY_S = 5.0
 """what a client is told when this process has as many displays as it takes"""
 
 
-_CUT = frozenset({DisplayEnd.KILLED, DisplayEnd.SIGNED_OUT, DisplayEnd.TAKEN_OVER})
+CUT = frozenset({DisplayEnd.KILLED, DisplayEnd.SIGNED_OUT, DisplayEnd.TAKEN_OVER})
 """ends that do not wait for the desktop or the database before the client is closed"""
 
 
@@ -174,7 +174,7 @@ class DisplayGateway:
             raise BusyError("too many displays are open", retry_after_s=_FULL_RETRY_S)
         self._serving += 1
         try:
-            leave = await _bounded(
+            leave = await bounded(
                 self._desk.redeem(ticket, session_id, browser),
                 DISPLAY_OPEN_S,
                 "the ticket's store",
@@ -254,9 +254,7 @@ class DisplayGateway:
         meter = Meter(leave.session_id, self._clock)
         display = _Display(leave=leave, meter=meter)
         if before is not None:
-            display = _Display(
-                leave=leave, meter=meter, shown=before.shown, telling=before.telling
-            )
+            display = _Display(leave=leave, meter=meter, shown=before.shown, telling=before.telling)
         # registered before the console opens, so that a kill in between is not lost
         self._open[leave.session_id] = display
         if before is not None:
@@ -266,8 +264,8 @@ class DisplayGateway:
                 await self._note(display)
                 await self._greet(display, client, console)
                 await self._relay(display, client, console)
-                if display.why in _CUT:
-                    await _quietly(client.close(display.why, display.detail))
+                if display.why in CUT:
+                    await quietly(client.close(display.why, display.detail))
         finally:
             display.end(DisplayEnd.CLIENT_CLOSED)  # whatever else went wrong
             if display.greeted:
@@ -276,7 +274,7 @@ class DisplayGateway:
             await self._settle(leave.session_id)
             await self._tell_end(display)
         why = display.why or DisplayEnd.DESKTOP_CLOSED
-        await _quietly(client.close(why, display.detail))
+        await quietly(client.close(why, display.detail))
         return why
 
     async def _note(self, display: _Display) -> None:
@@ -286,7 +284,7 @@ class DisplayGateway:
             if display.over:
                 return
             leave = display.leave
-            await _bounded(self._desk.opened(leave), DISPLAY_OPEN_S, "the session's store")
+            await bounded(self._desk.opened(leave), DISPLAY_OPEN_S, "the session's store")
             display.shown = leave
             after = self._open.get(leave.session_id)
             if after is not None and after.shown is not after.leave:
@@ -309,11 +307,11 @@ class DisplayGateway:
 
     @contextlib.asynccontextmanager
     async def _console(self, leave: DisplayLeave) -> AsyncIterator[Console]:
-        console = await _bounded(self._desk.connect(leave), DISPLAY_OPEN_S, "the engine")
+        console = await bounded(self._desk.connect(leave), DISPLAY_OPEN_S, "the engine")
         try:
             yield console
         finally:
-            await _quietly(console.close())
+            await quietly(console.close())
 
     async def _greet(self, display: _Display, client: DisplayClient, console: Console) -> None:
         if display.over:
@@ -414,14 +412,14 @@ class DisplayGateway:
 async def _turn(display: _Display) -> AsyncIterator[None]:
     """Alone in telling the services of the session's displays. Raises UnavailableError when those
     before take too long."""
-    await _bounded(display.telling.acquire(), DISPLAY_OPEN_S, "the session's store")
+    await bounded(display.telling.acquire(), DISPLAY_OPEN_S, "the session's store")
     try:
         yield
     finally:
         display.telling.release()
 
 
-async def _bounded(work: Awaitable[Answer], seconds: float, who: str) -> Answer:
+async def bounded(work: Awaitable[Answer], seconds: float, who: str) -> Answer:
     """Raises UnavailableError when it takes longer."""
     try:
         async with asyncio.timeout(seconds):
@@ -430,7 +428,7 @@ async def _bounded(work: Awaitable[Answer], seconds: float, who: str) -> Answer:
         raise UnavailableError(f"{who} did not answer in time") from None
 
 
-async def _quietly(closing: Awaitable[None]) -> None:
+async def quietly(closing: Awaitable[None]) -> None:
     """Close one end; an end that cannot be closed is gone already."""
     try:
         async with asyncio.timeout(DISPLAY_CLOSE_S):

@@ -18,7 +18,7 @@ from broker import limits
 from broker.domain.errors import BusyError, EngineError, TriviumError, UnsupportedError
 from broker.domain.model import Desktop, Identity, SessionState
 from broker.domain.shadowing import ENDS, Shadow, ShadowEnd
-from broker.gateway.display import _bounded, _quietly
+from broker.gateway.display import bounded, quietly
 from broker.gateway.harmless import Guard, NotHarmlessError, guard_of
 from broker.ports import Console, DisplayClient, Engine, Hint
 from broker.services.kit import Kit
@@ -82,7 +82,7 @@ class ShadowGateway:
         self._serving += 1
         asked_s = self._kit.clock.monotonic()
         try:
-            shadow, desktop = await _bounded(
+            shadow, desktop = await bounded(
                 self._shadows.redeem(who, session_id, shadow_id, ticket),
                 limits.DISPLAY_OPEN_S,
                 "the list of shadows",
@@ -131,15 +131,15 @@ class ShadowGateway:
 
     async def _close(self, one: _Open, client: DisplayClient) -> None:
         why = one.why or ShadowEnd.DESKTOP_CLOSED
-        await _quietly(client.close(why, ENDS[why]))
+        await quietly(client.close(why, ENDS[why]))
 
     @asynccontextmanager
     async def _console(self, desktop: Desktop) -> AsyncIterator[Console]:
-        console = await _bounded(self._connect(desktop), limits.DISPLAY_OPEN_S, "the engine")
+        console = await bounded(self._connect(desktop), limits.DISPLAY_OPEN_S, "the engine")
         try:
             yield console
         finally:
-            await _quietly(console.close())
+            await quietly(console.close())
 
     async def _connect(self, desktop: Desktop) -> Console:
         for load in await self._kit.store.directory.host_loads():

@@ -13,6 +13,7 @@ import binascii
 import hmac
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from broker.domain.errors import TriviumError
@@ -101,24 +102,41 @@ class SpiceGreet:
         return knock, SpiceViewer(streams)
 
 
+@dataclass(eq=False, slots=True)
+class _Shown:
+    """The pass that a viewer's first connection used up, and the display that it opened."""
+
+    pass_hash: bytes
+    source: str
+    display: object | None = None
+
+    def knows(self, pass_hash: bytes, source: str) -> bool:
+        return self.source == source and hmac.compare_digest(self.pass_hash, pass_hash)
+
+
 class SpiceRelay(Relay):
     """A relay whose viewers have several connections."""
 
     def __init__(self, *, displays: ChannelGateway, **more: Any) -> None:
         super().__init__(displays=displays, **more)
         self._channels = displays
-        self._shown: dict[str, tuple[bytes, str]] = {}
+        self._shown: dict[str, _Shown] = {}
 
     async def _show(self, knock: Knock, viewer: Viewer, source: str) -> str:
-        pass_hash = secret_hash(knock.ticket)
-        shown = self._shown.get(knock.session_id)
-        if shown is not None and shown[1] == source and hmac.compare_digest(shown[0], pass_hash):
-            return await self._channels.beside(viewer, knock.session_id)
-        mine = (pass_hash, source)
+        pass_hash, session_id = secret_hash(knock.ticket), knock.session_id
+        first = self._shown.get(session_id)
+        if first is not None and first.knows(pass_hash, source):
+            return await self._channels.beside(viewer, session_id, first.display)
+        mine = _Shown(pass_hash, source)
+
+        def opened() -> None:
+            mine.display = self._channels.shown(session_id)
+            self._shown[session_id] = mine
+
         if isinstance(viewer, SpiceViewer):
-            viewer.on_ready = lambda: self._shown.update({knock.session_id: mine})
+            viewer.on_ready = opened
         try:
             return await super()._show(knock, viewer, source)
         finally:
-            if self._shown.get(knock.session_id) is mine:
-                del self._shown[knock.session_id]
+            if self._shown.get(session_id) is mine:
+                del self._shown[session_id]

@@ -235,7 +235,9 @@ async def test_the_services_hear_of_the_display_that_took_over_last() -> None:
     assert desk.closed_displays == ["b"]
 
 
-async def test_the_last_of_three_is_told_last_though_the_second_still_waits_for_its_desktop() -> None:
+async def test_the_last_of_three_is_told_last_though_the_second_still_waits_for_its_desktop() -> (
+    None
+):
     gateway = gateway_of(desk := FakeDesk(FakeConsole(), FakeConsole(), FakeConsole()))
     desk.store.clear()
     async with asyncio.TaskGroup() as group:

@@ -177,7 +177,9 @@ async def _displays(console: Console) -> Misses:
 async def _clones(console: Console) -> Misses:
     lacks = [name for name in ("virsh", "qemu-img", "qemu-system-x86_64") if not shutil.which(name)]
     if lacks or find_spec("libvirt") is None:
-        return ("clones were not measured: libvirt and QEMU are missing; `make bench` installs them",)
+        return (
+            "clones were not measured: libvirt and QEMU are missing; `make bench` installs them",
+        )
     from tests.bench import clones  # noqa: PLC0415 - libvirt need not be installed
 
     with tempfile.TemporaryDirectory() as directory:
