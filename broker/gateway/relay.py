@@ -14,7 +14,8 @@ import logging
 import socket
 import ssl
 import struct
-from typing import Final, Protocol, TypeAlias
+from collections import Counter
+from typing import Final, Protocol, TypeAlias, cast
 
 from broker.config import Address
 from broker.domain.errors import BadTicketError, ConfigError, TriviumError
@@ -31,6 +32,7 @@ from broker.limits import (
     RELAY_NEW_WINDOW_S,
     RELAY_SILENT_S,
     RELAY_SOURCES_MAX,
+    RELAY_STRANGERS_PER_SOURCE_MAX,
     RELAYS_MAX,
     RELAYS_PER_SOURCE_MAX,
 )
@@ -104,8 +106,8 @@ class Greet(Protocol):
 class Relay:
     """Listens from `open` to `shut`; those who are inside stay until `close`.
 
-    `tls` is for ports that speak TLS from the first byte on. `handshake_s` and
-    `new_per_source_max` are the limits of their names; only tests give others.
+    `tls` is for ports that speak TLS from the first byte on. `handshake_s`,
+    `new_per_source_max` and `strangers_max` are the limits of their names; only tests give others.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Relay:
         tls: ssl.SSLContext | None = None,
         handshake_s: float = RELAY_HANDSHAKE_S,
         new_per_source_max: int = RELAY_NEW_PER_SOURCE_MAX,
+        strangers_max: int = RELAY_STRANGERS_PER_SOURCE_MAX,
     ) -> None:
         self.kind = kind
         self._address = address
@@ -131,6 +134,8 @@ class Relay:
         self._server: asyncio.Server | None = None
         self._closed = False
         self._inside: set[asyncio.StreamWriter] = set()
+        self._strangers = Counter[str]()
+        self._strangers_max = strangers_max
         self._empty = asyncio.Event()
         self._empty.set()
         self._open: dict[Viewer, Knock] = {}
@@ -151,15 +156,13 @@ class Relay:
 
     async def open(self) -> int:
         """Answers the port. Raises ConfigError for an address that cannot be listened on."""
+        loop = asyncio.get_running_loop()
+
+        def door() -> asyncio.StreamReaderProtocol:
+            return _Door(asyncio.StreamReader(_READ_BYTES, loop), self._come, loop)
+
         try:
-            self._server = await asyncio.start_server(
-                self._come,
-                self._address.host,
-                self._address.port,
-                limit=_READ_BYTES,
-                ssl=self._tls,
-                ssl_handshake_timeout=self._handshake_s if self._tls is not None else None,
-            )
+            self._server = await loop.create_server(door, self._address.host, self._address.port)
         except OSError as error:
             text = f"{self.kind}_listen: cannot listen on {self._address}"
             raise ConfigError(text) from error
@@ -209,7 +212,8 @@ class Relay:
         if self._closed:  # it was let in just before the door was shut
             writer.transport.abort()
             return
-        if not self._throttle.enter(source):
+        calm = self._strangers[source] < self._strangers_max
+        if not calm or not self._throttle.enter(source):
             _log.info("%s: %s comes too often", self.kind, source)
             writer.transport.abort()
             return
@@ -232,8 +236,16 @@ class Relay:
                 self._empty.set()
 
     async def _serve(self, streams: Streams, source: str) -> None:
-        async with asyncio.timeout(self._handshake_s):
-            knock, viewer = await self._greet(streams)
+        self._strangers[source] += 1
+        try:
+            async with asyncio.timeout(self._handshake_s):
+                if self._tls is not None:
+                    await encrypt(streams[1], self._tls)
+                else:
+                    _read_on(streams[1])
+                knock, viewer = await self._greet(streams)
+        finally:
+            self._strangers -= Counter([source])
         self._open[viewer] = knock
         try:
             why = await self._show(knock, viewer, source)
@@ -249,6 +261,32 @@ class Relay:
         return await self._displays.serve(
             viewer, ticket=knock.ticket, session_id=knock.session_id, browser=knock.browser
         )
+
+
+class _Door(asyncio.StreamReaderProtocol):
+    """Reads nothing until the connection is let in: what TLS begins with must not be read in the
+    clear."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.ReadTransport", transport).pause_reading()
+        super().connection_made(transport)
+
+
+def _read_on(writer: asyncio.StreamWriter) -> None:
+    cast("asyncio.Transport", writer.transport).resume_reading()
+
+
+async def encrypt(writer: asyncio.StreamWriter, tls: ssl.SSLContext) -> None:
+    """TLS from here on, with the same bound to what is kept. Raises OSError."""
+    raw = writer.transport
+    try:
+        await writer.start_tls(tls)
+    except AttributeError:
+        # asyncio's way where this side cut the connection meanwhile: there is no transport then,
+        # and the writer must still be able to close
+        writer._transport = raw  # type: ignore[attr-defined] # noqa: SLF001
+        raise ConnectionAbortedError from None
+    writer.transport.set_write_buffer_limits(high=RELAY_BUFFER_BYTES)
 
 
 def _prepare(writer: asyncio.StreamWriter) -> None:
@@ -285,6 +323,9 @@ def round_trip_s(writer: asyncio.StreamWriter) -> float:
 
 async def _hang_up(writer: asyncio.StreamWriter) -> None:
     """Close it once it took what was said last, or after DISPLAY_CLOSE_S."""
+    if writer.transport.is_closing():  # it is gone, or cut: nothing more is taken
+        writer.transport.abort()
+        return
     try:
         async with asyncio.timeout(DISPLAY_CLOSE_S):
             writer.close()

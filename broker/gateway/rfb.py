@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
 from broker.domain.errors import BadTicketError, TriviumError
 from broker.domain.viewers import ViewerKind
-from broker.gateway.relay import RefusedError, Streams, Viewer
+from broker.gateway.relay import RefusedError, Streams, Viewer, encrypt
 from broker.limits import RELAY_HANDSHAKE_S
 from broker.ports import Ids
 from broker.services.viewers import VNC_PASSWORD_CHARS, Knock, Viewers
@@ -220,7 +220,7 @@ class VncGreet:
         if early:
             raise RefusedError("something was said ahead of the encryption")
         writer.write(b"\x01")
-        await writer.start_tls(tls)
+        await encrypt(writer, tls)
         return kind
 
     async def _by_name(self, reader: asyncio.StreamReader) -> Knock:

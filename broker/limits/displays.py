@@ -18,6 +18,8 @@ RELAYS_PER_SOURCE_MAX: Final = 500
 """of them, from one source: a room of viewers behind one address"""
 RELAY_NEW_PER_SOURCE_MAX: Final = 40
 """new connections of one source within RELAY_NEW_WINDOW_S; one viewer opens up to a dozen"""
+RELAY_STRANGERS_PER_SOURCE_MAX: Final = 50
+"""of a source's connections, those that have not shown their pass yet"""
 RELAY_NEW_WINDOW_S: Final = 1.0
 RELAY_SOURCES_MAX: Final = 10_000
 """sources whose rate is remembered"""
