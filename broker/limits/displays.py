@@ -12,6 +12,8 @@ VIEWER_PASS_S: Final = 120
 """life of a connection file: from its download to the viewer's knock"""
 VIEWER_PASSES_MAX: Final = 500
 """VNC passwords that wait to be used in one process; past it: server.busy"""
+VIEWER_PASSES_PER_SESSION_MAX: Final = 4
+"""of them, of one session; one more, and the oldest is forgotten"""
 RELAYS_MAX: Final = 2000
 """viewers' connections at one of the relays' ports"""
 RELAYS_PER_SOURCE_MAX: Final = 500

@@ -18,7 +18,7 @@ ADMISSIONS_AT_ONCE_MAX: Final = 200
 GUEST_LINKS_MAX: Final = 20_000
 """guest agents that are linked to one process; past it they are told to come later"""
 GUEST_ADMISSIONS_MAX: Final = 200
-"""guest agents whose tickets may be looked at at once; likewise"""
+"""desktops whose guest agents' tickets may be looked at at once, one of each; likewise"""
 GUEST_SILENT_MAX: Final = 200
 """guest agents from one address (or /64) that may be about to present their tickets at once"""
 GUEST_PRESENT_S: Final = 10.0

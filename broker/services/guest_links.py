@@ -116,6 +116,7 @@ class GuestLinks:
         self._address = address
         self._links: dict[str, GuestLink] = {}
         self._attending: dict[str, Attendance] = {}
+        self._coming: set[str] = set()
         self._closing = False
 
     # ------------------------------------------------------------------------ tickets
@@ -174,7 +175,14 @@ class GuestLinks:
             LinkRefused: it is not let in. UnavailableError: the store does not answer.
         """
         desktop_id, generation = self._open(ticket)
-        desktop = await self._store.desktops.desktop(desktop_id)
+        # one at a time of each desktop: a guest that knocks often takes no other guest's room
+        if desktop_id in self._coming or len(self._coming) >= limits.GUEST_ADMISSIONS_MAX:
+            raise LinkRefused(Refusal.FULL)
+        self._coming.add(desktop_id)
+        try:
+            desktop = await self._store.desktops.desktop(desktop_id)
+        finally:
+            self._coming.discard(desktop_id)
         if desktop is None or desktop.generation != generation:
             raise LinkRefused(Refusal.OLD)
         if self._closing:

@@ -117,8 +117,13 @@ class Viewers:
 
     async def _issue(self, session: Session, kind: ViewerKind) -> ViewerPass:
         kit, waiting = self._kit, self.waiting()
-        if kind is ViewerKind.VNC and len(waiting) >= limits.VIEWER_PASSES_MAX:
-            raise BusyError("too many viewers are about to open", retry_after_s=5.0)
+        if kind is ViewerKind.VNC:
+            mine = [one for one in waiting if one.session_id == session.id]
+            # nobody waits with so many files: their room is other people's
+            for old in mine[: max(0, len(mine) + 1 - limits.VIEWER_PASSES_PER_SESSION_MAX)]:
+                del self._waiting[old.secret]
+            if len(self._waiting) >= limits.VIEWER_PASSES_MAX:
+                raise BusyError("too many viewers are about to open", retry_after_s=5.0)
         taken = {one.secret[:VNC_PASSWORD_CHARS] for one in waiting}
         secret = kit.ids.secret()
         while secret[:VNC_PASSWORD_CHARS] in taken:

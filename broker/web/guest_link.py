@@ -104,7 +104,6 @@ class GuestSockets:
     def __init__(self, web_: Web) -> None:
         self._links = web_.guests
         self._clock = web_.services.kit.clock
-        self._coming = 0
         self._silent = Counter[str]()
 
     async def handle(self, call: Call) -> web.StreamResponse:
@@ -168,13 +167,7 @@ class GuestSockets:
                 ticket = await self._presented(line, source)
                 if ticket is None:
                     return None
-                if self._coming >= limits.GUEST_ADMISSIONS_MAX:
-                    raise LinkRefused(Refusal.FULL)
-                self._coming += 1
-                try:
-                    return await self._links.admit(line, ticket, end)
-                finally:
-                    self._coming -= 1
+                return await self._links.admit(line, ticket, end)
         except TimeoutError:
             await line.close(CLOSE_SILENT, "no ticket in time")
             return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker.domain.errors import EngineError
-from broker.limits import VIEWER_PASSES_MAX
+from broker.limits import VIEWER_PASSES_MAX, VIEWER_PASSES_PER_SESSION_MAX
 from broker.services.viewers import VNC_PASSWORD_CHARS
 from tests.support.viewers import School, values_of, vnc_school
 
@@ -91,6 +91,21 @@ async def test_only_so_many_passwords_wait_at_once(
     assert [(await school.file("vnc")).status for _ in range(4)] == [200, 200, 200, 503]
     school.app.clock.shift_s += 3600
     assert (await school.file("vnc")).status == 200
+
+
+async def test_who_asks_for_file_after_file_takes_no_other_persons_room(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.limits.VIEWER_PASSES_MAX", VIEWER_PASSES_PER_SESSION_MAX + 1)
+    await school.connected("ann")
+    await school.connected("bob")
+    given = [
+        await school.password(username="ann") for _ in range(3 * VIEWER_PASSES_PER_SESSION_MAX)
+    ]
+    assert (await school.file("vnc", "bob")).status == 200
+    waiting = {one.secret for one in school.app.services.viewers.waiting()}
+    assert waiting >= set(given[-VIEWER_PASSES_PER_SESSION_MAX:]), "the newest work"
+    assert len(waiting) == VIEWER_PASSES_PER_SESSION_MAX + 1
 
 
 async def test_the_trail_has_each_file_and_none_of_their_secrets(school: School) -> None:

@@ -16,9 +16,9 @@ from aiohttp import WSMsgType
 from broker import guest_wire, limits
 from broker.domain.errors import GuestRefusedError, GuestSilentError
 from broker.domain.lifecycle import DesktopEvent
-from broker.domain.model import DesktopState
+from broker.domain.model import Desktop, DesktopState
 from broker.guest_wire import LINK_PATH, LINK_SUBPROTOCOL
-from broker.ports import GuestAsk, GuestVerb
+from broker.ports import DesktopStore, GuestAsk, GuestVerb
 from broker.services.guest_links import GuestLinks
 from broker.web.guest_link import Pace
 from tests.support.app import App, running_app
@@ -264,6 +264,42 @@ async def test_no_more_agents_are_linked_than_there_is_room_for(
     monkeypatch.undo()
     monkeypatch.setattr(limits, "GUEST_LINKS_MAX", 0)
     assert await closed_with(await link_of(bare, present(ticket))) == guest_wire.CLOSE_LATER
+
+
+class HeldStore:
+    """A store that is asked for desktops only; a question waits until `open` is set."""
+
+    def __init__(self, inner: DesktopStore) -> None:
+        self.open = asyncio.Event()
+        self.asked: list[str] = []
+        self.desktops = self
+        self._inner = inner
+
+    async def desktop(self, desktop_id: str) -> Desktop | None:
+        self.asked.append(desktop_id)
+        await self.open.wait()
+        return await self._inner.desktop(desktop_id)
+
+
+async def test_a_guest_that_knocks_often_takes_no_other_guests_room(
+    bare: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "GUEST_ADMISSIONS_MAX", 2)
+    await starting_desktop(bare)
+    guests = bare.broker.guests
+    held = HeldStore(guests._store.desktops)
+    monkeypatch.setattr(guests, "_store", held)
+    knocks = [await link_of(bare, present(guests.ticket("dsk_1", 1))) for _ in range(2)]
+    await eventually(lambda: held.asked)
+    often = await link_of(bare, present(guests.ticket("dsk_1", 1)))
+    assert await closed_with(often) == guest_wire.CLOSE_LATER
+    other = await link_of(bare, present(guests.ticket("dsk_2", 1)))
+    await eventually(lambda: "dsk_2" in held.asked)
+    held.open.set()
+    assert await closed_with(other) == guest_wire.CLOSE_OLD, "there is no such desktop"
+    assert held.asked == ["dsk_1", "dsk_2"]
+    for one in knocks:
+        await one.close()
 
 
 async def test_those_who_say_nothing_take_the_room_of_their_own_address_only(
