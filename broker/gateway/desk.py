@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from broker.architectures import rules_of
 from broker.domain.errors import (
@@ -147,38 +147,67 @@ async def end_displays(kit: Kit, displays: Displays) -> None:
     DISPLAYS_CHECK_S, too.
     """
     subscription = kit.events.subscribe("session")
+    doubts = _Doubts(kit, displays)
     try:
         async with asyncio.TaskGroup() as tasks:
-            check = tasks.create_task(_check_for_ever(kit, displays), name="display check")
+            checks = (
+                tasks.create_task(_check_for_ever(kit, displays), name="display check"),
+                tasks.create_task(doubts.run(), name="display doubts"),
+            )
             async for hint in subscription:
                 if hint.topic == "missed":
-                    await _check_all(kit, displays)
+                    doubts.add(displays.open_sessions())
+                elif hint.data.get("state") in _WITHOUT_DISPLAY:
+                    displays.kill(str(hint.data.get("id")))
                 else:
-                    await _heard(kit, displays, hint)
-            check.cancel()
+                    doubts.add(_doubtful(displays, hint))
+            for check in checks:
+                check.cancel()
     finally:
         subscription.close()
 
 
-async def _heard(kit: Kit, displays: Displays, hint: Hint) -> None:
-    session_id = str(hint.data.get("id"))
-    if hint.data.get("state") in _WITHOUT_DISPLAY:
-        displays.kill(session_id)
-    elif "endpoint_id" in hint.data and displays.elsewhere(
-        session_id, hint.data["endpoint_id"], hint.data.get("display")
-    ):
-        # the hint may be older than the display: only the database knows
-        await _check(kit, displays, [session_id])
+def _doubtful(displays: Displays, hint: Hint) -> tuple[str, ...]:
+    """The hint's session, if its display here seems to have moved away. The hint may be older than
+    the display: only the database knows."""
+    session_id, data = str(hint.data.get("id")), hint.data
+    moved = "endpoint_id" in data and displays.elsewhere(
+        session_id, data["endpoint_id"], data.get("display")
+    )
+    return (session_id,) if moved else ()
+
+
+class _Doubts:
+    """Displays to be held against the database at once, beside the hints: one that is slow to
+    answer keeps no other display open that a later hint ends."""
+
+    def __init__(self, kit: Kit, displays: Displays) -> None:
+        self._kit = kit
+        self._displays = displays
+        self._of: set[str] = set()
+        self._came = asyncio.Event()
+
+    def add(self, session_ids: Iterable[str]) -> None:
+        self._of.update(session_ids)
+        if self._of:
+            self._came.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            asked = sorted(self._of)
+            self._of.clear()
+            await _check_all(self._kit, self._displays, asked)
 
 
 async def _check_for_ever(kit: Kit, displays: Displays) -> None:
     while True:
         await kit.clock.sleep(DISPLAYS_CHECK_S)
-        await _check_all(kit, displays)
+        await _check_all(kit, displays, displays.open_sessions())
 
 
-async def _check_all(kit: Kit, displays: Displays) -> None:
-    session_ids = displays.open_sessions()
+async def _check_all(kit: Kit, displays: Displays, session_ids: Sequence[str]) -> None:
     for first in range(0, len(session_ids), DISPLAYS_CHECKED_TOGETHER):
         await _check(kit, displays, session_ids[first : first + DISPLAYS_CHECKED_TOGETHER])
 

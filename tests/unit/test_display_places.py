@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from broker import limits
 from broker.domain.lifecycle import SessionEvent
-from broker.domain.model import SessionState
+from broker.domain.model import Session, SessionState
 from broker.gateway.desk import Desk, end_displays
 from broker.gateway.display import DisplayGateway
-from broker.ports import SessionChange
+from broker.ports import SessionChange, Store
 from tests.support.displays import FakeClient, FakeConsole, FakeDesk
 from tests.support.eventually import eventually
 from tests.support.seats import read, sit_down, thin
@@ -82,6 +84,38 @@ async def test_a_hint_that_is_older_than_the_display_does_not_close_it() -> None
         )
         await world.settle()
         assert displays.open_sessions() == (begun.session.id,)
+
+
+class SlowSessions:
+    """A store whose sessions are never answered."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.sessions = self
+
+    async def some(self, session_ids: Sequence[str]) -> Sequence[Session]:
+        del session_ids
+        self.asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_display_ends_by_its_hint_while_the_database_is_slow_about_another() -> None:
+    async with make_world() as world:
+        slow = SlowSessions()
+        kit = replace(world.kit, store=cast("Store", slow))
+        displays = OpenDisplays()
+        displays.places |= {"ses_1": "ept_1", "ses_2": None}
+        task = asyncio.ensure_future(end_displays(kit, displays))
+        await world.settle()
+        kit.events.publish("session", id="ses_1", state=SessionState.ACTIVE, endpoint_id=None)
+        await world.settle()
+        assert slow.asked == 1
+        kit.events.publish("session", id="ses_2", state=SessionState.ENDED)
+        await world.settle()
+        assert displays.open_sessions() == ("ses_1",)
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @pytest.mark.parametrize("end", ["moved", "over"])
