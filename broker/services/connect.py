@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker import limits
 from broker.architectures import rules_of
@@ -26,6 +26,7 @@ from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP
 from broker.domain.model import Desktop, Endpoint, Identity, Instant, Pool, Session, SessionState
 from broker.domain.policy.entitlement import Decision
 from broker.domain.queueing import places
+from broker.domain.settings import TakeOver
 from broker.ports import ClaimOutcome, ClaimRequest
 from broker.services.delivery import Delivery
 from broker.services.kit import Kit
@@ -131,11 +132,14 @@ class Connect:
         endpoint_ref: str | None = None,
         idempotency_key: str | None = None,
         origin: Origin = NOWHERE,
+        *,
+        move: bool = True,
     ) -> Connected:
         """Give this person a desktop of this pool, or a place in its queue.
 
         A session that is live at another place moves here, or its person there is asked first
-        (`session.wish` is set then, and there is no ticket), as the pool's settings say. A browser
+        (`session.wish` is set then, and there is no ticket), as the pool's settings say; without
+        `move` it stays there. A browser
         is a place of its own, known by its sign-in; an endpoint gets its ticket with its order.
 
         Raises:
@@ -154,6 +158,8 @@ class Connect:
         request = self._request(
             identity, pool, endpoint_id, decision, ticket, idempotency_key, origin
         )
+        if not move:
+            request = replace(request, take_over=TakeOver.REFUSE)
         outcome = await self._claim(request)
         session = await self._accepted(outcome, request)
         await self._push(outcome, session)
@@ -266,7 +272,9 @@ class Connect:
             pause_s = self._kit.chance.uniform(_QUEUE_FULL_PAUSE_S, 3 * _QUEUE_FULL_PAUSE_S)
             raise QueueFullError(text, retry_after_s=pause_s)
         if outcome.elsewhere:
-            raise await self._elsewhere(session, "its pool does not let it move")
+            stays = pool.settings.take_over is TakeOver.REFUSE
+            why = "its pool does not let it move" if stays else "it was not to be moved"
+            raise await self._elsewhere(session, why)
         if (
             request.runs_on_endpoint
             and request.endpoint_id is not None

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from broker import limits
 from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import EndpointKind, EndpointState
@@ -136,6 +138,22 @@ async def test_a_second_browser_is_refused_where_sessions_stay(app: App) -> None
     refused = await app.call("POST", "/sessions", school, body={"pool": "library"})
     assert (refused.status, refused.code) == (409, "session.elsewhere")
     assert refused.json["endpoint"] == "another browser"
+
+
+@pytest.mark.parametrize("take_over", [TakeOver.MOVE, TakeOver.ASK])
+async def test_who_does_not_want_it_moved_gets_it_only_where_it_is(
+    app: App, take_over: TakeOver
+) -> None:
+    await set_library(app, PoolSettings(take_over=take_over))
+    session, ann = await live(app), app.people["ann"]
+    elsewhere = await sign_in_again(app, "ann")
+    body = {"pool": "library", "move": False}
+    refused = await app.call("POST", "/sessions", elsewhere, body=body)
+    assert (refused.status, refused.code) == (409, "session.elsewhere")
+    assert "was not to be moved" in refused.json["detail"]
+    here = await app.call("POST", "/sessions", ann, body=body)
+    assert (here.status, here.json["session"]["id"]) == (200, session["id"])
+    assert here.json["ticket"] is not None
 
 
 async def test_who_asks_from_a_browser_does_not_answer_for_the_endpoint(app: App) -> None:

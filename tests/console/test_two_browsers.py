@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from functools import partial
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, WebSocketRoute, expect
 
 from broker.domain.model import SessionState
 from broker.domain.settings import PoolSettings, TakeOver
@@ -73,6 +73,38 @@ def test_the_first_browser_keeps_the_session_and_opens_it_again_without_being_as
     one.page.reload()
     open_display(one.page)
     expect(one.page.locator("#status")).not_to_contain_text(re.compile("Somebody asks"))
+
+
+def hears_nothing(route: Route) -> None:
+    """Neither goes on nor is answered."""
+    del route
+
+
+def test_a_page_that_was_asleep_takes_nothing_back_by_itself(
+    school: LiveBroker, visitor: Visitors
+) -> None:
+    """Its connection breaks when it wakes, and of what happened meanwhile it knows nothing."""
+    until_ready(school)
+    asleep, sockets = visitor("li"), list[WebSocketRoute]()
+    asleep.expected.append("409")
+
+    def carried(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        socket.connect_to_server().on_close(lambda code, reason: None)
+
+    asleep.page.route_web_socket(re.compile("/display$"), carried)
+    card = asleep.page.get_by_role("region", name="Library")
+    card.get_by_role("button", name="Connect").click()
+    open_display(asleep.page)
+    asleep.page.route("**/me/sessions/*", hears_nothing)
+    awake = visitor("li")
+    awake.open("/me")
+    awake.page.get_by_role("link", name="Open").click()
+    open_display(awake.page)
+    sockets[0].close(code=4000, reason="server.unavailable")
+    expect(asleep.page.locator("#screen-words")).to_contain_text("in use at another place")
+    expect(awake.page.locator("#screen")).to_have_attribute("data-open", "yes")
+    assert len(sockets) == 1
 
 
 def test_a_session_that_is_open_nowhere_goes_on_where_its_person_opens_it(

@@ -44,10 +44,12 @@ _CONNECT = Audited(
 class NewSession(Body, frozen=True, kw_only=True):
     """`pool` and `endpoint` are names or ids. VDI works without an endpoint, from a browser, which
     is known by its sign-in and gets a ticket; an endpoint gets its own with its order. Where the
-    desktop runs on the endpoint (IDV, VOI), one must be named."""
+    desktop runs on the endpoint (IDV, VOI), one must be named. `move` false: a session that is live
+    at another place stays there (`session.elsewhere`), whatever its pool's `take_over` says."""
 
     pool: Name
     endpoint: Name | None = None
+    move: bool = True
 
 
 class SessionsApi:
@@ -57,7 +59,12 @@ class SessionsApi:
     async def connect(self, call: Call) -> web.StreamResponse:
         body: NewSession = call.body
         connected = await self._web.services.connect.connect(
-            call.who, body.pool, body.endpoint, _idempotency_key(call), call.origin
+            call.who,
+            body.pool,
+            body.endpoint,
+            _idempotency_key(call),
+            call.origin,
+            move=body.move,
         )
         shape = await self._connected(call, connected)
         if connected.session.state is SessionState.QUEUED:

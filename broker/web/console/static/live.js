@@ -10,6 +10,7 @@
 const PACE_MS = 1000;
 const SLOW_MS = 15000;
 const HIDDEN_MS = 10000;
+const BUSY_MS = 250; // before it is looked again whether somebody still is at work
 
 const fetched = new Map(); // part's id -> when it last fetched, ms
 const waiting = new Map(); // part's id -> timer
@@ -38,17 +39,17 @@ const fetchAgain = (id) => {
   const part = document.getElementById(id);
   if (!part) return;
   if (busy(part)) {
-    schedule(part);
+    schedule(part, undefined, BUSY_MS);
     return;
   }
   fetched.set(id, performance.now());
   part.dispatchEvent(new CustomEvent("refresh"));
 };
 
-const schedule = (part, pace = Number(part.dataset.pace ?? PACE_MS)) => {
+const schedule = (part, pace = Number(part.dataset.pace ?? PACE_MS), least = 0) => {
   if (waiting.has(part.id)) return;
   const due = (fetched.get(part.id) ?? -Infinity) + pace - performance.now();
-  const pause = document.hidden ? HIDDEN_MS : Math.max(0, due);
+  const pause = document.hidden ? HIDDEN_MS : Math.max(least, due);
   waiting.set(part.id, setTimeout(fetchAgain, pause, part.id));
 };
 
