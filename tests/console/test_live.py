@@ -179,7 +179,8 @@ def test_an_administrator_disables_a_person_who_is_signed_in(
     school: LiveBroker, visitor: Visitors
 ) -> None:
     pupil = visitor("li")
-    pupil.expected.append("[object Event]")  # his page hears that its stream has ended
+    # his page hears that its stream has ended, and asks for it again
+    pupil.expected += ["[object Event]", "401"]
     one = visitor("admin")
     one.open("/users?text=li")
     row = one.page.locator("tr", has_text="李雷")

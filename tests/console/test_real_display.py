@@ -26,6 +26,25 @@ HURRY = """
   const wait = setTimeout;
   window.setTimeout = (work, ms, ...rest) => wait(work, ms / 50, ...rest);
 """
+SAYS = """() => {
+  const words = document.getElementById("screen-words");
+  window.said = [];
+  new MutationObserver(() => window.said.push(words.textContent)).observe(words, { childList: true });
+}"""
+"""what it says for a moment is kept"""
+AT_REST = """() => new Promise((resolve) => {
+  const there = () => JSON.stringify(["[data-vnc] canvas", "[data-vnc]"].map((one) => {
+    const { x, y, width, height } = document.querySelector(one).getBoundingClientRect();
+    return [x, y, width, height];
+  }));
+  let before = there();
+  const clock = setInterval(() => {
+    const now = there();
+    if (now === before) { clearInterval(clock); resolve(JSON.parse(now)); }
+    before = now;
+  }, 500);
+})"""
+"""boxes of the picture and of its place, once neither moves"""
 TRIES_MAX = 18
 """of display.js"""
 CTRL, ALT, DELETE, TAB = 0xFFE3, 0xFFE9, 0xFFFF, 0xFF09
@@ -72,10 +91,9 @@ def test_a_click_reaches_the_desktop_where_it_was_made(
     one = visitor("li")
     connect(one.page)
     until_drawn(one.page, 0)
-    canvas = one.page.locator("[data-vnc] canvas")
-    area = canvas.bounding_box()
-    assert area is not None
-    one.page.mouse.click(area["x"] + area["width"] / 4, area["y"] + area["height"] / 2)
+    expect(one.page.locator("#status")).to_contain_text("Since")
+    (left, top, width, height), _ = one.page.evaluate(AT_REST)
+    one.page.mouse.click(left + width / 4, top + height / 2)
     one.page.keyboard.press("a")
     until_drawn(one.page, 1)
     ((x, y),) = screen.server.clicks
@@ -111,8 +129,9 @@ def test_a_desktop_that_closes_its_display_is_shown_again_by_itself(
     one.page.keyboard.type("ab")
     until_drawn(one.page, 2)
     screen.away = 2
+    one.page.evaluate(SAYS)
     school.loop.call_soon_threadsafe(screen.server.hang_up)
-    expect(one.page.locator("#screen-words")).to_have_text("the desktop closed the display")
+    one.page.wait_for_function(f"() => window.said.includes({'the desktop closed the display'!r})")
     expect(one.page.locator("#screen")).to_have_attribute("data-open", "yes")
     until_drawn(one.page, 2)
     assert (screen.opened, screen.away) == (2, 0)
@@ -152,7 +171,7 @@ def test_an_operator_who_ends_the_session_takes_the_picture_away(
     expect(one.page.locator("#status")).to_contain_text("This session is over.")
     expect(one.page.locator("#screen")).to_be_hidden()
     assert screen.opened == 1
-    assert one.page.evaluate(PIXEL) == "", "the last picture is still there"
+    one.page.wait_for_function(f"() => ({PIXEL})() === ''")  # nor is the last picture there
 
 
 def test_what_is_no_picture_is_said_and_not_asked_for_again(
@@ -197,15 +216,13 @@ def test_the_picture_fits_every_window(
     one = visitor("li", viewport={"width": width, "height": 800})
     connect(one.page)
     until_drawn(one.page, 0)
-    area = one.page.locator("[data-vnc] canvas").bounding_box()
-    place = one.page.locator("[data-vnc]").bounding_box()
-    assert area is not None
-    assert place is not None
+    expect(one.page.locator("#status")).to_contain_text("Since")
+    (_, _, width_, height_), (_, _, room, room_) = one.page.evaluate(AT_REST)
     assert one.overflow() == 0
-    assert abs(area["width"] / area["height"] - 1.6) < 0.02
-    assert area["width"] <= place["width"] + 1
-    assert area["height"] <= place["height"] + 1
-    assert max(area["width"] / place["width"], area["height"] / place["height"]) > 0.98
+    assert abs(width_ / height_ - 1.6) < 0.02
+    assert width_ <= room + 1
+    assert height_ <= room_ + 1
+    assert max(width_ / room, height_ / room_) > 0.98
 
 
 async def _asked(screen: EngineWithScreen, times: int) -> bool:

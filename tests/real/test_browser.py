@@ -36,6 +36,8 @@ pytestmark = pytest.mark.timeout(2 * GENEROUS_S)
 SECRET = "the-secret-of-ann"
 SAME = 0.02
 """a clock ticks between two pictures"""
+SETTLED_S = 3.0
+"""a key that got through would be on the screen by then"""
 KEY_MS = 80
 KEYS = {"\n": "Enter", "\b": "Backspace", " ": "Space"}
 PICTURE = "() => document.querySelector('#screen [data-vnc] canvas').toDataURL('image/png')"
@@ -151,12 +153,28 @@ def until_left(broker: LiveBroker) -> None:
 def until_alike(page: Page, guests: RealGuests, desktop_id: str) -> Screen:
     """What noVNC has drawn, once it is what the machine draws; only the clock goes on."""
 
+    seen: list[Screen] = []
+
     def alike() -> bool:
         here, there = picture(page), guests.screenshot(desktop_id)
+        seen.append(here)
         return window(here) == window(there) and difference(here, there) < SAME
 
     soon(alike, "likeness")
-    return picture(page)
+    return seen[-1]
+
+
+def until_at_rest(page: Page, guests: RealGuests, desktop_id: str) -> Screen:
+    """As `until_alike`, once the terminal draws nothing more."""
+    seen = [until_alike(page, guests, desktop_id)]
+
+    def still() -> bool:
+        time.sleep(SETTLED_S)
+        seen.append(until_alike(page, guests, desktop_id))
+        return window(seen[-1]) == window(seen[-2])
+
+    soon(still, "rest")
+    return seen[-1]
 
 
 def until_spelt(page: Page, before: Screen) -> None:

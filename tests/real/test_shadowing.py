@@ -12,13 +12,16 @@ from broker import limits
 from broker.domain.model import Role
 from tests.console.conftest import browser, visitor
 from tests.real.test_browser import (
+    SETTLED_S,
     broker,
     open_desktop,
     other_browser,
     picture,
     ready,
+    soon,
     type_keys,
     until_alike,
+    until_at_rest,
     until_spelt,
 )
 from tests.support.browsing import Visitor, Visitors
@@ -30,8 +33,6 @@ from tests.support.real_school import GENEROUS_S, desktop_lab
 
 __all__ = ["broker", "browser", "desktop_lab", "other_browser", "visitor"]
 pytestmark = pytest.mark.timeout(2 * GENEROUS_S)
-SETTLED_S = 3.0
-"""a key that got through would be on the screen by then; the next ones prove that they would"""
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def test_the_staff_sees_a_real_desktop_and_types_only_where_it_takes_part(
     broker.person("olive", role=Role.OPERATOR)
     ann, olive = visitor("ann"), other_browser("olive")
     open_desktop(ann.page, "Connect")
-    fresh = until_alike(ann.page, guests, desktop.id)
+    fresh = until_at_rest(ann.page, guests, desktop.id)
     shadowed(ann, olive, "Watch")
     assert window(until_alike(olive.page, guests, desktop.id)) == window(fresh)
     expect(ann.page.locator("#screen")).to_have_attribute("data-open", "yes")
@@ -73,12 +74,13 @@ def test_the_staff_sees_a_real_desktop_and_types_only_where_it_takes_part(
     ann.page.locator("[data-vnc] canvas").focus()
     type_keys(ann.page, "aba")
     until_spelt(olive.page, fresh)
+    spelt = until_at_rest(ann.page, guests, desktop.id)
     ann.page.locator("#shadows").get_by_role("button", name="Stop").click()
     expect(olive.page.locator("#shadow")).to_contain_text("the person stopped it")
     ann.page.locator("[data-vnc] canvas").focus()
     type_keys(ann.page, "\n")
-    time.sleep(SETTLED_S)
-    before = until_alike(ann.page, guests, desktop.id)
+    soon(lambda: window(picture(ann.page)) != window(spelt), "next line")
+    before = until_at_rest(ann.page, guests, desktop.id)
 
     shadowed(ann, olive, "Take part")
     assert window(until_alike(olive.page, guests, desktop.id)) == window(before)
