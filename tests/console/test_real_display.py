@@ -29,7 +29,8 @@ HURRY = """
 SAYS = """() => {
   const words = document.getElementById("screen-words");
   window.said = [];
-  new MutationObserver(() => window.said.push(words.textContent)).observe(words, { childList: true });
+  new MutationObserver(() => window.said.push(words.textContent))
+    .observe(words, { childList: true });
 }"""
 """what it says for a moment is kept"""
 AT_REST = """() => new Promise((resolve) => {
