@@ -134,9 +134,10 @@ async def test_the_picture_of_a_machine_comes_over_the_same_way_as_its_host(
                 pass
             await console.send(b"into the void")
             await console.close()
-        await far.start()
         guest = engine.guests.get("dsk_1")
         assert guest is not None
+        await eventually(lambda: guest.state is None, within_s=60)
+        await far.start()
         await eventually(lambda: guest.state is not None, within_s=60)
         await seen(engine, guests, desktop)
         last = await engine.console(desktop, "ses_1")
