@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from broker import limits
+from broker.domain import settings_check
+from tests.support.app import Person
+from tests.support.guest_machine import Screen
 from tests.support.libvirt_lab import LibvirtLab, connected, remove
 from tests.support.real_school import GENEROUS_S, TINY, RealSchool, real_school
-from tests.support.rfb import display_of
+from tests.support.rfb import Display, display_of
 
 pytestmark = pytest.mark.timeout(2 * GENEROUS_S)
 MANY = 20
@@ -152,27 +155,81 @@ async def test_a_desktop_moves_to_another_host_while_its_person_looks_at_it(
         assert (await school.desktop(desktop_id))["generation"] == 1
 
 
-async def test_twenty_people_at_once_each_see_their_own_desktop(
-    lab: LibvirtLab, tmp_path: Path
+async def test_a_host_dies_under_twenty_people_and_only_its_own_lose_their_desktop(
+    lab: LibvirtLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with real_school(lab, tmp_path, image=TINY, size=MANY, people=MANY) as school:
-        opened: set[str] = set()
-        seen = await asyncio.gather(*(look_around(school, one, opened) for one in school.people))
+    """The broker gives the host up by itself."""
+    monkeypatch.setattr(limits, "HOST_SILENT_S", 5.0)
+    monkeypatch.setattr(settings_check, "LOST_AFTER_S_MIN", 5)
+    hosts = (lab.first, lab.second)
+    async with real_school(
+        lab, tmp_path, image=TINY, size=MANY, people=MANY, hosts=hosts
+    ) as school:
+        await school.ok("PATCH", "/site", body={"lost_after_s": 10})
+        room = Room(school)
+        async with asyncio.TaskGroup() as tasks:
+            people = [tasks.create_task(room.work(name)) for name in school.people]
+            await room.full.wait()
+            assert set(room.hosts.values()) == {host.name for host in hosts}
+            lab.second.stop(signal.SIGKILL)
+            lab.second.kill_machines()
+            room.died.set()
+        seen = [one.result() for one in people]
         assert len({desktop_id for desktop_id, _ in seen}) == MANY
         assert len({pixels for _, pixels in seen}) == MANY
-        assert {one["generation"] for one in await school.desktops(ready=MANY)} == {2}
+        told = {one["name"]: one["state"] for one in (await school.ok("GET", "/hosts"))["items"]}
+        assert told == {lab.first.name: "up", lab.second.name: "down"}
 
 
-async def look_around(school: RealSchool, name: str, opened: set[str]) -> tuple[str, bytes]:
-    """The desktop of this person, and what it shows once everybody has one."""
-    who = await school.sign_in(name)
-    given = await school.connect(who)
-    async with display_of(school.app, who, given) as display:
-        opened.add(name)
+class Room:
+    """Twenty people who work at once. `full`: everybody has seen a desktop; `died`: the host did;
+    `hosts`: where each of them was then."""
+
+    def __init__(self, school: RealSchool) -> None:
+        self.full = asyncio.Event()
+        self.died = asyncio.Event()
+        self.hosts: dict[str, str] = {}
+        self._school = school
+        self._seen: set[str] = set()
+
+    async def work(self, name: str) -> tuple[str, bytes]:
+        """The desktop that this person has in the end, and what it shows."""
+        who = await self._school.sign_in(name)
+        given = await self._school.connect(who)
+        session, desktop_id = given["session"], given["session"]["desktop"]["id"]
+        host = (await self._school.desktop(desktop_id))["host"]["name"]
+        async with display_of(self._school.app, who, given) as display:
+            picture = await display.look()
+            self.hosts[name] = host
+            if len(self.hosts) == MANY:
+                self.full.set()
+            await self.died.wait()
+            if host == self._school.lab.first.name:
+                picture = await self._goes_on(who, session["id"], display)
+            else:
+                assert await display.ended() == "display.desktop_closed"
+                desktop_id, picture = await self._begins_anew(who, session["id"])
+        return desktop_id, picture.pixels
+
+    async def _goes_on(self, who: Person, session_id: str, display: Display) -> Screen:
+        """Until everybody has a desktop again."""
         picture = await display.look()
-        while len(opened) < MANY:
+        while not self._all_seen(who.username):
             await asyncio.sleep(1)
             picture = await display.look()
-        await school.ok("DELETE", f"/sessions/{given['session']['id']}", who)
-        assert await display.ended() == "display.killed"
-    return given["session"]["desktop"]["id"], picture.pixels
+        assert (await self._school.session(session_id))["state"] == "active"
+        return picture
+
+    async def _begins_anew(self, who: Person, session_id: str) -> tuple[str, Screen]:
+        await self._school.in_state(session_id, "failed")
+        given = await self._school.connect(who)
+        async with display_of(self._school.app, who, given) as display:
+            picture = await display.look()
+            while not self._all_seen(who.username):
+                await asyncio.sleep(1)
+                picture = await display.look()
+        return given["session"]["desktop"]["id"], picture
+
+    def _all_seen(self, name: str) -> bool:
+        self._seen.add(name)
+        return len(self._seen) == MANY
