@@ -40,7 +40,7 @@ REAL = ("real", "contract/test_libvirt_")
 """folders and files that need what `make libvirt` installs; run with --real only"""
 
 OPENSTACK = "contract/test_openstack_"
-"""files that need a cloud, which `make test-openstack` installs; run with --engine openstack only"""
+"""files that need the cloud of `make test-openstack`; run with --engine openstack only"""
 PRETENDED = tuple(f"{OPENSTACK}{name}.py" for name in ("computes", "mishaps", "profiles", "watch"))
 """of them, those whose cloud the test plays itself: they need openstacksdk, which `make test`
 installs; run with --real, too"""
