@@ -46,13 +46,22 @@ CLOSE_NOT_UNDERSTOOD = 1008
 
 class Identify(msgspec.Struct, frozen=True, kw_only=True, tag="identify"):
     """Who the desktop is. `generation`: what its reports count for from now on. `seed`: 64 hex
-    digits for the kernel's entropy pool. `time_ms`: the broker's wall clock."""
+    digits for the kernel's entropy pool. `time_ms`: the broker's wall clock. `woken`: the machine
+    goes on from saved memory, so what it believes of its clock is of before."""
 
     desktop_id: str
     generation: int
     name: str
     time_ms: int
     seed: str = ""
+    woken: bool = False
+
+
+class Time(msgspec.Struct, frozen=True, kw_only=True, tag="time"):
+    """What time it is, by the broker's wall clock; said again and again, and after the machine
+    stood still. Older agents pass it over."""
+
+    time_ms: int
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="ask"):
@@ -102,7 +111,7 @@ class Present(msgspec.Struct, frozen=True, kw_only=True, tag="present"):
     ticket: str
 
 
-ToGuest: TypeAlias = Identify | Ask
+ToGuest: TypeAlias = Identify | Time | Ask
 FromGuest: TypeAlias = Hello | State | Done
 
 _encoder = msgspec.json.Encoder()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from agents.guest import limits, messages
 from agents.guest.machine import Observation, Outcome
-from agents.guest.messages import Ask, Identify
+from agents.guest.messages import Ask, Identify, Time
 
 
 class Say(NamedTuple):
@@ -30,6 +30,12 @@ class Adopt(NamedTuple):
 
     identity: Identify
     changed: bool
+
+
+class KeepTime(NamedTuple):
+    """The broker's clock says that."""
+
+    time_ms: int
 
 
 class Perform(NamedTuple):
@@ -74,6 +80,8 @@ class Agent:
         said = messages.parse(line)
         if isinstance(said, Identify):
             return self._identified(said)
+        if isinstance(said, Time):
+            return [KeepTime(said.time_ms)]
         if isinstance(said, Ask):
             return self._asked(said)
         return []
@@ -85,6 +93,8 @@ class Agent:
             said.generation,
             said.name,
         )
+        if was is not None and was.desktop_id != said.desktop_id:
+            said = said._replace(woken=True)
         self._identity = said
         self._told = None
         return [Adopt(said, changed)]

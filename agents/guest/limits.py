@@ -56,7 +56,11 @@ POLL_S = 0.1
 """between two looks at something that is about to happen"""
 
 CLOCK_OFF_S = 1.0
-"""the clock is set when it is off by more: less is the way of the message"""
+"""the clock is set when it is off by more; by less, it is slewed"""
+CLOCK_SLEW_S = 0.1
+"""off by no more, the clock is left alone: that is the way of the message"""
+CLOCK_AGAIN_S = 5.0
+"""between the first line by which the clock is ahead and the one after which it is put back"""
 TEXT_CHARS_MAX = 4000
 """of a message to the person"""
 NAME_CHARS_MAX = 64

@@ -18,6 +18,7 @@ from agents.guest.config import TCP, Config
 from agents.guest.inputs import Inputs
 from agents.guest.machine import Machine, Observation, Outcome
 from agents.guest.messages import Ask, Identify
+from agents.guest.timekeeping import Timekeeper
 
 _RNDADDENTROPY = 0x40085203
 _RNDRESEEDCRNG = 0x5207
@@ -40,6 +41,8 @@ class Linux(Machine):
         self._inputs = Inputs(root / "dev" / "input", clock.monotonic())
         self._shown = helpers.Shown()
         self._identified = helpers.Hook(config.identified)
+        self._timekeeper = Timekeeper()
+        self._clock_problem = ""
 
     def boot_id(self) -> str:
         return (self._root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -64,7 +67,7 @@ class Linux(Machine):
             user=there[0].user if there else "",
             idle_s=self._idle_s(now, there),
             addresses=network.addresses(),
-            detail=waiting,
+            detail="; ".join(filter(None, (waiting, self._clock_problem))),
         )
 
     def _waiting_for(self, there: list[sessions.Session]) -> str:
@@ -101,7 +104,8 @@ class Linux(Machine):
     # ------------------------------------------------------------------------------- becoming
 
     def adopt(self, identity: Identify, *, changed: bool) -> str:
-        problems = [self._set_clock(identity.time_ms / 1000)]
+        self._adopt_time(identity, changed=changed)
+        problems = []
         if identity.seed:
             problems.append(self._add_entropy(identity.seed))
         if changed:
@@ -117,15 +121,36 @@ class Linux(Machine):
                 )
         return "; ".join(filter(None, problems))
 
-    def _set_clock(self, wanted: float) -> str:
-        off = wanted - self._clock.wall()
-        if abs(off) <= limits.CLOCK_OFF_S:
-            return ""
+    def _adopt_time(self, identity: Identify, *, changed: bool) -> None:
+        """At once where it has just begun, unless it knows the time already. What a daemon made of
+        the clock before the memory was saved says nothing of now."""
+        if not identity.woken and (not changed or self._clock.is_kept()):
+            self.keep_time(identity.time_ms)
+            return
+        off = identity.time_ms / 1000 - self._clock.wall()
+        self._set_clock(off if abs(off) > limits.CLOCK_OFF_S else 0.0)
+
+    def keep_time(self, told_ms: int) -> None:
+        off, now = told_ms / 1000 - self._clock.wall(), self._clock.monotonic()
+        kept = self._clock.is_kept()
+        correction = self._timekeeper.told(off, now, kept=kept)
+        self._clock_problem = ""
+        if kept is None and abs(off) > limits.CLOCK_OFF_S:
+            self._clock_problem = (
+                f"the clock is off by {off:.0f} s, and whether a time daemon keeps it is not known"
+            )
+        elif correction is not None and correction.at_once:
+            self._set_clock(correction.by_s)
+        elif correction is not None:
+            self._clock.slew(correction.by_s)
+
+    def _set_clock(self, by_s: float) -> None:
+        self._clock_problem = ""
         try:
-            self._clock.set_wall(wanted)
+            if by_s:
+                self._clock.set_wall(self._clock.wall() + by_s)
         except (OSError, OverflowError, ValueError):
-            return f"the clock is off by {off:.0f} s and could not be set"
-        return ""
+            self._clock_problem = f"the clock is off by {by_s:.0f} s and could not be set"
 
     def _add_entropy(self, seed: str) -> str:
         """Machines from one saved memory would draw the same chance: keys, ports, cookies."""

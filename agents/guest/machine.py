@@ -44,7 +44,14 @@ class Machine(ABC):
     @abstractmethod
     def adopt(self, identity: Identify, *, changed: bool) -> str:
         """Become this desktop: clock and entropy at each call; when `changed`, name and network
-        too. Does not wait for the network. Returns what failed, empty if nothing did."""
+        too. `identity.woken`: what the system believes of its clock is of before it was saved.
+        Does not wait for the network. Returns what failed, empty if nothing did; what became of
+        the clock is told by `observe`."""
+
+    @abstractmethod
+    def keep_time(self, told_ms: int) -> None:
+        """The broker's wall clock says that (ms since 1970): correct the machine's where it is
+        off, unless a time daemon keeps it. What could not be done is told by `observe`."""
 
     @abstractmethod
     def perform(self, ask: Ask) -> Outcome:

@@ -12,13 +12,21 @@ PORT_NAME = "org.trivium.guest.0"
 
 
 class Identify(NamedTuple):
-    """Who this desktop is from now on; `time_ms` is the broker's wall clock, `seed` is hex."""
+    """Who this desktop is from now on; `time_ms` is the broker's wall clock, `seed` is hex.
+    `woken`: it goes on from memory that was saved."""
 
     desktop_id: str
     generation: int
     name: str
     time_ms: int
     seed: str = ""
+    woken: bool = False
+
+
+class Time(NamedTuple):
+    """What time it is, by the broker's wall clock."""
+
+    time_ms: int
 
 
 class Ask(NamedTuple):
@@ -52,7 +60,7 @@ def _settings(said: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def parse(line: bytes) -> Identify | Ask | None:
+def parse(line: bytes) -> Identify | Time | Ask | None:
     """What the engine said; None for a line that is no message of this protocol."""
     if len(line) > limits.LINE_BYTES_MAX:
         return None
@@ -66,7 +74,10 @@ def parse(line: bytes) -> Identify | Ask | None:
                 name=_text(said, "name"),
                 time_ms=_number(said, "time_ms"),
                 seed=_text(said, "seed", ""),
+                woken=said.get("woken") is True,
             )
+        if kind == "time":
+            return Time(time_ms=_number(said, "time_ms"))
         if kind == "ask":
             return Ask(
                 id=_text(said, "id"),

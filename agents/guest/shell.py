@@ -113,6 +113,8 @@ class Shell:
             elif isinstance(command, core.Adopt):
                 problem = self._machine.adopt(command.identity, changed=command.changed)
                 self._carry_out(self._agent.adopted(self._clock.monotonic(), problem))
+            elif isinstance(command, core.KeepTime):
+                self._machine.keep_time(command.time_ms)
             elif isinstance(command, core.Perform):
                 threading.Thread(target=self._perform, args=(command.ask,), daemon=True).start()
 

@@ -17,8 +17,9 @@ from broker.domain.errors import GuestSilentError
 from broker.domain.model import Desktop
 from broker.engines.guest_asks import GuestAsks
 from broker.engines.reports import Reports
-from broker.guest_wire import Ask, Identify
-from broker.ports import GuestAsk, GuestState, MachineReport
+from broker.guest_wire import Ask, Identify, Time
+from broker.limits import GUEST_CLOCK_S
+from broker.ports import Clock, GuestAsk, GuestState, MachineReport
 
 _WAITING_MAX: Final = 64
 """operations that wait for one machine's report"""
@@ -27,14 +28,15 @@ _WAITING_MAX: Final = 64
 class Carrier(Protocol):
     """An open way to an agent. Raises EngineError."""
 
-    def send(self, said: Ask | Identify) -> Awaitable[None]: ...
+    def send(self, said: Ask | Identify | Time) -> Awaitable[None]: ...
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class BookedGuest:
     """One running machine. `ready`: what it last said, since it is listened to. `waiting`:
     operations that its next word of being ready answers. `told`: what it said last over the
-    channel that is open, as others are told it. `wake`: whoever attends it looks again."""
+    channel that is open, as others are told it. `time_due_s`: when it is to be told the time
+    (monotonic). `wake`: whoever attends it looks again."""
 
     desktop_id: str
     name: str
@@ -43,6 +45,7 @@ class BookedGuest:
     waiting: deque[str] = field(default_factory=lambda: deque(maxlen=_WAITING_MAX))
     told: GuestState | None = None
     boot: str = ""
+    time_due_s: float = 0.0
     asks: GuestAsks = field(init=False)
     channel: Carrier | None = None
     task: asyncio.Task[None] | None = None
@@ -59,7 +62,8 @@ class GuestBook(ABC, Generic[G]):
     """Every guest that this process listens to, by desktop id. `_tend` listens to one until it is
     cancelled."""
 
-    def __init__(self, reports: Reports) -> None:
+    def __init__(self, clock: Clock, reports: Reports) -> None:
+        self._clock = clock
         self._reports = reports
         self._known: dict[str, G] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -112,6 +116,28 @@ class GuestBook(ABC, Generic[G]):
                 await there.channel.send(said)
 
         await there.asks.ask(ask, send, deadline_s)
+
+    def tell_time(self, desktop_id: str) -> None:
+        """Its machine stood still, or may have: its agent is told the time as soon as it can be,
+        where it is heard here."""
+        guest = self._known.get(desktop_id)
+        if guest is not None:
+            guest.time_due_s = 0.0
+            guest.wake.set()
+
+    async def _tell_time(self, guest: G, carrier: Carrier) -> None:
+        """Where that is due, and the agent has spoken as the present one: a line that waits for it
+        to start would be old by then. Raises EngineError."""
+        now_s = self._clock.monotonic()
+        if guest.told is not None and now_s >= guest.time_due_s:
+            guest.time_due_s = now_s + GUEST_CLOCK_S
+            await carrier.send(Time(time_ms=self._clock.now()))
+
+    def _hears(self, guest: G, told: GuestState) -> None:
+        """Its agent speaks as the present one."""
+        if guest.told is None:
+            self.tell_time(guest.desktop_id)
+        guest.told = told
 
     def _keep(self, guest: G, *, tended: bool = True) -> None:
         self._known[guest.desktop_id] = guest

@@ -31,8 +31,7 @@ class LinkedGuests(GuestBook[BookedGuest]):
     def __init__(
         self, *, clock: Clock, chance: Chance, reports: Reports, links: GuestLinks | None
     ) -> None:
-        super().__init__(reports)
-        self._clock = clock
+        super().__init__(clock, reports)
         self._chance = chance
         self._links = links
 
@@ -73,6 +72,7 @@ class LinkedGuests(GuestBook[BookedGuest]):
             await guest.asks.again(channel.send)
             while not ended.is_set():
                 guest.wake.clear()
+                await self._tell_time(guest, channel)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(GUEST_IDENTIFY_S):
                         await guest.wake.wait()
@@ -105,6 +105,6 @@ class LinkedGuests(GuestBook[BookedGuest]):
         elif isinstance(said, Hello):
             guest.boot = said.boot_id
         elif isinstance(said, State):
-            guest.told = state_of(said, self._clock.now(), guest.boot)
+            self._hears(guest, state_of(said, self._clock.now(), guest.boot))
             if said.ready:
                 self._is_ready(guest, unasked=True)

@@ -107,6 +107,8 @@ DIFFERENCES_KEPT: Final = 8
 """of one desktop's, kept to be shown"""
 GUEST_IDENTIFY_S: Final = 10.0
 """for a guest to say who it is, before it is told again"""
+GUEST_CLOCK_S: Final = 60.0
+"""between two times that a guest's agent is told the time; it may be GUEST_IDENTIFY_S later"""
 GUEST_READ_PAUSE_S: Final = 0.02
 """between two reads from one guest, which may talk without end"""
 GUEST_LINES_PER_S: Final = 200.0

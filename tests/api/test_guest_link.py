@@ -85,6 +85,7 @@ async def test_a_desktop_is_ready_when_its_agent_says_so_and_not_when_it_is_link
             told = guests.guest(desktop.id)
             assert told is not None
             assert told.addresses == ("10.20.0.4",)
+            await eventually((folder / "time").exists)
             await guests.ask(desktop, LOG_OFF, GENEROUS_S)
             assert not (folder / "user").exists()
             await eventually(lambda: (told := guests.guest(desktop.id)) and told.user == "")

@@ -26,6 +26,7 @@ from tools.guest import build
 
 pytestmark = pytest.mark.timeout(GENEROUS_S * 3)
 
+STOOD_S = 20
 NOTICES = (1025, 260, 250, 400)
 """below the clock"""
 
@@ -195,6 +196,23 @@ def test_an_engine_that_comes_back_is_greeted_with_the_present_state(clone: Gues
     hello = clone.port.heard[clone.port.heard.index(again) - 1]
     assert isinstance(hello, guest_wire.Hello)
     assert (hello.desktop_id, hello.generation) == ("d1", 2)
+
+
+def behind(one: GuestMachine) -> float:
+    """By how many seconds the guest's clock is behind; an answer takes a second or more."""
+    asked = time.time()
+    return asked - int(one.answer("date +%s"))
+
+
+def test_a_machine_that_stood_still_has_the_right_time_once_it_is_told(
+    clone: GuestMachine,
+) -> None:
+    clone.port.identify("d1", 2, name="d1")
+    assert behind(clone) < STOOD_S / 2
+    clone.stand_still(STOOD_S)
+    assert behind(clone) > STOOD_S / 2
+    clone.port.tell(guest_wire.Time(time_ms=int(time.time() * 1000)))
+    clone.wait(lambda: behind(clone) < STOOD_S / 2, "right time")
 
 
 def test_a_persons_data_outlives_a_restart_and_no_other_desktop_has_it(

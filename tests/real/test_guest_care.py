@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broker.engines import guest_book
 from tests.support.guest_machine import Screen, window
-from tests.support.libvirt_lab import LibvirtLab
+from tests.support.libvirt_lab import LibvirtLab, connected
 from tests.support.real_school import GENEROUS_S, RealSchool, real_school
 from tests.support.rfb import display_of
 
@@ -39,6 +41,41 @@ async def guest(school: RealSchool, session_id: str, **wanted: Any) -> dict[str,
 
     found: dict[str, Any] = await school.until(there, f"agent that tells {wanted}")
     return found
+
+
+STOOD_S = 20
+
+
+async def test_a_desktop_that_stood_still_has_the_right_time_again(
+    desktop_lab: LibvirtLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # it is not the time that is told regularly
+    monkeypatch.setattr(guest_book, "GUEST_CLOCK_S", 1e9)
+    async with real_school(desktop_lab, tmp_path) as school:
+        ann = await school.sign_in("ann")
+        given = await school.connect(ann)
+        desktop_id = given["session"]["desktop"]["id"]
+        async with display_of(school.app, ann, given) as display:
+            await display.look()
+            await guest(school, given["session"]["id"], user="person")
+
+            async def right() -> bool:
+                asked = time.time()
+                told = await school.answer(display, desktop_id, "date +%s")
+                return asked - int(told) < STOOD_S / 2
+
+            await school.until(right, "right time")
+            await asyncio.to_thread(stand_still, desktop_lab, desktop_id)
+            await school.until(right, "right time again")
+
+
+def stand_still(lab: LibvirtLab, desktop_id: str) -> None:
+    """Somebody holds the machine for a while at its host, and lets it go on."""
+    with connected(lab.first) as connection:
+        domain = connection.lookupByName(f"trivium-{desktop_id}")
+        domain.suspend()
+        time.sleep(STOOD_S)
+        domain.resume()
 
 
 async def test_the_agent_in_a_real_desktop_does_what_its_session_owes_it(

@@ -114,6 +114,16 @@ async def test_what_was_written_since_is_gone_and_what_was_before_is_back(bench:
     assert in_disk(bench, 5) == []
 
 
+async def test_a_machine_that_stood_still_for_its_snapshot_is_told_the_time(bench: Bench) -> None:
+    desktop = await bench.made()
+    guest = bench.engine.guests.get(desktop.id)
+    assert guest is not None
+    await eventually(lambda: guest.time_due_s > 0)
+    regularly = guest.time_due_s = 1e12
+    await snapshot(bench, desktop, "snp_1")
+    await eventually(lambda: 0 < guest.time_due_s < regularly)
+
+
 async def test_a_suspended_machine_is_kept_with_its_memory_and_comes_back_to_it(
     bench: Bench,
 ) -> None:

@@ -266,6 +266,12 @@ class GuestMachine:
         self._say("quit")
         self.end()
 
+    def stand_still(self, seconds: float) -> None:
+        """Hold the whole machine, its clock too, and let it go on: its port stays open."""
+        self._say("stop")
+        time.sleep(seconds)
+        self._say("cont")
+
     def change_card(self, address: str) -> None:
         """Pull the network card out and put another one in, with this hardware address."""
         self._say("device_del", id="card")

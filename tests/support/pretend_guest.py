@@ -44,6 +44,9 @@ class FolderMachine(Machine):
             (self._folder / "identity").write_text(text)
         return ""
 
+    def keep_time(self, told_ms: int) -> None:
+        (self._folder / "time").write_text(str(told_ms))
+
     def perform(self, ask: Ask) -> Outcome:
         if ask.what != "log_off":
             return Outcome(ok=False, detail=f"no {ask.what} here")

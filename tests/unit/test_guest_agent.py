@@ -46,16 +46,22 @@ def identified(one: Agent, now: float = 0.0, **changes: object) -> list[guest_wi
     return said(one.adopted(now, ""))
 
 
-@given(texts, whole, texts, whole, texts)
+@given(texts, whole, texts, whole, texts, st.booleans())
 def test_the_agent_understands_every_identify(
-    desktop_id: str, generation: int, name: str, time_ms: int, seed: str
+    desktop_id: str, generation: int, name: str, time_ms: int, seed: str, woken: bool
 ) -> None:
     sent = guest_wire.Identify(
-        desktop_id=desktop_id, generation=generation, name=name, time_ms=time_ms, seed=seed
-    )
-    assert messages.parse(guest_wire.encode(sent)) == (
-        desktop_id, generation, name, time_ms, seed,
+        desktop_id=desktop_id, generation=generation, name=name, time_ms=time_ms, seed=seed,
+        woken=woken,
     )  # fmt: skip
+    assert messages.parse(guest_wire.encode(sent)) == (
+        desktop_id, generation, name, time_ms, seed, woken,
+    )  # fmt: skip
+
+
+@given(whole)
+def test_the_agent_understands_every_time(time_ms: int) -> None:
+    assert messages.parse(guest_wire.encode(guest_wire.Time(time_ms=time_ms))) == (time_ms,)
 
 
 @given(texts, texts, texts, texts, st.dictionaries(texts, texts, max_size=5))
@@ -134,6 +140,8 @@ def test_no_bytes_from_the_engine_upset_the_agent(noise: bytes) -> None:
         b'{"type":"identify"}',
         b'{"type":"identify","desktop_id":"d","generation":true,"name":"n","time_ms":1}',
         b'{"type":"identify","desktop_id":"d","generation":"1","name":"n","time_ms":1}',
+        b'{"type":"time"}',
+        b'{"type":"time","time_ms":"1"}',
         b'{"type":"ask","id":7,"what":"lock"}',
         b'{"type":"ask","id":"a","what":"policy","settings":{"usb":1}}',
         b'{"type":"something new"}',
@@ -240,6 +248,17 @@ def test_a_machine_from_saved_memory_takes_its_new_identity_over() -> None:
     (state,) = said(one.observed(1.0, READY))
     assert isinstance(state, guest_wire.State)
     assert (state.desktop_id, state.generation) == ("d2", 1)
+
+
+def test_another_desktops_memory_counts_as_woken_and_a_generation_of_its_own_does_not() -> None:
+    one = agent()
+    for desktop_id, generation, woken in (("d1", 1, False), ("d1", 2, False), ("d2", 1, True)):
+        identity = guest_wire.Identify(
+            desktop_id=desktop_id, generation=generation, name="LAB-4", time_ms=9
+        )
+        (adopt,) = one.received(guest_wire.encode(identity))
+        assert isinstance(adopt, core.Adopt)
+        assert adopt.identity.woken is woken
 
 
 def test_the_same_identity_again_changes_nothing_but_is_answered() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import socket
@@ -34,8 +35,20 @@ time.sleep(600)
 class SetClock(Clock):
     """A clock that a test may set."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, kept: bool | None = False) -> None:
         self.now = 1_000_000.0
+        self.kept = kept
+        self.slewed: list[float] = []
+        self.since_start = 0.0
+
+    def monotonic(self) -> float:
+        return self.since_start
+
+    def is_kept(self) -> bool | None:
+        return self.kept
+
+    def slew(self, seconds: float) -> None:
+        self.slewed.append(round(seconds, 3))
 
     def wall(self) -> float:
         return self.now
@@ -87,7 +100,70 @@ def test_a_clock_that_may_not_be_set_is_told(root: Path, given_name: list[str]) 
         def set_wall(self, seconds: float) -> None:
             raise PermissionError
 
-    assert "100 s" in adopt(Linux(config.Config(), Locked(), root), time_ms=1_000_100_000)
+    linux = Linux(config.Config(), Locked(), root)
+    adopt(linux, time_ms=1_000_100_000)
+    assert "100 s and could not be set" in linux.observe().detail
+    linux.keep_time(1_000_000_000)
+    assert "clock" not in linux.observe().detail
+
+
+def test_the_time_that_is_told_corrects_the_clock_unless_a_daemon_keeps_it(root: Path) -> None:
+    clock = SetClock()
+    linux = Linux(config.Config(), clock, root)
+    linux.keep_time(1_000_030_000)
+    assert (clock.now, clock.slewed) == (1_000_030.0, [])
+    linux.keep_time(1_000_030_500)
+    assert (clock.now, clock.slewed) == (1_000_030.0, [0.5])
+    clock.kept = True
+    linux.keep_time(1_000_099_000)
+    assert (clock.now, clock.slewed) == (1_000_030.0, [0.5])
+
+
+def test_a_clock_of_which_nobody_can_say_who_keeps_it_is_left_and_told(root: Path) -> None:
+    clock = SetClock(kept=None)
+    linux = Linux(config.Config(), clock, root)
+    linux.keep_time(1_000_030_000)
+    assert clock.now == 1_000_000.0
+    assert "off by 30 s, and whether a time daemon keeps it" in linux.observe().detail
+
+
+@pytest.mark.parametrize(
+    ("kept", "woken", "changed", "set_to"),
+    [
+        (True, False, True, 1_000_000.0),  # it has just begun, and knows the time
+        (None, False, True, 1_000_100.0),
+        (False, False, False, 1_000_100.0),
+        (True, False, False, 1_000_000.0),
+        (True, True, False, 1_000_100.0),  # the daemon's word is of before it was saved
+        (True, True, True, 1_000_100.0),
+    ],
+)
+def test_a_daemon_that_keeps_the_clock_is_believed_unless_its_machine_was_woken(
+    kept: bool | None,
+    woken: bool,
+    changed: bool,
+    set_to: float,
+    root: Path,
+    given_name: list[str],
+) -> None:
+    clock = SetClock(kept=kept)
+    identity = Identify(
+        desktop_id="d1", generation=2, name="LAB", time_ms=1_000_100_000, woken=woken
+    )
+    Linux(config.Config(), clock, root).adopt(identity, changed=changed)
+    assert clock.now == set_to
+
+
+def test_a_machine_that_begins_ahead_is_put_back_at_once(root: Path, given_name: list[str]) -> None:
+    clock = SetClock()
+    adopt(Linux(config.Config(), clock, root), time_ms=999_990_000)
+    assert clock.now == 999_990.0
+
+
+def test_this_machines_kernel_tells_whether_its_clock_is_kept() -> None:
+    told = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
+    # TIME_ERROR (5) is what adjtimex answers of a clock that nobody keeps
+    assert Clock().is_kept() == (None if told < 0 else told != 5)
 
 
 def test_the_host_gets_the_desktops_name_now_and_after_a_restart(

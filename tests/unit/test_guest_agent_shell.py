@@ -32,6 +32,7 @@ class PretendMachine(Machine):
 
     def __init__(self) -> None:
         self.adopted: list[Identify] = []
+        self.told_ms: list[int] = []
         self.seen = Observation(ready=True, user="ann")
 
     def boot_id(self) -> str:
@@ -47,6 +48,9 @@ class PretendMachine(Machine):
         if changed:
             self.adopted.append(identity)
         return ""
+
+    def keep_time(self, told_ms: int) -> None:
+        self.told_ms.append(told_ms)
 
     def perform(self, ask: Ask) -> Outcome:
         if ask.what == "break":
@@ -132,6 +136,10 @@ def test_a_desktop_is_identified_and_reports(
     assert isinstance(state, guest_wire.State)
     assert (state.desktop_id, state.generation, state.user) == ("d1", 3, "ann")
     assert [each.name for each in machine.adopted] == ["LAB-3"]
+    tell(engine, guest_wire.Time(time_ms=77))
+    tell(engine, guest_wire.Ask(id="a1", what="lock"))
+    hear(shell, engine, guest_wire.Done)
+    assert machine.told_ms == [77]
 
 
 def test_a_request_is_answered_also_when_the_agent_fails_at_it(

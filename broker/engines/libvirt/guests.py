@@ -34,13 +34,14 @@ _IDENTIFY_PAUSE_S: Final = 0.2
 @dataclass(slots=True, eq=False, kw_only=True)
 class Guest(BookedGuest):
     """`state`: what it said last over the channel that is open. `forced`: the next attempt takes
-    the port from whoever has it."""
+    the port from whoever has it. `woken`: it goes on from saved memory, and was not told yet."""
 
     uuid: str
     host: HostConnection
     host_id: str
     state: State | None = None
     forced: bool = False
+    woken: bool = False
 
 
 class Guests(GuestBook[Guest]):
@@ -50,9 +51,8 @@ class Guests(GuestBook[Guest]):
         self, *, clock: Clock, chance: Chance, ids: Ids, reports: Reports,
         guest_links: GuestLinks | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(reports)
+        super().__init__(clock, reports)
         self._links = guest_links
-        self._clock = clock
         self._chance = chance
         self._ids = ids
         self.on_said: Callable[[Guest, FromGuest], object] = lambda _guest, _said: None
@@ -124,6 +124,7 @@ class Guests(GuestBook[Guest]):
             await guest.asks.again(channel.send)
             while not any(one.is_set() for one in over):
                 guest.wake.clear()
+                await self._tell_time(guest, channel)
                 await self._next(*over, guest.wake)
                 if not ended.is_set() and not self._is_current(guest, guest.state):
                     await self._identify(guest, channel)
@@ -166,8 +167,10 @@ class Guests(GuestBook[Guest]):
                 name=guest.name,
                 time_ms=self._clock.now(),
                 seed=seed,
+                woken=guest.woken,
             )
         )
+        guest.woken = False
 
     def _said(self, guest: Guest, message: FromGuest) -> None:
         self.on_said(guest, message)
@@ -180,7 +183,7 @@ class Guests(GuestBook[Guest]):
                 guest.boot = message.boot_id
             case State() if self._is_current(guest, message):
                 guest.state = message
-                guest.told = state_of(message, self._clock.now(), guest.boot)
+                self._hears(guest, state_of(message, self._clock.now(), guest.boot))
                 if message.ready:
                     self._is_ready(guest, unasked=self._links_up(guest))
             case State():

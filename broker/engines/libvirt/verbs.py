@@ -248,9 +248,11 @@ class Verbs:
                 if operation.id in there.tags.operations:
                     return
                 await self._start(turn, link, there, operation)
+                self.listen(link, there, force=True).woken |= there.saved
             elif not there.running:
                 await self._check_stayed(turn, link, there)
                 await turn.do(link, lambda machines: machines.unpause(there))
+                self._guests.tell_time(operation.desktop.id)
             self.expect(link, there, operation.id)
 
         return work
@@ -279,6 +281,8 @@ class Verbs:
                     slow=True,
                 )
             )
+            # it stood still meanwhile, and its agent did not notice
+            self._guests.tell_time(there.tags.desktop_id)
 
         return work
 
@@ -301,6 +305,7 @@ class Verbs:
             now = _there(await turn.do(link, lambda machines: machines.find(desktop.id)))
             # a snapshot has what its pool let it take when it was made
             await turn.do(link, lambda machines: machines.tune(now, operation))
+            self.listen(link, now, force=True).woken |= not done
             self.expect(link, now, operation.id)
 
         return work
@@ -352,12 +357,14 @@ class Verbs:
         return work
 
     def follow(self, link: HostLink, found: Found, *, force: bool) -> None:
-        """Listen to it where and as it is now; who waited for that machine waits on."""
+        """Listen to it where and as it is now; who waited for that machine waits on. It may have
+        stood still."""
         before = self._guests.get(found.tags.desktop_id)
         if before is not None and before.generation != found.tags.generation:
             before = None
         ready = before is not None and before.ready
         guest = self.listen(link, found, force=force, ready=ready)
+        self._guests.tell_time(guest.desktop_id)
         if before is not None and guest is not before:
             for operation_id in before.waiting:
                 self._guests.expect(guest, operation_id)
