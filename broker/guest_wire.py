@@ -88,7 +88,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
 
 class State(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     """How the desktop is, at each change and every few seconds. `ready`: somebody can work in it.
-    `user`: who is logged on, empty for nobody. `idle_s`: since the last input, None if unknown."""
+    `user`: who is logged on, empty for nobody. `idle_s`: since the last input, None if unknown;
+    `idle_whole`: whatever way it came, also through an RDP server."""
 
     desktop_id: str
     generation: int
@@ -97,6 +98,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     idle_s: float | None = None
     addresses: tuple[str, ...] = ()
     detail: str = ""
+    idle_whole: bool = False
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):

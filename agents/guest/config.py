@@ -14,7 +14,7 @@ _PORT_MAX = 65535
 _KNOWN = {
     "broker": {"address", "ca", "ticket_file", "metadata", "plain"},
     "session": {"display", "ready_file"},
-    "commands": {"message", "lock", "log_off"},
+    "commands": {"message", "lock", "log_off", "idle"},
     "hooks": {"identified", "policy"},
 }
 
@@ -27,7 +27,8 @@ class Config(NamedTuple):
     """`display`: a socket that must take connections before anybody can work here, or tcp: and a
     port that somebody must listen on; empty: any X or Wayland display, or a user at a terminal.
     `ready_file`: must be there, too. The commands are argument lists, empty for the built-in way;
-    a message comes to its command on standard input, its sender in TRIVIUM_SENDER. `identified`
+    a message comes to its command on standard input, its sender in TRIVIUM_SENDER; `idle` prints
+    seconds. `identified`
     runs when this became another desktop, `policy` when the policy changed, with TRIVIUM_*
     variables about it.
 
@@ -41,6 +42,7 @@ class Config(NamedTuple):
     message: tuple[str, ...] = ()
     lock: tuple[str, ...] = ()
     log_off: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
     identified: tuple[str, ...] = ()
     policy: tuple[str, ...] = ()
     address: str = ""
@@ -81,6 +83,7 @@ def read(path: Path) -> Config:
             message=tuple(shlex.split(parser.get("commands", "message", fallback=""))),
             lock=tuple(shlex.split(parser.get("commands", "lock", fallback=""))),
             log_off=tuple(shlex.split(parser.get("commands", "log_off", fallback=""))),
+            idle=tuple(shlex.split(parser.get("commands", "idle", fallback=""))),
             identified=tuple(shlex.split(parser.get("hooks", "identified", fallback=""))),
             policy=tuple(shlex.split(parser.get("hooks", "policy", fallback=""))),
             address=parser.get("broker", "address", fallback=""),

@@ -140,6 +140,7 @@ class Agent:
             ready=seen.ready,
             user=seen.user,
             idle_s=seen.idle_s,
+            idle_whole=seen.idle_whole,
             addresses=seen.addresses,
             detail=detail,
         )

@@ -63,6 +63,22 @@ def run(
     return Outcome(ok=code == 0, detail="" if code == 0 else f"{arguments[0]} ended with {code}")
 
 
+def answer(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+    """What it prints, within COMMAND_S; empty where it fails."""
+    try:
+        return subprocess.run(  # noqa: S603 -- named by the machine's administrator
+            list(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=sys.stderr,
+            env={**os.environ, **environment},
+            timeout=limits.COMMAND_S,
+            check=True,
+        ).stdout.decode(errors="replace")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
+
+
 class Hook:
     """A helper that runs beside the agent, once at a time. Of what it is asked for while it runs,
     only the newest counts: it tells how things are, not how they came about."""

@@ -55,6 +55,10 @@ DISPLAY_S = 0.5
 POLL_S = 0.1
 """between two looks at something that is about to happen"""
 
+IDLE_LOOK_S = 5.0
+"""between two times that a program is asked for the idle time"""
+IDLE_OLD_S = 10.0
+"""age after which its answer says nothing any more"""
 CLOCK_OFF_S = 1.0
 """the clock is set when it is off by more; by less, it is slewed"""
 CLOCK_SLEW_S = 0.1

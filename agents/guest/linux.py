@@ -15,6 +15,7 @@ from pathlib import Path
 from agents.guest import helpers, limits, network, sessions
 from agents.guest.clock import Clock
 from agents.guest.config import TCP, Config
+from agents.guest.idle import IdleProgram
 from agents.guest.inputs import Inputs
 from agents.guest.machine import Machine, Observation, Outcome
 from agents.guest.messages import Ask, Identify
@@ -41,6 +42,7 @@ class Linux(Machine):
         self._inputs = Inputs(root / "dev" / "input", clock.monotonic())
         self._shown = helpers.Shown()
         self._identified = helpers.Hook(config.identified)
+        self._idle_program = IdleProgram(config.idle, clock) if config.idle else None
         self._timekeeper = Timekeeper()
         self._clock_problem = ""
 
@@ -62,10 +64,14 @@ class Linux(Machine):
         now = self._clock.monotonic()
         there = sessions.logged_on(self._root)
         waiting = self._waiting_for(there)
+        user = there[0].user if there else ""
+        whole = self._idle_program is not None
+        idle_s = self._idle_program.idle_s(now, user) if self._idle_program is not None else None
         return Observation(
             ready=not waiting,
-            user=there[0].user if there else "",
-            idle_s=self._idle_s(now, there),
+            user=user,
+            idle_s=idle_s if whole else self._idle_s(now, there),
+            idle_whole=whole,
             addresses=network.addresses(),
             detail="; ".join(filter(None, (waiting, self._clock_problem))),
         )

@@ -10,13 +10,15 @@ from agents.guest.messages import Ask, Identify
 
 class Observation(NamedTuple):
     """How the machine is. `ready`: somebody can work in it. `user`: who is logged on, empty for
-    nobody. `idle_s`: since the last input, None if unknown."""
+    nobody. `idle_s`: since the last input, None if unknown; `idle_whole`: whatever way it came,
+    not only through the machine's own devices."""
 
     ready: bool
     user: str = ""
     idle_s: float | None = None
     addresses: tuple[str, ...] = ()
     detail: str = ""
+    idle_whole: bool = False
 
 
 class Outcome(NamedTuple):

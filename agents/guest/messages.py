@@ -121,6 +121,7 @@ def state(
     idle_s: float | None,
     addresses: tuple[str, ...],
     detail: str,
+    idle_whole: bool = False,
 ) -> bytes:
     """How the desktop is; what would make the line too long is cut."""
     return _line(
@@ -131,6 +132,7 @@ def state(
             "ready": ready,
             "user": user[: limits.NAME_CHARS_MAX],
             "idle_s": None if idle_s is None else round(idle_s, 1),
+            "idle_whole": idle_whole,
             "addresses": addresses[: limits.ADDRESSES_MAX],
             "detail": detail[: limits.DETAIL_CHARS_MAX],
         }

@@ -13,7 +13,51 @@ from enum import StrEnum
 
 from broker.domain.model import Instant, Session
 from broker.domain.settings import PoolSettings
-from broker.limits import SESSION_LOOK_S
+from broker.limits import GUEST_INPUT_S, SESSION_LOOK_S
+
+
+class Signs(StrEnum):
+    """What is known of a viewer's bytes."""
+
+    INPUT = "input"
+    """they are the person's doing"""
+    DEVICES = "devices"
+    """perhaps: the viewer speaks by itself, too. Input comes through the machine's own devices"""
+    SERVER = "server"
+    """perhaps, likewise. Input comes through a server in the desktop, past its devices"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """A viewer's bytes, the last at that instant, to that desktop."""
+
+    at: Instant
+    desktop_id: str
+    generation: int
+    signs: Signs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a desktop's agent told lately: at that instant its person had been idle for so long.
+    `whole`: whatever way the input comes; else only through the machine's own devices."""
+
+    at: Instant
+    idle_ms: int
+    whole: bool = False
+
+
+def last_input(heard: Heard, told: Told | None) -> tuple[Instant, bool]:
+    """When the person did something last, and whether that is settled: as long as it is not, the
+    bytes may be input of which the agent could not tell yet, and it is to be asked again.
+
+    Bytes count as input wherever no agent is heard that would have seen it.
+    """
+    if heard.signs is Signs.INPUT or told is None:
+        return heard.at, True
+    if heard.signs is Signs.SERVER and not told.whole:
+        return heard.at, True
+    return told.at - told.idle_ms, told.at >= heard.at + GUEST_INPUT_S * 1000
 
 
 class Limit(StrEnum):

@@ -111,6 +111,7 @@ def state_of(said: State, heard_at_ms: int, boot: str = "") -> GuestState:
         generation=said.generation,
         user=text_of(said.user),
         idle_s=idle_s,
+        idle_whole=said.idle_whole,
         addresses=tuple(filter(None, map(text_of, said.addresses[:GUEST_ADDRESSES_MAX]))),
         heard_at_ms=heard_at_ms,
         boot=text_of(boot),

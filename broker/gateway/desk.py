@@ -16,7 +16,8 @@ from broker.domain.errors import (
 )
 from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP
 from broker.domain.measures import DisplayMeasure
-from broker.domain.model import Desktop, Instant, Session, SessionState, Traffic
+from broker.domain.model import Desktop, Session, SessionState, Traffic
+from broker.domain.session_time import Heard
 from broker.gateway.display import DisplayLeave
 from broker.gateway.ends import DisplayEnd
 from broker.limits import DISPLAYS_CHECK_S, DISPLAYS_CHECKED_TOGETHER
@@ -121,9 +122,9 @@ class Desk:
     def over(self, why: DisplayEnd, rest: DisplayMeasure) -> None:
         self._measures.over(why, rest)
 
-    def inputs(self, last_of: Mapping[str, Instant]) -> None:
-        for session_id, at in last_of.items():
-            self._sessions.activity.note(session_id, at)
+    def inputs(self, last_of: Mapping[str, Heard]) -> None:
+        for session_id, heard in last_of.items():
+            self._sessions.activity.heard(session_id, heard)
 
     async def traffic(self, bytes_of: Mapping[str, int]) -> Mapping[str, int]:
         """Each session for itself: one that cannot be written must not count the others twice.

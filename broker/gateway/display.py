@@ -26,7 +26,8 @@ from broker.domain.errors import (
     UnavailableError,
 )
 from broker.domain.measures import DisplayMeasure
-from broker.domain.model import Desktop, Instant
+from broker.domain.model import Desktop
+from broker.domain.session_time import Heard
 from broker.gateway.ends import DETAILS, DisplayEnd
 from broker.gateway.inputs import input_of
 from broker.gateway.meter import Meter
@@ -94,7 +95,7 @@ class DisplayDesk(Protocol):
         """Bytes relayed since the last call, both directions added, by session id. Answers those
         that could not be written down now, to be told again."""
 
-    def inputs(self, last_of: Mapping[str, Instant]) -> None:
+    def inputs(self, last_of: Mapping[str, Heard]) -> None:
         """When the last input of each session came: what idle time is counted from."""
 
     def measured(self, measures: Sequence[DisplayMeasure]) -> None:
@@ -153,7 +154,7 @@ class DisplayGateway:
         self._open: dict[str, _Display] = {}
         self._serving = 0
         self._bytes: dict[str, int] = {}
-        self._inputs: dict[str, Instant] = {}
+        self._inputs: dict[str, Heard] = {}
 
     @property
     def open_count(self) -> int:
@@ -378,7 +379,12 @@ class DisplayGateway:
                 self._count(display.leave.session_id, len(data))
                 display.meter.up(len(data))
                 if heard.feed(data):
-                    self._inputs[display.leave.session_id] = self._clock.now()
+                    self._inputs[display.leave.session_id] = Heard(
+                        at=self._clock.now(),
+                        desktop_id=display.leave.desktop.id,
+                        generation=display.leave.desktop.generation,
+                        signs=heard.signs,
+                    )
                 try:
                     async with asyncio.timeout(DISPLAY_SEND_S):
                         await console.send(data)

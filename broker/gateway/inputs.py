@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from broker.domain.session_time import Signs
+
 _BEFORE_MESSAGES: Final = 12 + 1 + 1
 """bytes of version, security type (None) and ClientInit"""
 ENCODINGS, POINTER = 2, 5
@@ -64,7 +66,10 @@ class Encodings:
 
 
 class AnyInput:
-    """A protocol that is not followed: every byte is the person's."""
+    """A protocol that is not followed: every byte is the person's, or may be (`signs`)."""
+
+    def __init__(self, signs: Signs = Signs.INPUT) -> None:
+        self.signs = signs
 
     def feed(self, data: bytes) -> bool:
         """Whether the person did something."""
@@ -75,6 +80,7 @@ class RfbInput(AnyInput):
     """RFB from the viewer's greeting on, cut anywhere."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._skip = _BEFORE_MESSAGES
         self._head = bytearray()
         self._asking: Encodings | None = None
@@ -117,4 +123,12 @@ def _is_persons(head: bytes) -> bool:
 
 def input_of(protocol: str) -> AnyInput:
     """What follows the viewer's side of that protocol (Console.protocol)."""
-    return RfbInput() if protocol == "vnc" else AnyInput()
+    match protocol:
+        case "vnc":
+            return RfbInput()
+        case "spice":
+            return AnyInput(Signs.DEVICES)
+        case "rdp":
+            return AnyInput(Signs.SERVER)
+        case _:
+            return AnyInput()

@@ -131,6 +131,9 @@ GUESTS_AT_ONCE_MAX: Final = 64
 """agents that one process speaks with at once"""
 GUEST_NEWS_S: Final = 30.0
 """age after which what an agent said is not shown any more"""
+GUEST_INPUT_S: Final = 15.0
+"""after a viewer's bytes, until what an agent tells of the idle time counts for them, too: what it
+tells may be 10 s old, and is heard some seconds later"""
 GUEST_NEWS_PER_HINT: Final = 50
 """agents of which one hint tells the other processes"""
 GUEST_NEWS_MAX: Final = 100_000

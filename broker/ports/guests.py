@@ -36,8 +36,9 @@ class GuestAsk:
 class GuestState:
     """What a desktop's agent said last for its present generation. The guest is not trusted: this
     is text to be shown, cut to GUEST_TEXT_MAX. `user`: who is logged on, empty for nobody.
-    `idle_s`: since the last input, None if unknown. `boot`: another text after each start of the
-    agent, empty where nobody can tell."""
+    `idle_s`: since the last input, None if unknown; `idle_whole`: whatever way it came, not only
+    through the machine's own devices. `boot`: another text after each start of the agent, empty
+    where nobody can tell."""
 
     desktop_id: str
     generation: int
@@ -46,6 +47,7 @@ class GuestState:
     addresses: tuple[str, ...] = ()
     heard_at_ms: Instant = 0
     boot: str = ""
+    idle_whole: bool = False
 
 
 @runtime_checkable

@@ -80,6 +80,7 @@ def assemble(
     connect = Connect(kit, pools, policies, delivery, parking, queues, tally)
     reach, guest_news, guest_book = GuestReach(kit, engines), GuestNewsBook(kit), GuestBook(kit)
     sessions = Sessions(kit, pools, delivery, parking, queues, images, tally, watch, reach)
+    sessions.activity.told = guest_news.told
     directory, showing = Directory(kit, pools, accounts), Showing(kit, shared, sessions)
     endpoints = Endpoints(kit, signatures, sessions, delivery, tally)
     works = EngineWork(kit, pools, engines, sessions, tally)

@@ -174,6 +174,7 @@ class GuestCare:
             at=min(state.heard_at_ms, self._kit.clock.now()),
             user=state.user,
             idle_s=state.idle_s,
+            idle_whole=state.idle_whole,
             addresses=state.addresses,
             policy=policy,
             policy_why=why,

@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 from broker.domain.model import Instant
+from broker.domain.session_time import Told
 from broker.limits import GUEST_NEWS_MAX, GUEST_NEWS_PER_HINT, GUEST_NEWS_S
 from broker.ports import Hint
 from broker.services.kit import Kit
@@ -32,6 +33,7 @@ class GuestNews:
     addresses: tuple[str, ...] = ()
     policy: str = ""
     policy_why: str = ""
+    idle_whole: bool = False
 
 
 class GuestNewsBook:
@@ -45,6 +47,13 @@ class GuestNewsBook:
         if found is None or found.generation != generation:
             return None
         return None if found.at < self._kit.clock.now() - GUEST_NEWS_S * 1000 else found
+
+    def told(self, desktop_id: str, generation: int) -> Told | None:
+        """As `of`, what it said of its person's idle time; None where it did not say."""
+        news = self.of(desktop_id, generation)
+        if news is None or news.idle_s is None:
+            return None
+        return Told(at=news.at, idle_ms=int(news.idle_s * 1000), whole=news.idle_whole)
 
     def note(self, news: Sequence[GuestNews]) -> None:
         """Agents that this process hears spoke; the other processes are told."""
@@ -82,8 +91,10 @@ def _told(hint: Hint) -> list[GuestNews]:
                 addresses=tuple(map(str, addresses)),
                 policy=str(policy),
                 policy_why=str(why),
+                # a process of an older version does not tell
+                idle_whole=rest[:1] == [True],
             )
-            for desktop_id, generation, at, user, idle_s, addresses, policy, why in rows
+            for desktop_id, generation, at, user, idle_s, addresses, policy, why, *rest in rows
         ]
     except (TypeError, ValueError):
         return []

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from broker.domain.errors import BadTicketError, EngineError, TriviumError
 from broker.domain.measures import DisplayMeasure
+from broker.domain.session_time import Heard
 from broker.gateway.display import DisplayLeave
 from broker.gateway.ends import DisplayEnd
 from broker.ports import Console
@@ -95,7 +96,7 @@ class FakeDesk:
         self.asked_to_note: list[str | None] = []
         self.closed_displays: list[str | None] = []
         self.bytes: list[Mapping[str, int]] = []
-        self.last_inputs: dict[str, int] = {}
+        self.last_inputs: dict[str, Heard] = {}
         self.measures: list[DisplayMeasure] = []
         self.rests: list[tuple[DisplayEnd, DisplayMeasure]] = []
         self.refuse: dict[str, TriviumError] = {}
@@ -140,7 +141,7 @@ class FakeDesk:
         self.told.append((leave.session_id, why))
         self.closed_displays.append(leave.display)
 
-    def inputs(self, last_of: Mapping[str, int]) -> None:
+    def inputs(self, last_of: Mapping[str, Heard]) -> None:
         self.last_inputs.update(last_of)
 
     def measured(self, measures: Sequence[DisplayMeasure]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from broker import limits
 from broker.domain.lifecycle import SessionEvent
 from broker.domain.model import Session, SessionState
+from broker.domain.session_time import Heard, Signs
 from broker.gateway.desk import Desk, end_displays
 from broker.gateway.display import DisplayGateway
 from broker.ports import SessionChange, Store
@@ -157,7 +158,8 @@ async def test_input_at_a_display_is_what_idle_time_is_counted_from() -> None:
             world.services.showing,
         )
         world.clock.advance(120)
-        desk.inputs({begun.session.id: world.clock.now()})
+        heard = Heard(at=world.clock.now(), desktop_id="dsk_1", generation=1, signs=Signs.INPUT)
+        desk.inputs({begun.session.id: heard})
         await world.endpoints.flush()
         assert (await read(world, begun.session.id)).active_at == world.clock.now()
 
@@ -174,7 +176,8 @@ async def test_the_gateway_tells_when_the_last_input_came() -> None:
     await eventually(lambda: console.input)
     first = clock.now()
     await gateway.flush()
-    assert desk.last_inputs == {"ses_1": first}
+    [heard] = desk.last_inputs.values()
+    assert (heard.at, heard.desktop_id, heard.signs) == (first, "dsk_1", Signs.INPUT)
     desk.last_inputs.clear()
     clock.advance(30)
     console.show(b"a picture is no input")

@@ -18,9 +18,11 @@ import pytest
 
 from agents.guest import config, helpers, inputs, limits, network, sessions
 from agents.guest.clock import Clock
+from agents.guest.idle import IdleProgram
 from agents.guest.linux import Linux, host_name
 from agents.guest.machine import Outcome
 from agents.guest.messages import Ask, Identify
+from broker.limits import GUEST_INPUT_S
 
 DEADLINE_S = 30
 STUBBORN = """
@@ -451,3 +453,45 @@ def test_a_setting_that_does_not_exist_is_refused(tmp_path: Path, text: str) -> 
     path.write_text(text)
     with pytest.raises(config.ConfigError):
         config.read(path)
+
+
+def asked_for_idle(root: Path, tmp_path: Path, prints: str) -> tuple[float | None, bool]:
+    """What is observed once the program has ended."""
+    ran = tmp_path / "ran"
+    program = helper(tmp_path, "idle", f"{prints}; echo >{ran}")
+    linux = Linux(config.Config(idle=(program,)), SetClock(), root)
+    assert linux.observe().idle_s is None
+    deadline = time.monotonic() + DEADLINE_S
+    while not ran.exists() or linux._idle_program is None or linux._idle_program._running:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    seen = linux.observe()
+    return seen.idle_s, seen.idle_whole
+
+
+def test_a_program_may_tell_the_idle_time_of_every_way_in(root: Path, tmp_path: Path) -> None:
+    assert asked_for_idle(root, tmp_path, "echo 42.5") == (42.5, True)
+
+
+@pytest.mark.parametrize("prints", ["echo soon", "echo -1", "echo nan", "true"])
+def test_a_program_that_tells_no_number_leaves_the_idle_time_unknown(
+    root: Path, tmp_path: Path, prints: str
+) -> None:
+    assert asked_for_idle(root, tmp_path, prints) == (None, True)
+
+
+def test_what_a_program_told_long_ago_says_nothing(root: Path, tmp_path: Path) -> None:
+    clock = SetClock()
+    program = IdleProgram((helper(tmp_path, "idle", "echo 3"),), clock)
+    deadline = time.monotonic() + DEADLINE_S
+    while program.idle_s(0.0, "ann") is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    program._due = 1e9
+    assert program.idle_s(limits.IDLE_OLD_S, "ann") == 3.0
+    assert program.idle_s(limits.IDLE_OLD_S + 1, "ann") is None
+    assert limits.IDLE_OLD_S < GUEST_INPUT_S
+
+
+def test_the_idle_time_of_the_devices_is_not_of_every_way_in(root: Path) -> None:
+    assert not Linux(config.Config(), SetClock(), root).observe().idle_whole

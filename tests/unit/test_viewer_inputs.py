@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.domain.session_time import Signs
 from broker.gateway.inputs import AnyInput, RfbInput, input_of
 
 BEFORE = b"RFB 003.008\n" + b"\x01" + b"\x01"
@@ -94,6 +95,9 @@ def test_what_cannot_be_followed_is_input_from_there_on() -> None:
 
 def test_other_protocols_are_not_followed() -> None:
     assert isinstance(input_of("vnc"), RfbInput)
-    for protocol in ("simulated", "rdp", "spice"):
+    signs = {"simulated": Signs.INPUT, "rdp": Signs.SERVER, "spice": Signs.DEVICES}
+    for protocol, said in signs.items():
         assert type(input_of(protocol)) is AnyInput
+        assert input_of(protocol).signs is said
+    assert input_of("vnc").signs is Signs.INPUT
     assert AnyInput().feed(b"x")
