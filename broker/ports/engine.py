@@ -191,7 +191,8 @@ class Engine(Protocol):
         nothing runs there (HOST_RUNS): those are listed as not running, or not at all.
 
         Raises:
-            PartialListError: some hosts did not answer; what is missing says nothing of those.
+            PartialListError: some hosts did not answer, or have profiles that this engine cannot
+            read (a newer broker's); what is missing says nothing of those.
             EngineError: it cannot tell of any.
         """
 

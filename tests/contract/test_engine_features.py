@@ -11,9 +11,10 @@ import pytest
 
 from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.features import Feature
-from broker.domain.model import DesktopState, Resources
+from broker.domain.lifecycle import HOST_RUNS
+from broker.domain.model import DesktopState, HostState, Resources
 from broker.domain.settings import Share
-from broker.ports import Engine, Machine, MachineReport, Operation
+from broker.ports import Engine, Machine, MachineReport, Operation, PartialListError
 from tests.support.builders import make_desktop
 from tests.support.engine_kinds import TIME, EngineKind
 from tests.support.engines import EngineCase, listening, said
@@ -358,6 +359,33 @@ async def test_features_are_told_without_waiting_for_anything(case: EngineCase) 
     async with listening(engine):
         await asyncio.sleep(0)
         assert engine.features(case.host) == told <= frozenset(Feature)
+
+
+@pytest.mark.parametrize("before", [None, HostState.OFF, HostState.UP])
+async def test_a_host_whose_profile_cannot_be_read_is_one_that_did_not_answer(
+    case: EngineCase, before: HostState | None
+) -> None:
+    """A newer broker wrote it: what runs there this process cannot tell, whatever it knew of the
+    host `before`. Otherwise its desktops would fail, and with them their sessions."""
+    knob = "&" if "?" in case.host.profile else "?"
+    strange = replace(case.host, profile=f"{case.host.profile}{knob}later_knob=1")
+    async with listening(engine := case.start()):
+        if before is not None:
+            engine.features(replace(case.host, state=before))
+        engine.features(strange)
+        if not engine.profiles:
+            assert await engine.machines() == (), "free text is always read"
+            return
+        with pytest.raises(PartialListError) as refused:
+            await engine.machines()
+        assert refused.value.silent == {case.host.id}
+        assert "later_knob" in refused.value.detail
+        for state in set(HostState) - HOST_RUNS:
+            engine.features(replace(strange, state=state))
+            assert await engine.machines() == (), "nothing runs on a host that is off or lost"
+        engine.features(strange)
+        engine.features(case.host)
+        assert await engine.machines() == (), "its profile was put right"
 
 
 @pytest.mark.needs(Feature.RESIZE)

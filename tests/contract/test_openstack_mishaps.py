@@ -14,7 +14,7 @@ from broker.domain.model import Host
 from broker.engines.openstack import OpenStackEngine, verbs, watch
 from broker.engines.openstack.clouds import Cloud
 from broker.engines.openstack.servers import Servers, installation_tag
-from broker.ports import Operation
+from broker.ports import Operation, PartialListError
 from broker.system import SystemChance, SystemClock
 from tests.support.builders import make_desktop, make_host
 from tests.support.engines import IMAGE, listening, said
@@ -228,6 +228,21 @@ async def test_a_stray_of_a_later_generation_stays(site: Site) -> None:
         with pytest.raises(StaleGenerationError):
             await site.engine.discard(replace(stray, generation=1))
         assert site.nova.kept
+
+
+async def test_a_place_whose_profile_cannot_be_read_is_silent_and_the_others_are_listed(
+    site: Site,
+) -> None:
+    async with listening(site.engine):
+        await site.engine.create(site.operation(1))
+        first, second = site.hosts
+        site.engine.features(replace(second, profile=f"{second.profile}&later_knob=1"))
+        with pytest.raises(PartialListError) as refused:
+            await site.engine.machines()
+        assert refused.value.silent == {second.id}
+        assert [one.host_id for one in refused.value.machines] == [first.id]
+        site.engine.features(second)
+        assert len(await site.engine.machines()) == 1
 
 
 # ------------------------------------------------------------------- deferred delete

@@ -276,10 +276,11 @@ class LibvirtEngine(GuestSpeaking):
             _log.warning("%s was not taken up: %s", desktop.name, error)
 
     async def machines(self) -> tuple[Machine, ...]:
-        """All of them by desktop id, those on hosts that are away excepted."""
+        """All of them by desktop id, those on hosts that are away excepted. A host whose profile
+        is not understood is one that did not answer."""
         links = [link for link in self._hosts if not link.is_away]
         listed: list[Machine] = []
-        silent: dict[str, str] = {}
+        silent = self._hosts.unread.silent()
 
         async def ask(link: HostLink) -> None:
             try:

@@ -18,6 +18,7 @@ from broker.engines.libvirt.groups import HostGroups
 from broker.engines.libvirt.knobs import Place, Storage, parse_profile
 from broker.engines.libvirt.machines import Machines
 from broker.engines.libvirt.route import Route
+from broker.engines.unread import Unread
 from broker.limits import (
     LIBVIRT_SURVEY_PAUSE_S_MAX,
     LIBVIRT_SURVEY_PAUSE_S_MIN,
@@ -114,6 +115,7 @@ class Hosts:
         self._happened = happened
         self._survey = survey
         self._links: dict[str, HostLink] = {}
+        self.unread = Unread()
         self._tasks: asyncio.TaskGroup | None = None
 
     def __iter__(self) -> Iterator[HostLink]:
@@ -125,6 +127,10 @@ class Hosts:
     def know(self, host: Host) -> HostLink:
         """The host's link, of its record as it is now. Raises EngineError for a profile that
         nobody understands, UnsupportedError for a kind on which no desktops are made."""
+        with self.unread.reading(host):
+            return self._known(host)
+
+    def _known(self, host: Host) -> HostLink:
         link = self._links.get(host.id)
         if link is not None and link.host.profile == host.profile:
             link.host = host

@@ -28,6 +28,7 @@ from broker.engines.openstack.turns import Turn, Turns
 from broker.engines.openstack.verbs import CloudLink, Desk, HostLink, Verbs
 from broker.engines.openstack.watch import Watch
 from broker.engines.reports import Reports
+from broker.engines.unread import Unread
 from broker.limits import OPENSTACK_CONSOLE_S, OPENSTACK_DISCARD_S, OPENSTACK_GLANCE_S
 from broker.ports import (
     Chance,
@@ -76,6 +77,7 @@ class OpenStackEngine(GuestSpeaking):
             clock=clock, chance=chance, reports=self._reports, links=guest_links
         )
         self._hosts: dict[str, HostLink] = {}
+        self._unread = Unread()
         self._clouds: dict[tuple[str, str], CloudLink] = {}
         self._inspector = Inspector(self._know, clouds=clouds)
         self._tasks: asyncio.TaskGroup | None = None
@@ -276,9 +278,10 @@ class OpenStackEngine(GuestSpeaking):
             link.watch.expect(desktop.id, desktop.generation, "")
 
     async def machines(self) -> tuple[Machine, ...]:
-        """All of them by desktop id; see the port for clouds that do not answer."""
+        """All of them by desktop id; see the port for clouds that do not answer, of which a place
+        whose profile is not understood may be one."""
         listed: list[Machine] = []
-        silent: dict[str, str] = {}
+        silent = self._unread.silent()
         for link in tuple(self._clouds.values()):
             hosts = [one.host.id for one in self._hosts.values() if one.link is link]
             try:
@@ -327,6 +330,10 @@ class OpenStackEngine(GuestSpeaking):
 
     def _know(self, host: Host) -> HostLink:
         """The host as its record says now. Raises EngineError for a profile that is not one."""
+        with self._unread.reading(host):
+            return self._known(host)
+
+    def _known(self, host: Host) -> HostLink:
         known = self._hosts.get(host.id)
         if known is None or known.host.profile != host.profile:
             place = parse_profile(host.profile)

@@ -33,7 +33,15 @@ from broker.engines.simulated.shares import Claim
 from broker.engines.simulated.snapshots import Snapshots
 from broker.engines.simulated.verbs import Verbs, need
 from broker.limits import CONSOLES_PER_MACHINE_MAX, ENGINE_OPERATIONS_REMEMBERED
-from broker.ports import Chance, Clock, Console, Machine, MachineReport, Operation
+from broker.ports import (
+    Chance,
+    Clock,
+    Console,
+    Machine,
+    MachineReport,
+    Operation,
+    PartialListError,
+)
 from broker.waiting import sleep_or_set
 
 _UP_STATES = frozenset(
@@ -255,11 +263,12 @@ class SimulatedEngine(GuestSpeaking):
         return woken or (desktop.state in _SUSPENDED_STATES and not known.suspended)
 
     async def machines(self) -> tuple[Machine, ...]:
-        """All of them, lost ones included (neither running nor suspended), by desktop id."""
+        """All of them, lost ones included (neither running nor suspended), by desktop id. Of a host
+        whose profile is not understood nothing was taken up after a restart."""
         if self._partial:
             raise UnsupportedError("other processes simulate the rest of the machines")
         self.plant.settle()
-        return tuple(
+        listed = tuple(
             Machine(
                 desktop_id=one,
                 generation=machine.generation,
@@ -270,6 +279,9 @@ class SimulatedEngine(GuestSpeaking):
             )
             for one, machine in sorted(self.plant.machines.items())
         )
+        if silent := self.plant.unread.silent():
+            raise PartialListError(listed, silent)
+        return listed
 
     async def console(self, desktop: Desktop, session_id: str = "", protocol: str = "") -> Console:
         """See the port. A machine that was made fresh since is refused: its display is somebody

@@ -20,6 +20,7 @@ from broker.engines.simulated.hosts import SimulatedHost
 from broker.engines.simulated.knobs import Knobs, split_profile
 from broker.engines.simulated.profile import Calibration
 from broker.engines.simulated.shares import Claim
+from broker.engines.unread import Unread
 from broker.limits import ENGINE_REPORTS_MAX
 from broker.ports import Chance, Clock, MachineReport
 
@@ -74,6 +75,7 @@ class Plant:
         self.calibration = calibration
         self.speed = speed
         self.hosts: dict[str, SimulatedHost] = {}
+        self.unread = Unread()
         self.machines: dict[str, SimulatedMachine] = {}
         self.claims: dict[str, Claim] = {}
         """desktop id -> its weights and its guarantee, as its last operation said"""
@@ -111,11 +113,12 @@ class Plant:
 
     def host(self, host: Host) -> SimulatedHost:
         """The host as its record says. Raises EngineError for an unknown profile or knob."""
-        name, knobs = split_profile(host.profile, self._knobs)
-        profile = self.calibration.profiles.get(name)
-        if profile is None:
-            known = ", ".join(sorted(self.calibration.profiles))
-            raise EngineError(f"{host.name}: no profile is called {name!r}; known: {known}")
+        with self.unread.reading(host):
+            name, knobs = split_profile(host.profile, self._knobs)
+            profile = self.calibration.profiles.get(name)
+            if profile is None:
+                known = ", ".join(sorted(self.calibration.profiles))
+                raise EngineError(f"{host.name}: no profile is called {name!r}; known: {known}")
         place = self.hosts.get(host.id)
         if place is None:
             place = self.hosts[host.id] = SimulatedHost(
