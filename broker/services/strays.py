@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -86,7 +86,7 @@ class Strays:
         for command in commands[: limits.STRAYS_MAX]:
             if not await self._shared.keep(lease):
                 return
-            await self._resolve(command, machines, lease)
+            await self._resolve(command, rows, machines, lease)
 
     # ------------------------------------------------------------------ looking
 
@@ -180,11 +180,20 @@ class Strays:
     # ------------------------------------------------------------------ putting right
 
     async def _resolve(
-        self, command: StrayCommand, engines: dict[str, Engine], lease: WorkLease
+        self,
+        command: StrayCommand,
+        rows: Mapping[str, Desktop],
+        engines: dict[str, Engine],
+        lease: WorkLease,
     ) -> None:
-        """One that fails is seen again by the next comparison, and stops none of the others."""
+        """One that fails is seen again by the next comparison, and stops none of the others. They
+        are done one after the other, for minutes where engines hang: a desktop whose row is not
+        any more as it was compared (`rows`) waits for the next comparison."""
         name = type(command).__name__
         try:
+            if await self._changed(command, rows):
+                _log.info("%s: its desktop has moved on", name)
+                return
             match command:
                 case DiscardMachine(machine=machine):
                     await self._discard(command, engines[machine.engine])
@@ -199,6 +208,14 @@ class Strays:
             self.on_bug(error)
         else:
             self.resolved[name] += 1
+
+    async def _changed(self, command: StrayCommand, rows: Mapping[str, Desktop]) -> bool:
+        if isinstance(command, DiscardMachine):
+            desktop_id = command.machine.desktop_id
+        else:
+            desktop_id = command.desktop.id
+        now = await self._kit.store.desktops.known([desktop_id])
+        return _mark(now[0] if now else None) != _mark(rows.get(desktop_id))
 
     async def _discard(self, command: DiscardMachine, engine: Engine) -> None:
         machine = command.machine
@@ -233,6 +250,13 @@ class Strays:
         )
         async with asked(self._kit, entry):
             await self._works.lost(desktop, why)
+
+
+def _mark(row: Desktop | None) -> tuple[object, ...]:
+    """What of a row was compared with machines, and when it came to be so."""
+    if row is None:
+        return ()
+    return (row.changed_at, row.generation, row.state, row.host_id, row.moving_to)
 
 
 def _parts(items: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -310,7 +310,7 @@ async def test_a_lost_desktop_fails_its_session_and_the_person_may_connect_again
     async with make_world() as world:
         await world.look(3)
         begun = await sit_down(world, "pupil1", None)
-        await world.sessions.desktop_lost(begun.session.desktop_id or "", "the host died")
+        await world.sessions.desktop_lost(begun.session.desktop_id or "", 1, "the host died")
         failed = await read(world, begun.session.id)
         assert failed.state is SessionState.FAILED
         assert failed.why == "its desktop was lost: the host died"

@@ -270,7 +270,9 @@ async def test_a_log_off_that_crosses_everything_ends_the_session_and_frees_its_
             lambda: sessions.ended(session_id, first, generation),
             lambda: sessions.live(session_id, second, generation),
             lambda: world.endpoints.gone(first),
-            lambda: sessions.desktop_lost(begun.session.desktop_id or "", "the host died"),
+            lambda: sessions.desktop_lost(
+                begun.session.desktop_id or "", generation, "the host died"
+            ),
         ]
         random.Random(seed).shuffle(work)
         await asyncio.gather(*(one() for one in work), return_exceptions=True)

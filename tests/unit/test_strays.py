@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from broker import limits
-from broker.domain.errors import EngineError, UnsupportedError
+from broker.domain.errors import EngineError, IllegalTransitionError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.lifecycle import HOST_RUNS, DesktopEvent, HostEvent, SessionEvent
 from broker.domain.model import Desktop, Host, HostState, Identity, Role, Session, SessionState
@@ -19,6 +20,7 @@ from tests.support.builders import make_host, make_pool
 from tests.support.prompt_engine import PromptEngine
 
 POOL = make_pool(spares_min=2, size_max=6)
+ONE = make_pool(spares_min=1, size_max=1)
 
 
 def _strays(broker: Broker) -> Strays:
@@ -128,10 +130,10 @@ async def test_a_session_whose_machine_is_gone_is_told() -> None:
         assert "its machine is gone" in session.why
 
 
-async def _connected(broker: Broker) -> Session:
+async def _connected(broker: Broker, number: int = 1) -> Session:
     who = Identity(
-        user_id="usr_1",
-        username="user-0001",
+        user_id=f"usr_{number}",
+        username=f"user-000{number}",
         role=Role.USER,
         token_id="tok",
         group_ids=("grp_1",),
@@ -140,6 +142,87 @@ async def _connected(broker: Broker) -> Session:
     return await broker.kit.store.sessions.advance(
         answer.session.id, SessionEvent.REPORTED_LIVE, broker.clock.now(), why="live"
     )
+
+
+async def _passed_on(broker: Broker, first: Session) -> Session:
+    """The first one logs off, the desktop is made fresh, and the next one gets it."""
+    store = broker.kit.store
+    await broker.services.sessions.end(first, SessionEvent.LOG_OFF, "bye")
+    await broker.look(6)
+    second = await _connected(broker, 2)
+    assert second.desktop_id == first.desktop_id
+    assert second.generation > first.generation
+    ended = await store.sessions.session(first.id)
+    assert ended is not None
+    assert ended.state is SessionState.ENDED
+    return second
+
+
+class Hangs(PromptEngine):
+    """Somebody does something while a stray is removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def discard(self, machine: Machine) -> None:
+        await super().discard(machine)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+
+
+async def test_who_gets_a_desktop_while_strays_are_removed_keeps_it() -> None:
+    """It was compared before, under another person."""
+    store = MemoryStore()
+    await fill(store, pools=(ONE,))
+    async with broker_on(store, engine=Hangs()) as broker:
+        await broker.look(3)
+        first = await _connected(broker)
+        engine = broker.engine
+        assert isinstance(engine, Hangs)
+        engine.known["dsk_unknown"] = 1
+        engine.halted.add(first.desktop_id or "")
+        await _compare(broker)
+        seconds: list[Session] = []
+
+        async def meanwhile() -> None:
+            engine.halted.clear()
+            seconds.append(await _passed_on(broker, first))
+
+        engine.meanwhile = meanwhile
+        await _compare(broker)
+        [second] = seconds
+        assert await store.sessions.session(second.id) == second
+        assert await _actions(store) == ["machine.discard"]
+
+
+async def test_a_loss_that_was_read_under_another_person_ends_nobodys_session() -> None:
+    store = MemoryStore()
+    await fill(store, pools=(ONE,))
+    async with broker_on(store) as broker:
+        await broker.look(3)
+        first = await _connected(broker)
+        stale = await store.desktops.desktop(first.desktop_id or "")
+        assert stale is not None
+        second = await _passed_on(broker, first)
+        with pytest.raises(IllegalTransitionError):
+            await broker.services.engine_work.lost(stale, "its machine does not run")
+        await broker.services.sessions.desktop_lost(stale.id, stale.generation, "gone")
+        assert await store.sessions.session(second.id) == second
+
+
+async def test_who_was_given_a_desktop_just_before_it_is_lost_is_told() -> None:
+    """It is the same machine."""
+    store = MemoryStore()
+    await fill(store, pools=(ONE,))
+    async with broker_on(store) as broker:
+        [ready] = await _ready(broker, store)
+        session = await _connected(broker)
+        await broker.services.engine_work.lost(ready, "its host failed")
+        lost = await store.sessions.session(session.id)
+        assert lost is not None
+        assert lost.state is SessionState.FAILED
 
 
 async def test_one_machine_that_cannot_be_removed_does_not_keep_the_others() -> None:

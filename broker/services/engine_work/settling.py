@@ -134,13 +134,17 @@ class Settling:
 
     async def lost(self, desktop: Desktop, why: str) -> None:
         """Its machine is gone or cannot be had: the desktop fails, and is cleared away later;
-        the session that has it fails with it, in the same transaction.
+        the session that has it fails with it, in the same transaction. One that is of another
+        generation by now, or in another state, is none of whoever read it then: it may have
+        another machine, and another person.
 
         Raises:
             IllegalTransitionError: it has moved on, or there is nothing to lose in its state.
         """
+        if await self._is_past(desktop):
+            raise IllegalTransitionError(f"{desktop.name} has moved on")
         if desktop.state in _UNDER_SESSION:
-            await self._sessions.desktop_lost(desktop.id, why)
+            await self._sessions.desktop_lost(desktop.id, desktop.generation, why)
             now = await self._kit.store.desktops.desktop(desktop.id)
             if now is None or now.generation != desktop.generation:
                 return
@@ -155,10 +159,19 @@ class Settling:
                 entry=decision(self._kit, "desktop.fail", why, about=_about(desktop)),
             )
             # somebody may have been given it between the look and the move
-            await self._sessions.desktop_lost(desktop.id, why)
+            await self._sessions.desktop_lost(desktop.id, desktop.generation, why)
         self.tell(desktop)
         self._kit.events.publish("work", pool_id=desktop.pool_id)
         self._hooks.on_ready()
+
+    async def _is_past(self, desktop: Desktop) -> bool:
+        """Whether this row was read too long ago. One that was given to somebody meanwhile is on
+        the same machine."""
+        now = await self._kit.store.desktops.desktop(desktop.id)
+        if now is None or now.generation != desktop.generation:
+            return True
+        given = (desktop.state, now.state) == (D.READY, D.ASSIGNED)
+        return now.state is not desktop.state and not given
 
     async def not_suspended(self, desktop: Desktop, why: str) -> None:
         """It was to rest while its person is away, and could not be put to rest: the person is

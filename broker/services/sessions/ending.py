@@ -165,15 +165,16 @@ class Ending:
             return _restart(desktop, self._core.kit)
         return release_of(desktop, await self._core.pool_of(session), self._core.kit)
 
-    async def desktop_lost(self, desktop_id: str, why: str) -> None:
-        """The desktop is gone under its session: the person is told why, and may connect again
-        at once. Whatever the pool does at log-off, the desktop fails: nothing is left to keep."""
+    async def desktop_lost(self, desktop_id: str, generation: int, why: str) -> None:
+        """The desktop is gone under the session that has it in that generation: the person is told
+        why, and may connect again at once. Whatever the pool does at log-off, the desktop fails:
+        nothing is left to keep."""
         release = Release(event=DesktopEvent.FAILED, fresh=False, deadline_at=None)
         query = PageQuery(filters={"desktop_id": desktop_id, "live": "true"})
         for session in (await self._core.kit.store.sessions.sessions(query)).items:
 
             async def fail(now: Session) -> Step | None:
-                if now.state not in SESSION_HOLDS_DESKTOP:
+                if now.state not in SESSION_HOLDS_DESKTOP or now.generation != generation:
                     return None
                 text = f"its desktop was lost: {why}"
                 return Step(event=SessionEvent.FAILED, why=text, release=release)
