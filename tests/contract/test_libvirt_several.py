@@ -135,6 +135,44 @@ async def test_a_move_asked_for_again_finds_its_guest_where_the_machine_is(
         assert here.heard == []
 
 
+async def test_a_move_asked_for_again_by_a_broker_that_never_heard_of_the_other_host_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has gone through, so the machine is there, and nowhere else."""
+    async with pair() as here, listening(third := libvirt_engine()):
+        gone(monkeypatch, here.case.host.name)
+        monkeypatch.setattr(LibvirtEngine, "_need", lambda *_: None)
+        await third.migrate(here.case.operation("job_2", DESKTOP), here.case.other)
+        guest = third.guests.get(DESKTOP.id)
+        assert guest is not None
+        assert guest.host_id == here.case.other.id
+
+
+@pytest.mark.parametrize("unread", [False, True])
+async def test_a_disk_that_a_host_which_cannot_be_read_may_need_stays(
+    monkeypatch: pytest.MonkeyPatch, *, unread: bool
+) -> None:
+    """Another host of a newer broker's may have a machine on it: only the machine goes."""
+    async with pair() as here:
+        gone(monkeypatch, here.case.other.name)
+        [machine] = await here.engine.machines()
+        if unread:
+            here.engine.features(
+                make_host(
+                    id="hst_3", name="server-3", engine="libvirt", profile="test?later_knob=1"
+                )
+            )
+        await here.engine.discard(machine)
+        disks = await here.link.connection.call(
+            lambda one: [
+                volume.name()
+                for volume in one.storagePoolLookupByName("trivium").listAllVolumes()
+                if not volume.name().startswith(IMAGE.name)
+            ]
+        )
+        assert bool(disks) is unread
+
+
 async def test_a_machine_made_fresh_by_another_broker_is_listened_to_as_that() -> None:
     async with pair() as here:
         fresh = make_desktop(generation=2)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedError
 from broker.domain.features import Feature
+from broker.domain.lifecycle import HOST_RUNS
 from broker.domain.model import Desktop, DesktopState, Host, Resources
 from broker.domain.settings import Limits, Share
 from broker.domain.silence import Silence
@@ -320,3 +321,20 @@ class PromptEngine(PromptGuests):
         there = (one for one, place in self.places.items() if place == host.id)
         used = sum(self.sizes[one] for one in there if one not in self.asleep)
         return host.capacity.memory_mib - used
+
+
+class ByItsBook(PromptEngine):
+    """Lists the machines of hosts that it was told of, and that run by the record that it was
+    told last: the port allows it to leave out the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book: dict[str, Host] = {}
+
+    def features(self, host: Host) -> frozenset[Feature]:
+        self.book[host.id] = host
+        return super().features(host)
+
+    async def machines(self) -> tuple[Machine, ...]:
+        running = {one.id for one in self.book.values() if one.state in HOST_RUNS}
+        return tuple(one for one in await super().machines() if one.host_id in running)

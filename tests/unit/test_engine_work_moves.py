@@ -20,7 +20,9 @@ from broker.domain.model import (
 )
 from broker.ports import Machine
 from broker.services.engine_work.carrying import WHEREABOUTS_TRIES_MAX
+from tests.support.builders import make_host
 from tests.support.engine_bench import OTHER, SMALLER, Bench, ready
+from tests.support.prompt_engine import ByItsBook
 from tests.support.stores import VDI
 
 D = DesktopState
@@ -68,6 +70,21 @@ async def test_a_migration_whose_answers_were_all_lost_is_written_down_as_it_wen
     bench.engine.forgetful.add("migrate")
     await bench.give_up(works)
     assert (await bench.read(desktop)).host_id == OTHER.id
+
+
+async def test_a_process_that_never_heard_of_the_other_host_does_not_write_down_that_it_stayed(
+    bench: Bench,
+) -> None:
+    """Its engine lists the machines of the hosts that it was told of, and no others."""
+    desktop = await bench.desktop(D.READY)
+    job = await bench.ask(desktop, JobVerb.MIGRATE)
+    there = bench.engine = ByItsBook()
+    await there.adopt(desktop, make_host())
+    there.forgetful.add("migrate")
+    await bench.give_up(bench.broker())
+    assert (await bench.job(job)).state is JobState.FAILED
+    moved = await bench.read(desktop)
+    assert (moved.host_id, moved.moving_to) == (OTHER.id, None)
 
 
 async def test_where_a_machine_is_is_not_guessed_while_the_engine_does_not_say(

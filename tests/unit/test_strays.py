@@ -9,15 +9,14 @@ import pytest
 
 from broker import limits
 from broker.domain.errors import EngineError, IllegalTransitionError, UnsupportedError
-from broker.domain.features import Feature
-from broker.domain.lifecycle import HOST_RUNS, DesktopEvent, HostEvent, SessionEvent
-from broker.domain.model import Desktop, Host, HostState, Identity, Role, Session, SessionState
+from broker.domain.lifecycle import DesktopEvent, HostEvent, SessionEvent
+from broker.domain.model import Desktop, HostState, Identity, Role, Session, SessionState
 from broker.ports import Engine, Machine, PageQuery, PartialListError, Store
 from broker.services.strays import Strays
 from broker.store.memory import MemoryStore
 from tests.support.brokers import Broker, broker_on, desktops, fill
 from tests.support.builders import make_host, make_pool
-from tests.support.prompt_engine import PromptEngine
+from tests.support.prompt_engine import ByItsBook, PromptEngine
 
 POOL = make_pool(spares_min=2, size_max=6)
 ONE = make_pool(spares_min=1, size_max=1)
@@ -283,23 +282,6 @@ async def test_a_host_that_does_not_answer_stops_no_look_at_the_others(
         lost = await store.audit.entries(PageQuery(filters={"action": "machine.lost"}))
         assert [entry.desktop_id for entry in lost.items] == [here.id]
         assert _strays(broker).failures["machines of simulated"] == 2
-
-
-class ByItsBook(PromptEngine):
-    """Lists the machines of hosts that it was told of, and that run by the record that it was
-    told last: the port allows it to leave out the others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.book: dict[str, Host] = {}
-
-    def features(self, host: Host) -> frozenset[Feature]:
-        self.book[host.id] = host
-        return super().features(host)
-
-    async def machines(self) -> tuple[Machine, ...]:
-        running = {one.id for one in self.book.values() if one.state in HOST_RUNS}
-        return tuple(one for one in await super().machines() if one.host_id in running)
 
 
 async def _suspended(broker: Broker, desktop_id: str) -> None:

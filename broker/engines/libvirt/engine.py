@@ -191,9 +191,12 @@ class LibvirtEngine(GuestSpeaking):
         await self._once(operation, self._verbs.resume(operation), reports=True, exists=True)
 
     async def migrate(self, operation: Operation, to: Host) -> None:
-        """See the port. Both hosts are of one kind, and their disks are the same files."""
+        """See the port. Both hosts are of one kind, and their disks are the same files. It may be
+        at the other by an attempt of another broker's."""
         self._need(operation.host, Feature.MIGRATE)
-        await self._once(operation, self._verbs.migrate(operation, to), exists=True)
+        other = self._hosts.know(to)
+        work = self._verbs.migrate(operation, to)
+        await self._once(operation, work, exists=True, other=other)
 
     async def resize(self, operation: Operation, to: Resources) -> None:
         """See the port. More than the machine was started with is refused."""
@@ -238,14 +241,15 @@ class LibvirtEngine(GuestSpeaking):
 
     async def _once(
         self, operation: Operation, work: _Work, *, reports: bool = False, exists: bool = False,
-        remember: bool = True,
+        remember: bool = True, other: HostLink | None = None,
     ) -> None:  # fmt: skip
         """The desktop's next turn; an operation that was done (`remember`) is not done again, but
-        whoever waits for its report gets another. `exists`: the machine is there, somewhere."""
+        whoever waits for its report gets another. `exists`: the machine is there, somewhere; at
+        the `other` host, if not at its own."""
         desktop = operation.desktop
         link = self._hosts.know(operation.host)
         async with self._turns.next(desktop.id, operation.deadline_s) as turn:
-            link, found = await self._verbs.find(turn, link, desktop.id)
+            link, found = await self._verbs.find(turn, link, desktop.id, other)
             fence(found, desktop.generation, desktop.name)
             if self._turns.is_finished(operation.id):
                 if reports and found is not None and found.active:

@@ -45,13 +45,13 @@ class Verbs:
     # ------------------------------------------------------------------------ finding
 
     async def find(
-        self, turn: Turn, link: HostLink, desktop_id: str
+        self, turn: Turn, link: HostLink, desktop_id: str, other: HostLink | None = None
     ) -> tuple[HostLink, Found | None]:
-        """The machine where the store believes it, where it was heard last, or at any host that
-        answers; where it is nowhere, the first of these."""
+        """The machine where the store believes it, where it was heard last, at that `other` host,
+        or at any host that answers; where it is nowhere, the first of these."""
         guest = self._guests.get(desktop_id)
         heard = self._hosts.get(guest.host_id) if guest is not None else None
-        for one in dict.fromkeys((heard or link, link)):
+        for one in dict.fromkeys((heard or link, link, other or link)):
             found = await turn.do(one, lambda machines: machines.find(desktop_id))
             if found is not None:
                 return one, found
@@ -193,8 +193,9 @@ class Verbs:
         self, turn: Turn, link: HostLink, desktop_id: str, generation: int
     ) -> list[int]:
         """The generations of the disks that another host's machine of it is on, or may be: one
-        that has the same storage and is away may have it on any. Raises EngineError."""
-        disks: list[int] = []
+        that has the same storage and is away may have it on any, and so may one whose profile is
+        not understood. Raises EngineError."""
+        disks = [1 for _ in self._hosts.unread.others(link.host.id)]
         for one in self._hosts:
             if one is link or one.host.state is HostState.RETIRED:
                 continue

@@ -34,10 +34,17 @@ class Asking:
         self._read_at: float | None = None
 
     async def hosts(self) -> dict[str, Host]:
-        """Every host by id, as it is now."""
+        """Every host by id, as it is now. Their engines are told of all of them: what is done on
+        one may need another, of which this process has not heard."""
         loads = await self._kit.store.directory.host_loads()
         self._hosts = {load.host.id: load.host for load in loads}
         self._read_at = self._kit.clock.monotonic()
+        for host in self._hosts.values():
+            try:
+                engine = self._engines(host.engine)
+            except KeyError:
+                continue
+            engine.features(host)
         return self._hosts
 
     async def host(self, host_id: str, *, fresh: bool = False) -> Host:

@@ -207,7 +207,8 @@ class Carrying:
         """No more attempts: it is where its engine says, and goes on there. Raises EngineError
         while the engine does not say; after WHEREABOUTS_TRIES_MAX attempts the row's host stands,
         and whoever compares machines with rows will see if it is wrong."""
-        engine = self._asking.engine(await self._asking.host(job.host_id))
+        # fresh, so that the engine is told of the host where it may be
+        engine = self._asking.engine(await self._asking.host(job.host_id, fresh=True))
         places: dict[str, str] = {}
 
         async def look() -> None:
