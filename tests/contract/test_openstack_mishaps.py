@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -219,6 +220,22 @@ async def test_a_stray_that_is_not_where_it_should_be_is_looked_for_in_all_cloud
         with pytest.raises(EngineError):
             await site.engine.discard(replace(stray, host_id=host_id))
         assert not site.clouds["two"].kept
+
+
+@pytest.mark.parametrize("away", [True, False])
+async def test_a_stray_never_costs_another_clouds_desktop_that_is_as_it_should_be(
+    site: Site, *, away: bool
+) -> None:
+    """The stray is of a later generation (the records were restored from a backup), and is gone
+    meanwhile, or its cloud is away; the one in the other cloud is somebody's."""
+    async with listening(site.engine):
+        await site.engine.create(site.operation(1, generation=3, at=1))
+        [own] = await site.engine.machines()
+        site.clouds["one"].away = away
+        stray = replace(own, host_id="hst_one", generation=5)
+        with pytest.raises(EngineError) if away else contextlib.nullcontext():
+            await site.engine.discard(stray)
+        assert [server.status for server in site.clouds["two"].kept.values()] == ["ACTIVE"]
 
 
 async def test_a_stray_of_a_later_generation_stays(site: Site) -> None:

@@ -206,7 +206,7 @@ class OpenStackEngine(GuestSpeaking):
 
     async def discard(self, machine: Machine) -> None:
         """See the port: in the cloud of its host, or wherever it is. A cloud that is away keeps
-        it in no other."""
+        it in no other; one that is of another generation there is not the one that was meant."""
         home = self._hosts.get(machine.host_id)
         links = [*self._clouds.values()]
         if home is not None:
@@ -217,13 +217,17 @@ class OpenStackEngine(GuestSpeaking):
                 try:
                     desk = await self._desk(turn, link, machine.desktop_id)
                     _fence(desk.best, machine.generation)
-                    await self._verbs.remove(desk, desk.found)
+                    at_home = home is not None and link is home.link
+                    meant = [
+                        one for one in desk.found if at_home or one.generation == machine.generation
+                    ]
+                    await self._verbs.remove(desk, meant)
                 except StaleGenerationError:
                     raise
                 except EngineError as error:
                     silent.append(error)
                     continue
-                if desk.found and home is not None and link is home.link:
+                if meant and at_home:
                     return
         if silent:
             raise silent[0]
