@@ -246,6 +246,18 @@ class UnsupportedError(EngineError):
     advice = "Choose another host, or leave the setting off; the host's page lists what it can do."
 
 
+class NotHereError(EngineError):
+    """It may be done by another process: this one lacks the engine, or cannot read the host's
+    profile, as while brokers are replaced by newer ones."""
+
+    code = "engine.not_here"
+    title = "This broker process cannot work on that host"
+    advice = (
+        "Nothing to do while brokers are upgraded: another one does it. If it stays, look whether "
+        "the host's engine is installed, and at its profile."
+    )
+
+
 class HostUnreachableError(EngineError):
     """`fields["refused"]`: what was: network, key, sign_in or socket."""
 

@@ -88,6 +88,7 @@ class JobEvent(StrEnum):
     FAILED_RETRY = "failed_retry"
     FAILED_FOR_GOOD = "failed_for_good"
     DEADLINE_PASSED = "deadline_passed"
+    HANDED_BACK = "handed_back"
     CANCELLED = "cancelled"
 
 
@@ -351,6 +352,7 @@ JOB: Lifecycle[J, JobEvent] = Lifecycle(
         (J.RUNNING, JobEvent.FAILED_RETRY): Rule(J.QUEUED, "failed; tried again after a pause"),
         (J.RUNNING, JobEvent.FAILED_FOR_GOOD): Rule(J.FAILED, "failed as often as is allowed"),
         (J.RUNNING, JobEvent.DEADLINE_PASSED): Rule(J.QUEUED, "no answer in time; asked again"),
+        (J.RUNNING, JobEvent.HANDED_BACK): Rule(J.QUEUED, "another process may be able to do it"),
     },
 )
 

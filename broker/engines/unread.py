@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from broker.domain.errors import EngineError
+from broker.domain.errors import EngineError, NotHereError
 from broker.domain.lifecycle import HOST_RUNS
 from broker.domain.model import Host, HostState
 
@@ -19,12 +19,13 @@ class Unread:
 
     @contextmanager
     def reading(self, host: Host) -> Iterator[None]:
-        """The host's profile is read within: an EngineError is noted, and goes on."""
+        """The host's profile is read within: where it cannot be, that is noted. Raises
+        NotHereError."""
         try:
             yield
         except EngineError as error:
             self._refused[host.id] = host, error.detail
-            raise
+            raise NotHereError(error.detail) from None
         self._refused.pop(host.id, None)
 
     def silent(self) -> dict[str, str]:

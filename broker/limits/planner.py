@@ -15,6 +15,9 @@ JOB_S: Final = 120
 JOB_ATTEMPTS_MAX: Final = 5
 JOB_PAUSE_S: Final = 5.0
 """before a failed job is tried again, times the attempt"""
+JOB_HANDED_BACK_S: Final = 5.0
+"""before a job that a process cannot do (it lacks the engine, or cannot read the host's profile)
+may be taken again, by chance by another one"""
 JOBS_AT_ONCE_MAX: Final = 64
 """engine calls under way in one process"""
 JOBS_PER_HOST_MAX: Final = 16

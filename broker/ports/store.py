@@ -327,7 +327,8 @@ class JobStore(Protocol):
         error: str = "",
         not_before_at: Instant = 0,
     ) -> Job:
-        """Move one job; IllegalTransitionError, NotFoundError as for desktops."""
+        """Move one job; IllegalTransitionError, NotFoundError as for desktops. STARTED counts an
+        attempt, HANDED_BACK takes it back."""
 
     async def expired(self, now: Instant, limit: int) -> tuple[Job, ...]: ...
 

@@ -276,6 +276,11 @@ def last_sign(session: Session) -> Instant:
     return session.requested_at if session.active_at is None else session.active_at
 
 
+def counted(event: JobEvent) -> int:
+    """What it adds to a job's attempts: one that was handed back was none."""
+    return {JobEvent.STARTED: 1, JobEvent.HANDED_BACK: -1}.get(event, 0)
+
+
 def move_job(
     job: Job | None,
     event: JobEvent,
@@ -285,14 +290,14 @@ def move_job(
     not_before_at: Instant = 0,
     deadline_at: Instant | None = None,
 ) -> Job:
-    """The job after `event`; see JobStore.advance. Starting it counts an attempt."""
+    """The job after `event`; see JobStore.advance."""
     if job is None:
         raise NotFoundError("there is no such job")
     state = JOB.advance(job.state, event)
     return replace(
         job,
         state=state,
-        attempts=job.attempts + (event is JobEvent.STARTED),
+        attempts=job.attempts + counted(event),
         deadline_at=deadline_at,
         not_before_at=not_before_at if state in JOB.first else job.not_before_at,
         error=error,

@@ -58,6 +58,7 @@ STATUSES: Final[Mapping[type[TriviumError], int]] = {
     errors.EngineError: 502,
     PartialListError: 502,
     errors.HostUnreachableError: 502,
+    errors.NotHereError: 502,
     errors.ConsoleProxyError: 502,
     errors.GuestRefusedError: 502,
     errors.QueueFullError: 503,

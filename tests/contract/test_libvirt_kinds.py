@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.domain.errors import EngineError, UnsupportedError
+from broker.domain.errors import EngineError, NotHereError
 from broker.domain.features import Feature
 from broker.domain.inspection import Verdict
 from broker.domain.model import Resources
@@ -129,7 +129,7 @@ async def test_a_kind_that_keeps_no_tags_is_refused_before_anything_is_tried(
     assert told.can == ()
     assert "metadata" in {one.name: one.says for one in told.cannot}["desktops"]
     operation = Operation(id="job_1", desktop=make_desktop(), host=host, image=IMAGE, deadline_s=10)
-    with pytest.raises(UnsupportedError, match="metadata"):
+    with pytest.raises(NotHereError, match="metadata"):
         await engine.create(operation)
     steps = [step async for step in engine.probe(host)]
     assert steps[0].verdict is Verdict.MISSING

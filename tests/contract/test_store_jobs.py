@@ -54,7 +54,7 @@ async def test_a_job_moves_exactly_along_its_table(
     assert moved == replace(
         job,
         state=to,
-        attempts=job.attempts + (event is JobEvent.STARTED),
+        attempts=job.attempts + (event is JobEvent.STARTED) - (event is JobEvent.HANDED_BACK),
         deadline_at=None,
         not_before_at=NOW + 60 if to is JobState.QUEUED else job.not_before_at,
         error="e",
@@ -94,6 +94,18 @@ async def test_a_failed_job_is_taken_again_after_its_pause(store: Store) -> None
     assert await store.jobs.take(NOW + 49, NOW + 99, 1) == ()
     (again,) = await store.jobs.take(NOW + 50, NOW + 99, 1)
     assert (again.attempts, again.error) == (2, "no")
+
+
+async def test_a_job_that_was_handed_back_was_no_attempt(store: Store) -> None:
+    await add_jobs(store, make_job())
+    for turn in range(3):
+        (taken,) = await store.jobs.take(NOW + turn, NOW + 9, 1)
+        assert taken.attempts == 1
+        back = await store.jobs.advance(
+            "job_001", JobEvent.HANDED_BACK, NOW, error="no", not_before_at=NOW + turn + 1
+        )
+        assert (back.attempts, back.state, back.error) == (0, JobState.QUEUED, "no")
+        assert await store.jobs.take(NOW + turn, NOW + 9, 1) == ()
 
 
 async def test_takers_at_once_share_the_jobs_and_none_is_taken_twice(store: Store) -> None:

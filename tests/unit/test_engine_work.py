@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from broker import limits
-from broker.domain.errors import IllegalTransitionError
+from broker.domain.errors import IllegalTransitionError, NotHereError
 from broker.domain.features import Feature
 from broker.domain.lifecycle import DesktopEvent, JobEvent
 from broker.domain.model import (
@@ -320,6 +320,42 @@ async def test_a_host_whose_engine_is_not_installed_fails_its_own_work_only(benc
     await works.adopt()
     await bench.attempt(works)
     assert "no engine is called 'hyper'" in (await bench.job(job)).error
+
+
+@pytest.mark.parametrize("verb", [JobVerb.CREATE, JobVerb.SUSPEND, JobVerb.DESTROY])
+@pytest.mark.parametrize("lacks", ["engine", "profile"])
+async def test_processes_that_cannot_do_a_job_use_up_none_of_its_attempts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, verb: JobVerb, lacks: str
+) -> None:
+    """As while brokers are upgraded: one of the newer ones can, however often others were given
+    it before."""
+    states = {JobVerb.CREATE: D.PLANNED, JobVerb.SUSPEND: D.SUSPENDING}
+    desktop, works = await bench.desktop(states.get(verb, D.DELETING)), bench.broker()
+    before = await bench.read(desktop)
+    job = await bench.ask(desktop, verb)
+
+    async def unread(_: Operation) -> None:
+        raise NotHereError("no knob is called 'later_knob'")
+
+    with monkeypatch.context() as patch:
+        if lacks == "profile":
+            patch.setattr(bench.engine, verb.value, unread)
+        else:
+            await bench.store.directory.save_host(replace(make_host(), engine="hyper"), new=False)
+        for _ in range(3 * limits.JOB_ATTEMPTS_MAX):
+            await bench.attempt(works)
+            assert await bench.attempt(works) == [], "a pause comes before the next"
+            bench.clock.advance(limits.JOB_HANDED_BACK_S * 2)
+        waits = await bench.job(job)
+        assert (waits.state, waits.attempts) == (JobState.QUEUED, 0)
+        assert waits.error
+        now = await bench.read(desktop)
+        assert now.state in {before.state, D.CREATING}
+        assert bench.outcomes == []
+    await bench.store.directory.save_host(make_host(), new=False)
+    bench.clock.advance(2.0)
+    await bench.attempt(works)
+    assert (await bench.job(job)).state is JobState.SUCCEEDED
 
 
 async def test_a_job_that_nobody_finished_is_asked_again_when_its_deadline_has_passed(

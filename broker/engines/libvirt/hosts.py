@@ -125,8 +125,8 @@ class Hosts:
         return self._links.get(host_id)
 
     def know(self, host: Host) -> HostLink:
-        """The host's link, of its record as it is now. Raises EngineError for a profile that
-        nobody understands, UnsupportedError for a kind on which no desktops are made."""
+        """The host's link, of its record as it is now. Raises NotHereError for a profile that
+        is not understood here, or of a kind on which no desktops are made."""
         with self.unread.reading(host):
             return self._known(host)
 

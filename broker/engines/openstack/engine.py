@@ -333,7 +333,7 @@ class OpenStackEngine(GuestSpeaking):
     # ------------------------------------------------------------------------ parts
 
     def _know(self, host: Host) -> HostLink:
-        """The host as its record says now. Raises EngineError for a profile that is not one."""
+        """The host as its record says. Raises NotHereError where its profile is not understood."""
         with self._unread.reading(host):
             return self._known(host)
 

@@ -112,7 +112,7 @@ class Plant:
     # ----------------------------------------------------------------- hosts, machines
 
     def host(self, host: Host) -> SimulatedHost:
-        """The host as its record says. Raises EngineError for an unknown profile or knob."""
+        """The host as its record says. Raises NotHereError for an unknown profile or knob."""
         with self.unread.reading(host):
             name, knobs = split_profile(host.profile, self._knobs)
             profile = self.calibration.profiles.get(name)

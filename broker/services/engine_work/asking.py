@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from broker import limits
-from broker.domain.errors import EngineError, NotFoundError, TriviumError
+from broker.domain.errors import EngineError, NotFoundError, NotHereError, TriviumError
 from broker.domain.model import Desktop, Host, Job
 from broker.ports import Engine, Operation
 from broker.services.engine_work.hooks import Hooks
@@ -58,11 +58,11 @@ class Asking:
         return self._hosts[host_id]
 
     def engine(self, host: Host) -> Engine:
-        """Raises EngineError where no engine of the host's name is installed."""
+        """Raises NotHereError where no engine of the host's name is installed."""
         try:
             return self._engines(host.engine)
         except KeyError:
-            raise EngineError(f"{host.name}: no engine is called {host.engine!r} here") from None
+            raise NotHereError(f"{host.name}: no engine is called {host.engine!r} here") from None
 
     async def operation(self, job: Job, desktop: Desktop) -> Operation:
         """What the job asks for this desktop. Raises NotFoundError: host, pool or image is gone."""

@@ -14,6 +14,7 @@ from broker.domain.errors import (
     EngineError,
     IllegalTransitionError,
     NotFoundError,
+    NotHereError,
     StaleGenerationError,
     TriviumError,
     UnsupportedError,
@@ -197,6 +198,8 @@ class EngineWork(Hooks):
             await self._carrying.carry_out(job)
         except StaleGenerationError as error:
             await self._finish(job, f"not wanted: {error.detail}")
+        except NotHereError as error:
+            await self._hand_back(job, error.detail)
         except UnsupportedError as error:
             await self._failed(job, error.detail, again=False)
         except EngineError as error:
@@ -209,6 +212,16 @@ class EngineWork(Hooks):
     async def _finish(self, job: Job, error: str = "") -> None:
         now = self._kit.clock.now()
         await self._kit.store.jobs.advance(job.id, JobEvent.SUCCEEDED, now, error=error)
+
+    async def _hand_back(self, job: Job, why: str) -> None:
+        """No attempt, and no failure of the host's: processes that cannot do it (some may run a
+        version of before) would use up the attempts of those that can."""
+        _log.warning("job %s (%s) is left to other processes: %s", job.id, job.verb, why)
+        pause_s = limits.JOB_HANDED_BACK_S * self._kit.chance.uniform(0.5, 1.5)
+        now = self._kit.clock.now()
+        await self._kit.store.jobs.advance(
+            job.id, JobEvent.HANDED_BACK, now, error=why, not_before_at=now + int(pause_s * 1000)
+        )
 
     async def _failed(self, job: Job, error: str, *, again: bool) -> None:
         """Put it back, or give it up: what becomes of its desktop first, so that a process that

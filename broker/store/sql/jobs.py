@@ -12,7 +12,7 @@ from broker.domain.lifecycle import JOB as LIFECYCLE
 from broker.domain.lifecycle import JobEvent
 from broker.domain.model import Instant, Job, JobState
 from broker.ports import Page, PageQuery
-from broker.store.moves import move_job
+from broker.store.moves import counted, move_job
 from broker.store.sql import tables as t
 from broker.store.sql.pages import Listing, equals
 from broker.store.sql.rows import Row, Values
@@ -74,7 +74,7 @@ def _advancing(event: JobEvent) -> sa.Update:
         .values(
             prior_state=state,
             state=by_state(state, LIFECYCLE, event, constant),
-            attempts=t.jobs.c.attempts + int(event is JobEvent.STARTED),
+            attempts=t.jobs.c.attempts + counted(event),
             deadline_at=None,
             not_before_at=by_state(state, LIFECYCLE, event, not_before),
             error=sa.bindparam("words"),
