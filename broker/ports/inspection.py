@@ -37,7 +37,8 @@ class HostWatcher(Protocol):
 class HostListener(Protocol):
     def silence(self, host: Host) -> Silence | None:
         """Since when nothing is heard from the host, however short that is, and why; None: it is
-        heard. Nothing is asked now: the engine hears its hosts all the time. It raises nothing."""
+        heard. Nothing is asked now: the engine hears its hosts all the time. Raises
+        EngineError where it cannot tell, for it cannot read the host's profile."""
 
 
 @runtime_checkable

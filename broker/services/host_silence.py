@@ -19,7 +19,12 @@ from dataclasses import replace
 from typing import Final
 
 from broker import limits
-from broker.domain.errors import ConflictError, IllegalTransitionError, NotFoundError
+from broker.domain.errors import (
+    ConflictError,
+    EngineError,
+    IllegalTransitionError,
+    NotFoundError,
+)
 from broker.domain.keeping import keeps_work
 from broker.domain.lifecycle import HOST, HOST_RUNS, HostEvent
 from broker.domain.model import Host, Instant, WorkLease
@@ -44,13 +49,16 @@ _TOLD_BACK: Final = "The server that your desktop runs on answers again."
 
 def heard(engine: Engine, host: Host, now: Instant) -> Silence | None:
     """The host's silence, if it has lasted long enough to count; None: it is heard, or its engine
-    does not tell."""
-    found = _missed(engine, host)
+    does not tell of hosts. Of one whose profile cannot be read here nothing is heard, either."""
+    try:
+        found = _missed(engine, host)
+    except EngineError as error:
+        return Silence(since=now, why=error.detail)
     return found if found is not None and _counts(found, now) else None
 
 
 def _missed(engine: Engine, host: Host) -> Silence | None:
-    """The host's silence, however short."""
+    """The host's silence, however short. Raises EngineError where this process cannot tell."""
     if host.state not in HOST_RUNS or not isinstance(engine, HostListener):
         return None
     return engine.silence(host)
@@ -102,16 +110,24 @@ class HostSilence:
         before = await self.known()
         found: dict[str, Silence] = {}
         lasting: set[str] = set()
-        listened = 0
+        listened = unknown = 0
         for host in hosts.values():
-            engine = self._engine(host)
-            if engine is None or host.state not in HOST_RUNS:
+            if host.state not in HOST_RUNS:
+                continue
+            known = before.get(host.id)
+            try:
+                engine = self._engines(host.engine)
+                missed = _missed(engine, host)
+            except (KeyError, EngineError):
+                # this process cannot tell: what another found stands
+                if known is not None:
+                    found[host.id] = known
+                    unknown += 1
                 continue
             listened += isinstance(engine, HostListener)
-            missed = _missed(engine, host)
             if missed is None:
                 continue
-            silence, known = _later(missed, host), before.get(host.id)
+            silence = _later(missed, host)
             if _counts(silence, now):
                 lasting.add(host.id)
             elif known is None:
@@ -126,14 +142,8 @@ class HostSilence:
                 return
             # this process has just begun to listen: the host may be heard in a moment
             if host_id in lasting:
-                host, most = hosts[host_id], 2 * len(found) <= listened
+                host, most = hosts[host_id], 2 * (len(found) - unknown) <= listened
                 await self._give_up(host, _later(silence, host), most=most)
-
-    def _engine(self, host: Host) -> Engine | None:
-        try:
-            return self._engines(host.engine)
-        except KeyError:
-            return None
 
     async def _keep(
         self, before: Mapping[str, Silence], found: Mapping[str, Silence], hosts: Mapping[str, Host]

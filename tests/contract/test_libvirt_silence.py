@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+import pytest
+
+from broker.domain.errors import EngineError
 from broker.ports import HostListener
 from tests.support.builders import make_host
 from tests.support.engines import listening
@@ -38,7 +41,8 @@ async def test_a_host_that_is_never_reached_is_silent_since_it_was_known() -> No
         later = engine.silence(host)
         assert later is not None
         assert later.since == first.since
-        assert engine.silence(make_host(id="hst_9", engine="libvirt", profile="no such")) is None
+        with pytest.raises(EngineError):
+            engine.silence(make_host(id="hst_9", engine="libvirt", profile="no such"))
 
 
 def told(silence: object) -> str:

@@ -8,10 +8,11 @@ import pytest
 
 from broker import limits
 from broker.domain.audit import AuditEntry
-from broker.domain.model import DesktopState, HostState, LogOff, PoolKind, Session
+from broker.domain.errors import NotHereError
+from broker.domain.model import DesktopState, Host, HostState, LogOff, PoolKind, Session
 from broker.domain.settings import ServiceState, SiteSettings
 from broker.domain.silence import SILENCE_DOCUMENT, Silence
-from broker.ports import PageQuery, RosterChange
+from broker.ports import Engine, PageQuery, RosterChange
 from broker.services.shared_work import Work
 from tests.support.builders import make_host
 from tests.support.world import World, make_world
@@ -159,6 +160,57 @@ async def test_a_restart_does_not_declare_a_silent_host_heard() -> None:
         del world.engine.unheard["hst_1"]
         await sweep(world, ENOUGH_S)
         assert await state(world, "hst_2") is HostState.DOWN
+
+
+@pytest.mark.parametrize("lacks", ["engine", "profile"])
+async def test_a_process_that_cannot_tell_leaves_a_silent_host_as_another_found_it(
+    monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    """It has not the host's engine, or cannot read its profile: it hears nothing of it."""
+    async with make_world() as world:
+        await three_hosts(world)
+        await allow(world)
+        fall_silent(world, "hst_2")
+        await sweep(world, ENOUGH_S)
+        before = await world.services.host_silence.known()
+
+        def cannot(_: object) -> Silence | None:
+            raise NotHereError("no knob is called 'later_knob'")
+
+        def missing(name: str) -> Engine:
+            raise KeyError(name)
+
+        if lacks == "profile":
+            monkeypatch.setattr(world.engine, "silence", cannot)
+        else:
+            monkeypatch.setattr(world.services.host_silence, "_engines", missing)
+        for _ in range(3):
+            await sweep(world, 100 * LOST_S)
+        assert await world.services.host_silence.known() == before
+        assert [one.action for one in await told(world)] == ["host.silent"]
+        assert await state(world, "hst_2") is HostState.UP
+
+
+async def test_nothing_is_made_on_a_host_whose_profile_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with make_world() as world:
+        await three_hosts(world)
+        before = {one.id for one in await world.desktops()}
+        silence = world.engine.silence
+
+        def cannot(host: Host) -> Silence | None:
+            if host.id == "hst_2":
+                raise NotHereError("no knob is called 'later_knob'")
+            return silence(host)
+
+        monkeypatch.setattr(world.engine, "silence", cannot)
+        for number in range(4):
+            await world.connect.connect(world.who(f"pupil{number}"), "library")
+        await world.look(4)
+        made = [one for one in await world.desktops() if one.id not in before]
+        assert made
+        assert "hst_2" not in {one.host_id for one in made}
 
 
 async def test_a_host_that_was_put_back_is_not_given_up_for_its_silence_before() -> None:

@@ -114,10 +114,7 @@ class LibvirtEngine(GuestSpeaking):
 
     def silence(self, host: Host) -> Silence | None:
         """See broker.ports.HostListener."""
-        try:
-            return self._hosts.know(host).connection.silence
-        except EngineError:
-            return None
+        return self._hosts.know(host).connection.silence
 
     async def abilities(self, host: Host) -> Abilities:
         """See broker.ports.HostInspector."""

@@ -128,6 +128,7 @@ class SimulatedEngine(GuestSpeaking):
 
     def silence(self, host: Host) -> Silence | None:
         """See broker.ports.HostListener: a host that a drill has failed."""
+        self.plant.read(host)
         place = self.plant.hosts.get(host.id)
         return Silence(since=place.down_at, why="it failed") if place and place.down else None
 

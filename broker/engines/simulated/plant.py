@@ -18,7 +18,7 @@ from broker.engines.simulated.display import SimulatedConsole
 from broker.engines.simulated.guest import SimulatedGuest
 from broker.engines.simulated.hosts import SimulatedHost
 from broker.engines.simulated.knobs import Knobs, split_profile
-from broker.engines.simulated.profile import Calibration
+from broker.engines.simulated.profile import Calibration, Profile
 from broker.engines.simulated.shares import Claim
 from broker.engines.unread import Unread
 from broker.limits import ENGINE_REPORTS_MAX
@@ -113,12 +113,7 @@ class Plant:
 
     def host(self, host: Host) -> SimulatedHost:
         """The host as its record says. Raises NotHereError for an unknown profile or knob."""
-        with self.unread.reading(host):
-            name, knobs = split_profile(host.profile, self._knobs)
-            profile = self.calibration.profiles.get(name)
-            if profile is None:
-                known = ", ".join(sorted(self.calibration.profiles))
-                raise EngineError(f"{host.name}: no profile is called {name!r}; known: {known}")
+        profile, knobs = self.read(host)
         place = self.hosts.get(host.id)
         if place is None:
             place = self.hosts[host.id] = SimulatedHost(
@@ -127,6 +122,16 @@ class Plant:
         else:
             place.update(host, profile, knobs)
         return place
+
+    def read(self, host: Host) -> tuple[Profile, Knobs]:
+        """Its profile. Raises NotHereError."""
+        with self.unread.reading(host):
+            name, knobs = split_profile(host.profile, self._knobs)
+            profile = self.calibration.profiles.get(name)
+            if profile is None:
+                known = ", ".join(sorted(self.calibration.profiles))
+                raise EngineError(f"{host.name}: no profile is called {name!r}; known: {known}")
+        return profile, knobs
 
     def place_of(self, machine: SimulatedMachine) -> SimulatedHost:
         return self.hosts[machine.host_id]
