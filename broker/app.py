@@ -33,6 +33,7 @@ from broker.services.assembly import assemble
 from broker.services.bundle import Services
 from broker.services.conversation.link import AgentLink
 from broker.services.guest_links import GuestLinks
+from broker.services.host_profiles import HostProfiles
 from broker.services.images import Images
 from broker.services.kit import Kit, installation_id_of
 from broker.store import open_store
@@ -197,7 +198,7 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             guests=guests,
             displays=displays,
             shadows=shadows,
-            profiles={name: engine.profiles for name, engine in engines.items()},
+            profiles=HostProfiles(engines),
             extra_routes=console.routes,
             error_page=console.error_page,
         )

@@ -258,6 +258,14 @@ class NotHereError(EngineError):
     )
 
 
+class BadProfileError(EngineError):
+    """Of a host that is there already; whoever adds one is answered BadRequestError."""
+
+    code = "engine.profile"
+    title = "The host's profile is not understood"
+    advice = "Correct the host's profile; `trivium host check` tells whether another one would do."
+
+
 class HostUnreachableError(EngineError):
     """`fields["refused"]`: what was: network, key, sign_in or socket."""
 

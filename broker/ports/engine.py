@@ -121,6 +121,10 @@ class Engine(Protocol):
         """Names of the host profiles that it knows; none: a host's profile is free text. What
         follows a "?" in a host's profile is the engine's own (knobs)."""
 
+    def check_profile(self, profile: str) -> None:
+        """Whether a host may have this profile, knobs and all: without asking any host, and from
+        any thread. Raises EngineError naming what is not understood."""
+
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from broker import limits
@@ -25,6 +25,7 @@ from broker.domain.settings import HostSettings, PoolSettings
 from broker.domain.settings_check import host_problems, pool_problems
 from broker.ports import PageQuery
 from broker.services.accounts import LOCAL_USERNAME, Accounts
+from broker.services.host_profiles import HostProfiles
 from broker.services.kit import Kit, name_key
 from broker.services.naming import checked_label, checked_name, checked_username
 from broker.services.pools import Pools
@@ -160,7 +161,7 @@ class Directory:
         texts: Mapping[str, str],
         *,
         check_only: bool,
-        profiles: Mapping[str, Collection[str]] | None = None,
+        profiles: HostProfiles | None = None,
     ) -> Mapping[str, Count]:
         """Import the files given as name -> text, one roster at a time; see import_roster.
 

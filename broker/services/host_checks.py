@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from broker.domain.errors import BusyError, NotFoundError, UnsupportedError
+from broker.domain.errors import (
+    BadProfileError,
+    BusyError,
+    EngineError,
+    NotFoundError,
+    UnsupportedError,
+)
 from broker.domain.inspection import Abilities, Condition, Step
 from broker.domain.model import Host, HostState, Resources
 from broker.limits import PROBE_S, PROBES_MAX
@@ -30,10 +36,13 @@ class HostChecks:
         Raises:
             NotFoundError: there is no such host, or no such engine in this process.
             UnsupportedError: its engine does not look at hosts.
+            BadProfileError: its engine does not understand its profile.
             EngineError: the host did not answer.
         """
         host = await self._host(ref)
-        return host, await self._inspector(host.engine).abilities(host)
+        inspector = self._inspector(host.engine)
+        _understood(self._engine(host.engine), host)
+        return host, await inspector.abilities(host)
 
     async def condition(self, ref: str) -> tuple[Host, Condition]:
         """How a host, by id or name, is at this moment. Raises as `abilities`."""
@@ -41,6 +50,7 @@ class HostChecks:
         engine = self._engine(host.engine)
         if not isinstance(engine, HostWatcher):
             raise UnsupportedError(f"the engine {host.engine} does not tell how its hosts are")
+        _understood(engine, host)
         return host, await engine.condition(host)
 
     async def _host(self, ref: str) -> Host:
@@ -101,3 +111,11 @@ class HostChecks:
             close = getattr(steps, "aclose", None)
             if close is not None:
                 await close()
+
+
+def _understood(engine: Engine, host: Host) -> None:
+    """Raises BadProfileError: such a host cannot be asked anything, now or later."""
+    try:
+        engine.check_profile(host.profile)
+    except EngineError as error:
+        raise BadProfileError(f"{host.name}: {error.detail}") from None

@@ -178,6 +178,10 @@ class EnginePort:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._hypervisor.inner, name)
 
+    def check_profile(self, profile: str) -> None:
+        """See the port."""
+        self._hypervisor.inner.check_profile(profile)
+
     async def open(self) -> None:
         """Nothing to connect to."""
 

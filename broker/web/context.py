@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from broker.config import Config
 from broker.ports import Displays, ShadowDisplays, Subscription
 from broker.services.bundle import Services
 from broker.services.guest_links import GuestLinks
+from broker.services.host_profiles import HostProfiles
 from broker.web.headers import headers_of
 from broker.web.names import Names
 from broker.web.poolcounts import PoolCounts
@@ -52,8 +53,8 @@ class Web:
     guests: GuestLinks
     displays: Displays
     shadows: ShadowDisplays
-    profiles: Mapping[str, Collection[str]] | None
-    """engine -> its host profiles; None when they are not checked here"""
+    profiles: HostProfiles | None
+    """None when they are not checked here"""
     running: Running = field(default_factory=Running)
     surface_headers: Mapping[Surface, CIMultiDict[str]]
 
@@ -71,7 +72,7 @@ class Web:
         guests: GuestLinks,
         displays: Displays,
         shadows: ShadowDisplays,
-        profiles: Mapping[str, Collection[str]] | None,
+        profiles: HostProfiles | None,
     ) -> Web:
         sites = Sites(config)
         return cls(

@@ -46,6 +46,7 @@ STATUSES: Final[Mapping[type[TriviumError], int]] = {
     errors.BrokenChainError: 409,
     errors.StaleGenerationError: 409,
     errors.UnsupportedError: 409,
+    errors.BadProfileError: 409,
     errors.BodyTooLargeError: 413,
     errors.BadMediaTypeError: 415,
     errors.MisdirectedError: 421,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, cast
 
 from aiohttp import hdrs, web
@@ -15,6 +15,7 @@ from broker.listening import stop_listening
 from broker.ports import Displays, ShadowDisplays
 from broker.services.bundle import Services
 from broker.services.guest_links import GuestLinks
+from broker.services.host_profiles import HostProfiles
 from broker.web import display, enrol, guest_link, health, segments
 from broker.web import shadows as shadow_sockets
 from broker.web.api import api_routes
@@ -98,13 +99,13 @@ def build_web(
     guests: GuestLinks,
     displays: Displays,
     shadows: ShadowDisplays,
-    profiles: Mapping[str, Collection[str]] | None = None,
+    profiles: HostProfiles | None = None,
     extra_routes: Iterable[Route] = (),
     error_page: ErrorPage | None = None,
 ) -> WebServer:
     """Everything that is served over HTTP.
 
-    profiles: engine -> its host profiles, for checking new hosts and rosters. extra_routes: the
+    profiles: for checking new hosts and rosters. extra_routes: the
     console's. error_page: what people see instead of problem+json.
     """
     web_ = Web.of(

@@ -66,6 +66,10 @@ class FiledEngine:
         if not self._reports.full():  # a full queue wakes its reader anyway
             self._reports.put_nowait(None)
 
+    def check_profile(self, profile: str) -> None:
+        if "?" in profile:
+            raise EngineError(f"a host of engine {self.name} has no knobs")
+
     def features(self, host: Host) -> frozenset[Feature]:
         del host
         return frozenset()

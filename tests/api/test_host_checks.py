@@ -12,9 +12,11 @@ from broker.domain.errors import EngineError
 from broker.domain.inspection import Abilities, Step, Verdict
 from broker.domain.model import Host
 from broker.limits import PROBES_MAX
+from broker.ports import RosterChange
 from broker.services.host_checks import HostChecks
 from broker.web.api.host_checks import LINES
 from tests.support.app import App
+from tests.support.builders import make_host
 
 GOOD = {"name": "server-9", "engine": "simulated", "profile": "hosted?migrate=0"}
 
@@ -112,3 +114,26 @@ async def test_only_so_many_hosts_are_looked_at_at_once(app: App) -> None:
     for one in (*looking, again):
         await one.aclose()
     assert app_checks is not checks
+
+
+@pytest.mark.parametrize("profile", ["hal9000", "hosted?speed=warp", "hosted?boot_fail=7"])
+async def test_a_host_whose_profile_nobody_understands_is_not_added(app: App, profile: str) -> None:
+    body = GOOD | {"profile": profile, "cpus": 8, "memory_mib": 16_000}
+    reply = await app.call("POST", "/hosts", app.people["alice"], body=body)
+    assert (reply.status, reply.json["field"]) == (400, "profile")
+    wrong = {"hal9000": "hal9000", "hosted?speed=warp": "speed", "hosted?boot_fail=7": "boot_fail"}
+    assert wrong[profile] in reply.json["detail"]
+    roster = f"name,profile,cpus,memory_mib\nserver-9,{profile},8,16000\n"
+    files = {"files": {"hosts.csv": roster}, "check_only": True}
+    refused = await app.call("POST", "/imports", app.people["alice"], body=files)
+    assert refused.code == "roster.invalid"
+    assert [one["field"] for one in refused.json["problems"]] == ["profile"]
+
+
+async def test_a_host_whose_profile_nobody_understands_any_more_says_so(app: App) -> None:
+    host = make_host(id="hst_9", name="server-9", profile="hosted?speed=warp")
+    await app.services.kit.store.directory.apply_roster(RosterChange(hosts=(host,)))
+    reply = await app.call("GET", "/hosts/server-9/capabilities", app.people["alice"])
+    assert (reply.status, reply.code) == (409, "engine.profile")
+    assert "speed" in reply.json["detail"]
+    assert "host check" in reply.json["advice"]

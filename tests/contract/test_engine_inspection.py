@@ -70,3 +70,15 @@ async def test_a_profile_that_nobody_knows_ends_the_look_at_its_first_step(
             assert {step.verdict for step in others} == {Verdict.UNKNOWN}
         with pytest.raises(EngineError):
             await inspector(engine).abilities(replace(case.host, profile="hal9000"))
+
+
+async def test_a_profile_that_is_refused_is_that_of_a_host_which_could_do_nothing(
+    case: EngineCase,
+) -> None:
+    engine = case.start()
+    for host in (case.host, case.other, case.full):
+        engine.check_profile(host.profile)
+    for profile in ("hal9000", f"{case.host.profile.partition('?')[0]}?speed=warp"):
+        assert not engine.features(replace(case.host, profile=profile))
+        with pytest.raises(EngineError, match=r"hal9000|speed"):
+            engine.check_profile(profile)

@@ -60,6 +60,9 @@ class PromptEngine(PromptGuests):
         self._closed = False
         self._reports: asyncio.Queue[MachineReport | None] = asyncio.Queue()
 
+    def check_profile(self, profile: str) -> None:
+        """Free text."""
+
     async def open(self) -> None:
         return
 

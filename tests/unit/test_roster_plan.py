@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from broker.domain.model import DesktopState, Endpoint, LogOff, Pool, PoolKind, Role, User
 from broker.domain.roster import FILES
-from broker.ports import RosterChange
+from broker.ports import Engine, RosterChange
+from broker.services.host_profiles import HostProfiles
 from broker.services.roster import Known
+from tests.support.engines import simulated_engine
+from tests.support.prompt_engine import PromptEngine
 from tests.support.roster_files import GOOD
 from tests.support.rosters import NOW, after, plan
 
@@ -316,13 +319,21 @@ def test_the_brokers_own_account_is_not_in_a_roster() -> None:
 
 
 def test_host_profiles_are_checked_where_they_are_known() -> None:
-    known = Known(profiles={"simulated": ("bare-metal", "hosted"), "libvirt": ()})
+    engines: dict[str, Engine] = {"simulated": simulated_engine(), "libvirt": PromptEngine()}
+    known = Known(profiles=HostProfiles(engines))
     hosts = "name,engine,profile,cpus,memory_mib\na,,turbo,1,1024\nb,vmware,,1,1024\n"
-    good = "c,libvirt,anything,1,1024\nd,,hosted,1,1024\n"
-    assert where({"hosts.csv": hosts + good}, known) == [
-        ("hosts.csv", 2, "profile"),
-        ("hosts.csv", 3, "engine"),
+    knobs = "c,,hosted?speed=warp,1,1024\n"
+    good = "d,libvirt,anything,1,1024\ne,,hosted,1,1024\nf,,hosted?migrate=0,1,1024\n"
+    made = plan({"hosts.csv": hosts + knobs + good}, known)
+    assert [(one.line, one.field) for one in made.problems] == [
+        (2, "profile"),
+        (3, "engine"),
+        (4, "profile"),
     ]
+    turbo, vmware, warp = [one.message for one in made.problems]
+    assert turbo.startswith("'turbo' is none of bare-metal, container,")
+    assert vmware == "'vmware' is none of libvirt, simulated"
+    assert warp.startswith("no knob is called 'speed'; known: create_fail,")
 
 
 @given(st.dictionaries(st.sampled_from(list(FILES)), st.text(max_size=120)))

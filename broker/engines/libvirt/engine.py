@@ -28,6 +28,7 @@ from broker.engines.libvirt.hosts import HostLink, Hosts
 from broker.engines.libvirt.inspector import Inspector
 from broker.engines.libvirt.instant import GoldenDesktops
 from broker.engines.libvirt.kinds import KINDS
+from broker.engines.libvirt.knobs import parse_profile
 from broker.engines.libvirt.machines import Found, fence
 from broker.engines.libvirt.power import switch
 from broker.engines.libvirt.turns import Turn, Turns
@@ -93,6 +94,10 @@ class LibvirtEngine(GuestSpeaking):
     @property
     def profiles(self) -> tuple[str, ...]:
         return tuple(sorted(KINDS))
+
+    def check_profile(self, profile: str) -> None:
+        """See the port."""
+        parse_profile(profile)
 
     def features(self, host: Host) -> frozenset[Feature]:
         """See the port; none for a profile that nobody understands."""

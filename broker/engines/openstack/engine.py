@@ -82,6 +82,10 @@ class OpenStackEngine(GuestSpeaking):
         self._inspector = Inspector(self._know, clouds=clouds)
         self._tasks: asyncio.TaskGroup | None = None
 
+    def check_profile(self, profile: str) -> None:
+        """See the port."""
+        parse_profile(profile)
+
     def features(self, host: Host) -> frozenset[Feature]:
         """See the port; none for a profile that nobody understands."""
         try:

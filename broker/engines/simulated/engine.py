@@ -25,7 +25,7 @@ from broker.domain.silence import Silence
 from broker.engines.simulated.display import SimulatedConsole
 from broker.engines.simulated.guest_speaking import GuestSpeaking
 from broker.engines.simulated.hosts import SimulatedHost
-from broker.engines.simulated.inspection import abilities, steps
+from broker.engines.simulated.inspection import abilities, read_profile, steps
 from broker.engines.simulated.knobs import Knobs
 from broker.engines.simulated.plant import Plant, SimulatedMachine
 from broker.engines.simulated.profile import Calibration
@@ -101,6 +101,10 @@ class SimulatedEngine(GuestSpeaking):
     @property
     def profiles(self) -> tuple[str, ...]:
         return tuple(sorted(self._calibration.profiles))
+
+    def check_profile(self, profile: str) -> None:
+        """See the port."""
+        read_profile(profile, self._calibration, self._knobs)
 
     def features(self, host: Host) -> frozenset[Feature]:
         """See the port: the profile's, less what the host turns off; none for a profile that

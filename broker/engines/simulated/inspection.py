@@ -22,7 +22,7 @@ _HELD: Final = frozenset(
 
 def abilities(host: Host, calibration: Calibration, base: Knobs) -> Abilities:
     """Raises EngineError for a profile or knob that nobody knows."""
-    profile, knobs = _read(host, calibration, base)
+    profile, knobs = read_profile(host.profile, calibration, base)
     can = [Ability(name="desktops", says="machines that exist in memory")]
     cannot: list[Ability] = []
     for feature in Feature:
@@ -47,7 +47,7 @@ def abilities(host: Host, calibration: Calibration, base: Knobs) -> Abilities:
 
 def steps(host: Host, calibration: Calibration, base: Knobs) -> Iterator[Step]:
     try:
-        profile, _ = _read(host, calibration, base)
+        profile, _ = read_profile(host.profile, calibration, base)
     except EngineError as error:
         advice = (
             "docs/engines.md lists the profiles, and broker/engines/simulated/knobs.py the knobs."
@@ -60,8 +60,9 @@ def steps(host: Host, calibration: Calibration, base: Knobs) -> Iterator[Step]:
     yield Step(name="hypervisor", verdict=Verdict.OK, says="simulated: nothing is started anywhere")
 
 
-def _read(host: Host, calibration: Calibration, base: Knobs) -> tuple[Profile, Knobs]:
-    name, knobs = split_profile(host.profile, base)
+def read_profile(text: str, calibration: Calibration, base: Knobs) -> tuple[Profile, Knobs]:
+    """What a host's profile says. Raises EngineError for a profile or knob that nobody knows."""
+    name, knobs = split_profile(text, base)
     profile = calibration.profiles.get(name)
     if profile is None:
         known = ", ".join(sorted(calibration.profiles))

@@ -19,6 +19,7 @@ from broker.domain.model import (
     User,
 )
 from broker.domain.roster import HostRow, PoolRow, Problems, Roster
+from broker.services.host_profiles import HostProfiles
 
 
 class _Record(Protocol):
@@ -33,7 +34,7 @@ Stored = TypeVar("Stored", bound=_Record)
 class Known:
     """The stored records by name; an image's name is `name@version`.
 
-    `profiles`: engine name -> names of its host profiles; None leaves them unchecked.
+    `profiles`: None leaves hosts' profiles unchecked.
     `reserved`: user names that a roster may not have.
     """
 
@@ -43,7 +44,7 @@ class Known:
     hosts: Mapping[str, Host] = field(default_factory=dict)
     pools: Mapping[str, Pool] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
-    profiles: Mapping[str, Collection[str]] | None = None
+    profiles: HostProfiles | None = None
     reserved: Collection[str] = ()
 
 

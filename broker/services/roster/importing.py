@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from broker.domain.errors import RosterError
 from broker.limits import PAGE_LIMIT_MAX
 from broker.ports import Clock, Ids, Page, PageQuery, Store
 from broker.services.accounts import LOCAL_USERNAME
+from broker.services.host_profiles import HostProfiles
 from broker.services.roster.draft import Count, Known
 from broker.services.roster.plan import RosterPlan, plan_roster
 
@@ -23,12 +24,12 @@ async def import_roster(
     texts: Mapping[str, str],
     *,
     check_only: bool = False,
-    profiles: Mapping[str, Collection[str]] | None = None,
+    profiles: HostProfiles | None = None,
 ) -> Mapping[str, Count]:
     """Import the files given as name -> text; with `check_only` change nothing.
 
     Answers kind -> how many records are new, changed, the same. Importing the same roster again
-    changes nothing. `profiles`: engine -> its host profiles, for checking hosts.csv.
+    changes nothing. `profiles`: for checking hosts.csv.
 
     Raises:
         RosterError: with fields `problems` (file, line, field, message; at most
@@ -56,7 +57,7 @@ def refusal(plan: RosterPlan) -> RosterError:
     )
 
 
-async def _known(store: Store, profiles: Mapping[str, Collection[str]] | None) -> Known:
+async def _known(store: Store, profiles: HostProfiles | None) -> Known:
     directory = store.directory
     return Known(
         groups={one.name: one for one in await _all(directory.groups)},

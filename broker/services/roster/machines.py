@@ -84,13 +84,6 @@ def _check_host(draft: Draft, row: HostRow, old: Host | None, host: Host) -> Non
     if old is not None and host.engine != old.engine:
         text = f"{names.shown(row.name)} is a host of engine {old.engine} and cannot change it"
         draft.bad("hosts.csv", row.line, "engine", text)
-    profiles = draft.profiles
-    if profiles is None:
-        return
-    if host.engine not in profiles:
-        text = f"{names.shown(host.engine)} is none of {', '.join(sorted(profiles))}"
-        draft.bad("hosts.csv", row.line, "engine", text)
-    elif profiles[host.engine] and host.profile.partition("?")[0] not in profiles[host.engine]:
-        known = ", ".join(sorted(profiles[host.engine]))
-        text = f"{names.shown(host.profile)} is none of {known}"
-        draft.bad("hosts.csv", row.line, "profile", text)
+    problem = draft.profiles.problem(host.engine, host.profile) if draft.profiles else None
+    if problem is not None:
+        draft.bad("hosts.csv", row.line, problem.field, problem.says)

@@ -148,7 +148,12 @@ class HostChecksApi:
                 need=Permission.READ,
                 summary="What a host can and cannot do, each with its reason",
                 answers={200: CapabilitiesShape},
-                errors=(errors.NotFoundError, errors.EngineError, errors.UnsupportedError),
+                errors=(
+                    errors.NotFoundError,
+                    errors.EngineError,
+                    errors.BadProfileError,
+                    errors.UnsupportedError,
+                ),
             ),
             Route(
                 method="GET",
@@ -157,7 +162,12 @@ class HostChecksApi:
                 need=Permission.READ,
                 summary="How a host is at this moment: pressure, page sharing, what is free",
                 answers={200: ConditionShape},
-                errors=(errors.NotFoundError, errors.EngineError, errors.UnsupportedError),
+                errors=(
+                    errors.NotFoundError,
+                    errors.EngineError,
+                    errors.BadProfileError,
+                    errors.UnsupportedError,
+                ),
             ),
             Route(
                 method="POST",

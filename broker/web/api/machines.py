@@ -162,17 +162,13 @@ class MachinesApi:
         return call.answer(render.host(empty), 201)
 
     def _check_profile(self, body: NewHost) -> None:
-        """Raises BadRequestError for an engine or profile that this broker does not know."""
+        """Raises BadRequestError for an engine that is not here, or a profile that it does not
+        understand."""
         profiles = self._web.profiles
-        if profiles is None:
-            return
-        if body.engine not in profiles:
-            known = ", ".join(sorted(profiles))
-            raise BadRequestError(f"engines are: {known}", fields={"field": "engine"})
-        named = profiles[body.engine]
-        if named and body.profile.partition("?")[0] not in named:
-            known = ", ".join(sorted(profiles[body.engine]))
-            raise BadRequestError(f"profiles are: {known}", fields={"field": "profile"})
+        problem = profiles.problem(body.engine, body.profile) if profiles else None
+        if problem is not None:
+            text = f"{problem.field}: {problem.says}"
+            raise BadRequestError(text, fields={"field": problem.field})
 
     async def change_host(self, call: Call) -> web.StreamResponse:
         body: HostChanges = call.body

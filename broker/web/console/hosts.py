@@ -18,8 +18,8 @@ class HostPages:
         self._pages = pages
 
     async def add(self, call: Call) -> web.StreamResponse:
-        profiles = call.web.profiles or {}
-        engines = {name: tuple(profiles[name]) for name in sorted(profiles)}
+        profiles = call.web.profiles
+        engines = {} if profiles is None else profiles.names
         return self._pages.answer(call, "add_host.html", {"engines": engines}, here="/hosts")
 
     async def abilities(self, call: Call) -> web.StreamResponse:
