@@ -21,10 +21,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from broker.domain.errors import BadMediaTypeError, BadRequestError, BodyTooLargeError
 from broker.limits import JSON_DEPTH_MAX
 from broker.web.guard import GuardedConnection
+from broker.web.wording import refusal
 
 _WHOLE_MAX: Final = 2**53
 _WHOLE_CHARS_MAX: Final = 17
-_FIELD_CHARS_MAX: Final = 120
+_KEY_CHARS_MAX: Final = 120
 _PLAIN_TYPE: Final = "application/json"
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]").search
 
@@ -38,7 +39,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _RefusedError(f"has the key {twice[:_FIELD_CHARS_MAX]!r} twice")
+        raise _RefusedError(f"has the key {twice[:_KEY_CHARS_MAX]!r} twice")
     return found
 
 
@@ -122,20 +123,9 @@ def convert(value: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `")
-        field = _field(message, path)
-        detail = message.replace("`", "'")[: 2 * _FIELD_CHARS_MAX]
-        if field and path:
-            detail = f"{field}: {detail}"
-        raise BadRequestError(detail, fields={"field": field}) from None
-
-
-def _field(message: str, path: str) -> str:
-    """`$.resources.cpus` -> resources.cpus; else the name in "unknown field `x`"."""
-    if path:
-        return path.rstrip("`").removeprefix("$").removeprefix(".")[:_FIELD_CHARS_MAX]
-    named = message.partition("field `")[2].rpartition("`")[0]
-    return named[:_FIELD_CHARS_MAX]
+        field, says = refusal(error, kind)
+        text = f"{field or 'the body'}: {says}"
+        raise BadRequestError(text, fields={"field": field}) from None
 
 
 def has_body(request: web.Request) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -93,6 +94,68 @@ def test_a_field_that_does_not_fit_is_named(value: Any, field: str) -> None:
     with pytest.raises(BadRequestError) as refused:
         convert(value, Thing)
     assert refused.value.fields["field"] == field
+
+
+class Spread(StrEnum):
+    BREADTH = "breadth_first"
+    DEPTH = "depth_first"
+
+
+class Inner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    spread: Spread | msgspec.UnsetType = msgspec.UNSET
+    when: Literal["now", "later"] = "now"
+    idle_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 0
+    share: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    open: bool | None = None
+    labels: Annotated[list[str], msgspec.Meta(max_length=2)] | msgspec.UnsetType = msgspec.UNSET
+    zone: Annotated[str, msgspec.Meta(min_length=2, max_length=4)] = "UTC"
+    by_name: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Outer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    settings: Inner | msgspec.UnsetType = msgspec.UNSET
+    many: list[Inner] = msgspec.field(default_factory=list)
+
+
+_FIELDS = "spread, when, idle_s, share, open, labels, zone, by_name"
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"idle": 5}, f"settings.idle: there is no such field; there are: {_FIELDS}"),
+        ({"spread": "random"}, "one of breadth_first, depth_first is wanted, not 'random'"),
+        ({"spread": 3}, "one of breadth_first, depth_first is wanted, not a whole number"),
+        ({"when": "soon"}, "settings.when: one of later, now is wanted, not 'soon'"),
+        ({"idle_s": "abc"}, "a whole number from 0 to 3600 is wanted, not a text"),
+        ({"idle_s": 3601}, "settings.idle_s: a whole number from 0 to 3600 is wanted"),
+        ({"idle_s": 0.5}, "a whole number from 0 to 3600 is wanted, not a number with a fraction"),
+        ({"share": 0}, "settings.share: a number above 0 is wanted"),
+        ({"open": "yes"}, "settings.open: true or false or null is wanted, not a text"),
+        ({"labels": "gpu"}, 'a list such as ["a", "b"] of at most 2 is wanted, not a text'),
+        ({"labels": ["a"] * 3}, 'settings.labels: a list such as ["a", "b"] of at most 2 is'),
+        ({"labels": ["a", 1]}, "settings.labels[1]: a text is wanted, not a whole number"),
+        ({"zone": "Atlantis"}, "settings.zone: a text of 2 to 4 characters is wanted"),
+        ({"by_name": {"a": True}}, "a whole number is wanted, not true or false"),
+        ([], "settings: an object is wanted, not a list"),
+    ],
+)
+def test_a_refusal_says_what_is_wanted_and_what_there_is(settings: Any, text: str) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        convert({"settings": settings}, Outer)
+    assert text in refused.value.detail
+    with pytest.raises(BadRequestError) as refused:
+        convert({"many": [{}, settings]}, Outer)
+    assert text.replace("settings", "many[1]") in refused.value.detail
+
+
+def test_a_refusal_of_a_whole_body_says_so() -> None:
+    with pytest.raises(BadRequestError) as refused:
+        convert("text", Thing)
+    assert refused.value.detail == "the body: an object is wanted, not a text"
+    with pytest.raises(BadRequestError) as refused:
+        convert({}, Thing)
+    assert refused.value.detail == "name: it is missing"
 
 
 def test_the_name_of_an_unknown_field_is_cut() -> None:
