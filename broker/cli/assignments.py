@@ -10,6 +10,7 @@ import click
 
 PARTS_MAX = 4
 """steps of one dotted field name"""
+NOTHING = "–"
 
 
 def value_of(text: str) -> Any:
@@ -42,12 +43,14 @@ def assigned(words: Iterable[str]) -> dict[str, Any]:
 
 
 def flat(document: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """The fields of a settings document, nested ones by dotted name, values as JSON."""
+    """The fields of a settings document, nested ones by dotted name, values as JSON; an empty
+    text as a dash, so that it is seen to be there."""
     rows: list[tuple[str, str]] = []
     for name, value in document.items():
         if isinstance(value, dict):
             rows += flat(value, f"{before}{name}.")
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            text = text or NOTHING
             rows.append((f"{before}{name}", text))
     return rows
