@@ -42,8 +42,20 @@ class Export:
     def into(cls, path: Path) -> Export:
         """Go on where the file ends; a line that was cut short is written anew.
 
-        Raises CommandError: the file is something else.
+        Raises CommandError: the file is something else, or cannot be written.
         """
+        try:
+            return cls._into(path)
+        except OSError as error:
+            raise CommandError(
+                "Nothing can be written there",
+                detail=f"{path}: {error.strerror}",
+                advice="Name a file in a folder that is there, and in which you may write.",
+                code="cli.export_unwritable",
+            ) from None
+
+    @classmethod
+    def _into(cls, path: Path) -> Export:
         if not path.exists():
             path.touch(mode=0o600)
         after, seal, length = 0, "", 0

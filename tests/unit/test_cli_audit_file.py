@@ -34,6 +34,16 @@ def file(tmp_path: Path) -> Callable[..., Path]:
     return lambda *rows: written(tmp_path / "trail.jsonl", *rows)
 
 
+def test_an_export_into_a_folder_that_is_not_there_is_refused_with_its_name(
+    tmp_path: Path,
+) -> None:
+    nowhere = tmp_path / "gone" / "trail.jsonl"
+    with pytest.raises(CommandError) as refused:
+        Export.into(nowhere)
+    assert refused.value.detail == f"{nowhere}: No such file or directory"
+    assert refused.value.advice
+
+
 def test_a_whole_export_holds_up_to_its_last_entry(file: Callable[..., Path]) -> None:
     found = check_file(file(*map(row, CHAIN)), anchor=ANCHOR)
     assert (found["break"], found["first_number"], found["last_number"]) == (None, 1, 9)
