@@ -178,7 +178,8 @@ def power(access: Access, name: str, wish: str, yes: bool) -> None:  # noqa: FBT
 @remote_options
 @json_option
 def retire(access: Access, name: str, *, give_up: bool, yes: bool) -> None:
-    """Take out a host that is down, off or empty: it gives up its machines."""
+    """Take out a host that is down or off, or empty under maintenance: it gives up its
+    machines. Its name stays taken; `trivium host open` puts it back."""
     more = " and the work that lies in its desktops" if give_up else ""
     _confirm(f"Retire {name}? It gives up its machines{more}", yes=yes)
 

@@ -187,7 +187,7 @@ class UnavailableError(TriviumError):
 class IllegalTransitionError(TriviumError):
     code = "lifecycle.refused"
     title = "That cannot happen in this state"
-    advice = "Read the thing again; it has changed meanwhile."
+    advice = "Look at its state now: wait until it is another, or bring it there first."
 
 
 class BadTicketError(TriviumError):

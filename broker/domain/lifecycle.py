@@ -126,7 +126,9 @@ class Lifecycle(Generic[State, Event]):
         """
         rule = self.table.get((state, event))
         if rule is None:
-            raise IllegalTransitionError(f"a {self.noun} that is {state} does not take {event}")
+            told = f"a {self.noun} that is {state} does not take {event}"
+            known = ", ".join(self.sources(event))
+            raise IllegalTransitionError(f"{told}, only one that is: {known}")
         return rule.to
 
     def allows(self, state: State, event: Event) -> bool:

@@ -55,7 +55,11 @@ class HostRetirement:
             people's work lies there and `give_up` is False.
         """
         host = await self._site.host(ref)
-        HOST.advance(host.state, HostEvent.RETIRED)
+        if host.state is HostState.RETIRED:
+            raise IllegalTransitionError(f"{host.name} is retired already")
+        if not HOST.allows(host.state, HostEvent.RETIRED):
+            text = f"{host.name} is {host.state}: declare it lost, or put it under maintenance"
+            raise IllegalTransitionError(f"{text}, and retire it when it is empty")
         there = await self._there(host)
         if there and host.state is HostState.MAINTENANCE:
             text = f"{len(there)} desktops are on {host.name}; wait until it is empty"

@@ -76,13 +76,15 @@ async def test_peoples_work_is_given_up_only_on_purpose(world: World) -> None:
 
 async def test_a_host_that_serves_or_is_not_empty_is_not_retired(world: World) -> None:
     retire = world.services.host_retirement.retire
-    with pytest.raises(IllegalTransitionError):
+    with pytest.raises(IllegalTransitionError, match="lost, or put it under maintenance"):
         await retire("hst_1", give_up=True, actor=ADMIN)
     await world.services.site.set_host_state("hst_1", ServiceState.MAINTENANCE, actor=ADMIN)
     with pytest.raises(ConflictError):
         await retire("hst_1", give_up=True, actor=ADMIN)
     await world.look(4)
     assert (await retire("hst_1", give_up=False, actor=ADMIN)).state is HostState.RETIRED
+    with pytest.raises(IllegalTransitionError, match="server-1 is retired already"):
+        await retire("hst_1", give_up=False, actor=ADMIN)
 
 
 async def test_what_a_restart_left_there_is_given_up_later(world: World) -> None:

@@ -66,6 +66,8 @@ def test_what_is_not_in_the_table_is_refused_with_both_names(
                 table.advance(state, event)
             assert state in caught.value.detail
             assert event in caught.value.detail
+            told = f", only one that is: {', '.join(table.sources(event))}"
+            assert caught.value.detail.endswith(told)
     assert refused > len(states)
 
 
