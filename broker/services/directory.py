@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from broker import limits
-from broker.domain.errors import BadRequestError, BusyError, ConflictError, NotFoundError
+from broker.domain.errors import (
+    AlreadyExistsError,
+    BadRequestError,
+    BusyError,
+    ConflictError,
+    NotFoundError,
+)
 from broker.domain.model import (
     Architecture,
     Group,
@@ -60,7 +66,8 @@ class Directory:
         known = {group.name: group.id for group in await self.groups()}
         for name in names:
             if name not in known:
-                raise BadRequestError(f"there is no group {name!r}", fields={"field": "groups"})
+                text = f"there is no group {name!r}; groups are added by an import (groups.csv)"
+                raise BadRequestError(text, fields={"field": "groups"})
         return tuple(known[name] for name in names)
 
     # ------------------------------------------------------------------ users
@@ -318,10 +325,22 @@ class Directory:
             settings=settings or HostSettings(),
         )
         _check_host(host)
-        await self._kit.store.directory.save_host(host, new=True)
+        try:
+            await self._kit.store.directory.save_host(host, new=True)
+        except AlreadyExistsError:
+            raise AlreadyExistsError(await self._taken(host.name)) from None
         self._kit.events.publish("host", id=host.id)
         self._kit.events.publish("work", host_id=host.id)
         return host
+
+    async def _taken(self, name: str) -> str:
+        """Which host has that name."""
+        loads = await self._kit.store.directory.host_loads()
+        states = {load.host.name: load.host.state for load in loads}
+        if states.get(name) is not HostState.RETIRED:
+            return f"a host {shown(name)} exists"
+        text = f"a host {shown(name)} exists, retired; its name stays taken"
+        return f"{text}, and it can be opened again where it comes back"
 
     async def change_host(
         self,

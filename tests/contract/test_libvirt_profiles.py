@@ -91,6 +91,7 @@ def test_knobs_are_read_as_parts_of_an_address_are() -> None:
         ("qemu?uri=qemu%2Btls://h/system%3Fno_verify%3D1", "no_verify"),
         ("qemu?uri=qemu%2Bssh://user:secret@h/system", "uri"),
         ("qemu?uri=http://h/", "uri"),
+        ("qemu?uri=qemu+ssh://u@h/system", "write [+] as %2B"),
         ("qemu?append=%0a", "append"),
     ],
 )

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from broker.domain.errors import ConflictError, NotFoundError, UnsupportedError
+from broker.domain.errors import (
+    AlreadyExistsError,
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    RosterError,
+    UnsupportedError,
+)
 from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import (
     Desktop,
@@ -15,6 +22,7 @@ from broker.domain.model import (
     HostState,
     LogOff,
     PoolKind,
+    Resources,
     SessionState,
 )
 from broker.ports import PageQuery
@@ -128,3 +136,35 @@ async def test_a_host_with_machines_or_without_the_means_is_not_switched_off() -
         with pytest.raises(NotFoundError):
             await power.ask("nowhere", on=True, actor="usr_alice")
         assert (await host_of(world, host_id)).state is HostState.UP
+
+
+async def add(world: World, name: str) -> Host:
+    return await world.services.directory.add_host(
+        name=name,
+        engine="simulated",
+        profile="",
+        capacity=Resources(cpus=8, memory_mib=16_384),
+        overcommit_cpu=1.0,
+        start_limit=4,
+    )
+
+
+async def test_a_name_that_is_taken_says_so_and_that_it_is_a_retired_hosts() -> None:
+    async with make_world() as world:
+        await world.look(4)
+        with pytest.raises(AlreadyExistsError, match=r"a host 'server-1' exists$"):
+            await add(world, "server-1")
+        await world.services.site.set_host_lost("server-1", lost=True, actor="usr_alice")
+        retire = world.services.host_retirement.retire
+        await retire("server-1", give_up=False, actor="usr_alice")
+        with pytest.raises(AlreadyExistsError, match="exists, retired; its name stays taken"):
+            await add(world, "server-1")
+        roster = "name,engine,cpus,memory_mib\nserver-1,libvirt,8,16384\n"
+        with pytest.raises(RosterError, match=r"is a retired host .* its name stays taken"):
+            await world.services.directory.import_roster({"hosts.csv": roster}, check_only=True)
+
+
+async def test_a_group_that_is_not_there_says_how_groups_are_added() -> None:
+    async with make_world() as world:
+        with pytest.raises(BadRequestError, match=r"groups are added by an import \(groups.csv\)"):
+            await world.services.directory.group_ids(["nix"])

@@ -279,6 +279,9 @@ def _address(given: dict[str, str], kind: Kind) -> Address:
     uri = given.get("uri", kind.uri)
     if not uri:
         raise EngineError(f"knob uri: {kind.name} is always elsewhere: give its address")
+    if " " in uri:
+        # a plus in a value that is not encoded
+        raise EngineError("knob uri: there is a blank in it; write + as %2B")
     plain = _choice("plain", given.get("plain", YesNo.NO), YesNo) is YesNo.YES
     return parse_address(uri, kind, plain=plain)
 

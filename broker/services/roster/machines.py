@@ -82,7 +82,11 @@ def _host(draft: Draft, row: HostRow, old: Host | None) -> Host:
 
 def _check_host(draft: Draft, row: HostRow, old: Host | None, host: Host) -> None:
     if old is not None and host.engine != old.engine:
-        text = f"{names.shown(row.name)} is a host of engine {old.engine} and cannot change it"
+        retired = " retired" if old.state is HostState.RETIRED else ""
+        text = f"{names.shown(row.name)} is a{retired} host of engine {old.engine}"
+        text += " and cannot change it"
+        if retired:
+            text += "; its name stays taken: choose another"
         draft.bad("hosts.csv", row.line, "engine", text)
     problem = draft.profiles.problem(host.engine, host.profile) if draft.profiles else None
     if problem is not None:
