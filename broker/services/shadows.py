@@ -97,12 +97,13 @@ class Shadows:
         origin: Origin = NOWHERE,
     ) -> Shadow:
         """Ask the person whether this desktop may be looked at; no answer within the pool's
-        `consent_s` is a no.
+        `consent_s` is a no. Whoever asks again meanwhile, in the same mode, has the one that is
+        live already: the person is not asked twice, and others find room.
 
         Raises:
             ForbiddenError, NotFoundError. BadRequestError: the reason. ConflictError: it is one's
-            own session, its display is not open, as many ask as may, the pool's policy says no, or
-            the person did within SHADOW_AGAIN_S.
+            own session, its display is not open, as many ask as may (SHADOWS_PER_SESSION_MAX), the
+            pool's policy says no, or the person did within SHADOW_AGAIN_S.
             UnsupportedError: the person cannot be asked where the desktop is shown. BusyError: too
             many ask in all.
         """
@@ -129,12 +130,18 @@ class Shadows:
             changed_at=now,
             until=now + pool.settings.consent_s * 1000,
         )
+        if (live := _same((await self._book.read()).values(), shadow, session)) is not None:
+            return live
 
         def add(present: Shadows_) -> Shadows_:
             _asked_enough(present.values(), shadow)
+            if (same := _same(present.values(), shadow, session)) is not None:
+                raise ConflictError(f"you ask that at another place already: {same.id}")
             live = [one for one in present.values() if one.live]
-            if sum(one.session_id == session.id for one in live) >= limits.SHADOWS_PER_SESSION_MAX:
-                raise ConflictError("as many ask to see this session, or see it, as may at once")
+            here = [one.staff_name for one in live if one.session_id == session.id]
+            if len(here) >= limits.SHADOWS_PER_SESSION_MAX:
+                text = f"{limits.SHADOWS_PER_SESSION_MAX} at most ask to see a session, or see it"
+                raise ConflictError(f"{text}; now: {', '.join(dict.fromkeys(here))}")
             if len(live) >= limits.SHADOWS_LIVE_MAX:
                 raise BusyError("too many ask or look on in all", retry_after_s=30.0)
             return {**present, shadow.id: shadow}
@@ -374,6 +381,16 @@ def _asked_enough(present: Iterable[Shadow], new: Shadow) -> None:
         if refused and new.asked_at < again:
             left = (again - new.asked_at + 999) // 1000
             raise ConflictError(f"{ENDS[one.why or ShadowEnd.REFUSED]}; ask again in {left} s")
+
+
+def _same(present: Iterable[Shadow], new: Shadow, session: Session) -> Shadow | None:
+    """The live one of the same one of the staff, in the same mode."""
+    mine = (new.session_id, new.staff_id, new.mode)
+    for one in present:
+        same = one.live and (one.session_id, one.staff_id, one.mode) == mine
+        if same and lapsed(one, session, new.asked_at) is None:
+            return one
+    return None
 
 
 def _may_shadow(identity: Identity) -> None:

@@ -256,10 +256,27 @@ async def test_nobody_is_asked_at_an_endpoint(stage: Stage) -> None:
 
 async def test_as_many_ask_as_may_and_no_more(stage: Stage) -> None:
     async with stage.desktop():
-        asked = [await stage.asked() for _ in range(limits.SHADOWS_PER_SESSION_MAX)]
-        assert (await stage.ask()).code == "resource.conflict"
-        await stage.end(asked[-1], "oliver")
-        assert (await stage.ask()).status == 201
+        assert limits.SHADOWS_PER_SESSION_MAX == 2
+        first = await stage.asked()
+        second = await stage.asked("interactive")
+        full = await stage.ask(who="alice")
+        assert full.code == "resource.conflict"
+        assert full.json["detail"] == "2 at most ask to see a session, or see it; now: oliver"
+        await stage.end(second, "oliver")
+        assert (await stage.ask(who="alice")).status == 201
+        assert (await stage.now(first))["state"] == "asked"
+
+
+async def test_who_asks_twice_takes_one_place_and_the_person_is_asked_once(stage: Stage) -> None:
+    async with stage.desktop():
+        first = await stage.asked()
+        assert await stage.asked() == first
+        assert (await stage.answer(first, granted=True)).json["state"] == "allowed"
+        assert await stage.asked() == first
+        assert (await only_shadow(stage))["state"] == "allowed"
+        assert (await stage.ask(who="alice")).status == 201
+        await stage.end(first, "oliver")
+        assert await stage.asked() != first
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "two\nlines\x07", "x" * 201])
