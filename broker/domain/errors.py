@@ -19,7 +19,7 @@ class TriviumError(Exception):
 
     code: ClassVar[str] = "internal.error"
     title: ClassVar[str] = "Something went wrong inside the broker"
-    advice: ClassVar[str] = "Try again; if it stays, give the request id to the administrator."
+    advice: str = "Try again; if it stays, give the request id to the administrator."
 
     def __init__(
         self,
@@ -218,6 +218,11 @@ class BadImageError(TriviumError):
     code = "image.refused"
     title = "This file is not a disk image that is taken"
     advice = "Make a plain qcow2 of it (qemu-img convert -O qcow2), and say its format."
+
+    def __init__(self, detail: str | None = None, *, advice: str = "") -> None:
+        """`advice`: where the disk's format is not what is wrong."""
+        super().__init__(detail)
+        self.advice = advice or type(self).advice
 
 
 class RosterError(TriviumError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -54,6 +55,15 @@ _SAID: Final = {
 """check of oslo.utils -> the end of a sentence"""
 
 
+_SMALLER: Final = (
+    "Make its disk smaller: first the file systems within, then the disk "
+    "(qemu-img resize --shrink), or build the image on a smaller one."
+)
+
+# what it finds stands in the refusal; a command would print its log as well
+logging.getLogger("oslo_utils.imageutils").setLevel(logging.CRITICAL)
+
+
 class ImageFormat(StrEnum):
     """Formats that are taken: others are converted first, by whoever has them."""
 
@@ -83,10 +93,11 @@ async def examine(path: Path, format_: ImageFormat) -> Examined:
     _check_description(info, format_)
     virtual = info["virtual-size"]
     if virtual > IMAGE_VIRTUAL_BYTES_MAX:
-        raise _bad(f"its disk has {virtual} bytes; at most {IMAGE_VIRTUAL_BYTES_MAX} are taken")
+        text = f"its disk has {virtual} bytes; at most {IMAGE_VIRTUAL_BYTES_MAX} are taken"
+        raise BadImageError(text, advice=_SMALLER)
     if virtual > IMAGE_RATIO_MAX * file_bytes:
         text = f"its {file_bytes} bytes describe a disk of {virtual}"
-        raise _bad(f"{text}, more than {IMAGE_RATIO_MAX} times as large")
+        raise BadImageError(f"{text}, more than {IMAGE_RATIO_MAX} times as large", advice=_SMALLER)
     return Examined(format=format_, virtual_bytes=virtual, file_bytes=file_bytes)
 
 
@@ -98,7 +109,7 @@ def _check_header(path: Path, format_: ImageFormat) -> int:
     with path.open("rb") as file:
         length = os.fstat(file.fileno()).st_size
         if length == 0:
-            raise _bad("it is empty")
+            raise BadImageError("it is empty", advice="Choose the file that the disk is in.")
         if format_ is ImageFormat.RAW and length % SECTOR_BYTES:
             raise _bad(f"a raw disk is a whole number of sectors of {SECTOR_BYTES} bytes")
         if format_ is ImageFormat.VMDK and file.read(len(_VMDK_MAGIC)) != _VMDK_MAGIC:

@@ -55,7 +55,8 @@ class ImageFiles:
     ) -> TakenImage:
         """See the port."""
         if not _FILE.fullmatch(name):
-            raise BadImageError("its name has other characters than letters, digits, '.', '_', '-'")
+            text = "its name is not of 1 to 100 letters, digits, '.', '_', '-', the first no mark"
+            raise BadImageError(text, advice="Give it another name; the file is not to blame.")
         format_ = ImageFormat(format_name)
         place = self._incoming / self._ids.new("upl")
         try:
@@ -118,7 +119,8 @@ class ImageFiles:
         try:
             os.link(file, target)
         except FileExistsError:
-            raise BadImageError(f"a file of {name} version {version} is here already") from None
+            text = f"a file of {name} version {version} is here already"
+            raise BadImageError(text, advice="Upload it as another version.") from None
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)

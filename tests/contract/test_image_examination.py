@@ -163,13 +163,30 @@ def test_what_names_other_files_is_refused_before_qemu_img_opens_it(
         look(file)
 
 
+def test_what_is_not_wrong_with_its_format_has_advice_of_its_own(tmp_path: Path) -> None:
+    for hostile, advice in ((empty, "Choose the file"), (size_bomb, "smaller"), (overlay, "plain")):
+        (place := tmp_path / hostile.__name__).mkdir()
+        with pytest.raises(BadImageError) as refused:
+            look(hostile(place))
+        assert advice in refused.value.advice
+
+
+def test_a_refusal_is_told_once_and_not_in_the_words_of_the_library(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(BadImageError, match="backing file"):
+        look(backed_by_host_file(tmp_path))
+    assert [one.getMessage() for one in caplog.records] == []
+
+
 def test_a_disk_larger_than_any_host_is_refused(tmp_path: Path) -> None:
     # a hole: 3 TiB that take no room, and no bomb by their ratio
     file = tmp_path / "disk"
     file.touch()
     os.truncate(file, IMAGE_VIRTUAL_BYTES_MAX + 512)
-    with pytest.raises(BadImageError, match="at most"):
+    with pytest.raises(BadImageError, match="at most") as refused:
         look(file, "raw")
+    assert "smaller" in refused.value.advice
 
 
 @pytest.mark.parametrize("format_", ["qcow2", "vmdk", "vdi", "vhdx", "qed", "luks"])
@@ -284,8 +301,9 @@ async def test_what_is_taken_is_kept_whole_and_nothing_else(tmp_path: Path) -> N
     assert (tmp_path / "images" / "school-v3.qcow2").read_bytes() == data
     assert (taken.file_bytes, taken.virtual_bytes) == (len(data), 8 * MIB)
     assert kept(tmp_path / "images") == ["incoming", "school-v3.qcow2"]
-    with pytest.raises(BadImageError, match="here already"):
+    with pytest.raises(BadImageError, match="here already") as refused:
         await files.take(pieces(data), name="school", version=3, format_name="qcow2")
+    assert "another version" in refused.value.advice
     await files.forget("school", 3)
     assert kept(tmp_path / "images") == ["incoming"]
 
@@ -305,8 +323,9 @@ async def test_other_formats_are_kept_as_qcow2_with_the_same_content(
 @pytest.mark.parametrize("name", ["../../etc/cron.d/x", "a/b", "", ".hidden", "x" * 101, "a\0b"])
 async def test_a_name_that_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
     files = ImageFiles(tmp_path / "images", SystemIds())
-    with pytest.raises(BadImageError, match="name"):
+    with pytest.raises(BadImageError, match="name") as refused:
         await files.take(pieces(b"x" * 512), name=name, version=1, format_name="raw")
+    assert "another name" in refused.value.advice
     assert not (tmp_path / "images").exists()
 
 
