@@ -58,6 +58,11 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def amounts(used: float, capacity: float) -> str:
+    """What is given of what there is, whole however large: memory is told in MiB."""
+    return f"{used:,.15g} of {capacity:,.15g}"
+
+
 def _show(one: dict[str, Any]) -> None:
     output = Output.current()
     if output.as_json:
@@ -72,7 +77,7 @@ def _show(one: dict[str, Any]) -> None:
             ("silent because", clean(silent["why"]) if silent else ""),
             ("note", clean(one.get("note"))),
             ("engine", f"{clean(one['engine'])} {clean(one['profile'])}"),
-            *((f"{name} given", f"{used[name]:g} of {capacity[name]:g}") for name in capacity),
+            *((f"{name} given", amounts(used[name], capacity[name])) for name in capacity),
             ("CPU overcommit", f"{one['overcommit_cpu']:g}"),
             ("starting", f"{one['starting']} of {one['start_limit']}"),
             *((name, clean(text)) for name, text in flat(one.get("settings") or {})),

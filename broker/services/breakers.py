@@ -36,6 +36,8 @@ _SAVE_TRIES: Final = 8
 """of one change, when other processes change the same breaker; then it goes uncounted"""
 ERROR_CHARS_MAX: Final = 300
 """of an engine's text that a breaker keeps"""
+TOLD_CHARS_MAX: Final = 100
+"""of it in the sentence that tells of a breaker; `host breakers` has the rest"""
 
 Change = Callable[[Breaker, Instant], Breaker]
 
@@ -155,7 +157,7 @@ class Breakers:
             pause_s = (after.until - now) // 1000
             why = (
                 f"no machine of {pool.name} is begun there for {pause_s} s "
-                f"after {after.failures} failures: {after.error}"
+                f"after {after.failures} failures: {_brief(after.error)}"
             )
         else:
             why = f"machines of {pool.name} can be made there again"
@@ -174,3 +176,7 @@ class Breakers:
         )
         await self._kit.store.audit.append([entry])
         self._kit.events.publish("host", id=host_id)
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= TOLD_CHARS_MAX else f"{text[: TOLD_CHARS_MAX - 1].rstrip()}…"

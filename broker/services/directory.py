@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from broker import limits
+from broker.architectures import rules_of
 from broker.domain.errors import (
     AlreadyExistsError,
     BadRequestError,
@@ -273,6 +274,9 @@ class Directory:
             title = checked_label(title, "title")
         self._pools.forget()
         pool = await self._pools.find(ref)
+        if lease_s not in {None, pool.lease_s} and not rules_of(pool.architecture).leased:
+            text = f"lease_s: desktops of {pool.name} run at no endpoint that could go on alone"
+            raise BadRequestError(text, fields={"field": "lease_s"})
         changed = replace(
             pool,
             title=title if title is not None else pool.title,

@@ -90,3 +90,16 @@ async def test_pools_and_hosts_have_breakers_of_their_own_and_a_text_is_cut() ->
     breakers = await first.all()
     assert set(breakers) == {(POOL.id, "hst_1"), (POOL.id, "hst_2")}
     assert len(breakers[KEY].error) == ERROR_CHARS_MAX
+
+
+async def test_what_opened_a_breaker_is_told_in_short_and_kept_whole() -> None:
+    first, _, kit, _ = await _breakers()
+    error = "no knob is called 'foo'; known: " + ", ".join(f"knob_{n}" for n in range(20))
+    for _ in range(3):
+        await first.outcome(*KEY, ok=False, detail=error)
+    assert (await first.all())[KEY].error == error
+    found = await kit.store.audit.entries(PageQuery(filters={"action": "breaker.open"}))
+    (entry,) = found.items
+    assert "after 3 failures: no knob is called 'foo'; known: knob_0" in entry.why
+    assert entry.why.endswith("…")
+    assert len(entry.why) < 200

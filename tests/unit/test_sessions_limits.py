@@ -129,7 +129,7 @@ async def test_an_operator_lets_a_session_last_longer() -> None:
         assert (await read(world, session_id)).state is SessionState.ACTIVE
         await pass_time(world, 200)
         assert (await read(world, session_id)).state is SessionState.ENDED
-        with pytest.raises(ConflictError):
+        with pytest.raises(ConflictError, match="a session that is ended has no end"):
             await world.sessions.extend(world.who("operator"), session_id, 60)
 
 
@@ -137,7 +137,7 @@ async def test_a_session_without_an_end_cannot_be_extended() -> None:
     async with make_world() as world:
         await world.look(3)
         begun = await sit_down(world, "pupil1", None)
-        with pytest.raises(ConflictError):
+        with pytest.raises(ConflictError, match=r"library ends none .* session_max_s is 0"):
             await world.sessions.extend(world.who("operator"), begun.session.id, 60)
 
 

@@ -242,8 +242,13 @@ class People:
 
         async def decide(session: Session) -> Step | None:
             end = ends_at(session, pool.settings)
-            if session.state not in _HAD or end is None:
-                raise ConflictError("the session has no end that could be moved")
+            if session.state not in _HAD:
+                raise ConflictError(f"a session that is {session.state} has no end to be moved")
+            if end is None:
+                limited = f"it was not live yet ({pool.name} allows session_max_s from then on)"
+                endless = f"{pool.name} ends none by time (its session_max_s is 0)"
+                why = limited if pool.settings.session_max_s else endless
+                raise ConflictError(f"the session has no end to be moved: {why}")
             now = self._core.now
             change = SessionChange(ends_at=max(end, now) + seconds * 1000)
             deadline_at = session.deadline_at
