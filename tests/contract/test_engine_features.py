@@ -388,6 +388,15 @@ async def test_a_host_whose_profile_cannot_be_read_is_one_that_did_not_answer(
         assert await engine.machines() == (), "its profile was put right"
 
 
+async def test_a_profile_is_understood_or_refused_before_a_host_has_it(case: EngineCase) -> None:
+    engine = case.start()
+    for host in (case.host, case.other, case.full):
+        engine.check_profile(host.profile)
+    if engine.profiles:
+        with pytest.raises(EngineError, match="hal9000"):
+            engine.check_profile("hal9000")
+
+
 @pytest.mark.needs(Feature.RESIZE)
 async def test_new_weights_and_guarantees_reach_a_running_machine(case: EngineCase) -> None:
     """A resize to the size that it has carries them."""

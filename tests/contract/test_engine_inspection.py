@@ -76,8 +76,6 @@ async def test_a_profile_that_is_refused_is_that_of_a_host_which_could_do_nothin
     case: EngineCase,
 ) -> None:
     engine = case.start()
-    for host in (case.host, case.other, case.full):
-        engine.check_profile(host.profile)
     for profile in ("hal9000", f"{case.host.profile.partition('?')[0]}?speed=warp"):
         assert not engine.features(replace(case.host, profile=profile))
         with pytest.raises(EngineError, match=r"hal9000|speed"):
