@@ -7,7 +7,6 @@ stderr, in both modes.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,7 @@ from rich.table import Table
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 WIDTH_OF_PIPES: Final = 1000
-"""columns when the output is no terminal, so that nothing is cut for a program that reads it;
-COLUMNS in the environment says otherwise"""
+"""columns when the output is no terminal, so that nothing is cut for a program that reads it"""
 
 STATE_STYLES: Final[Mapping[str, str]] = {
     "ready": "green",
@@ -131,9 +129,7 @@ class Output:
 
     @staticmethod
     def _console(file: IO[Any]) -> Console:
-        # of a terminal, or whoever named one by COLUMNS, the library knows the width
-        named = os.environ.get("COLUMNS", "").isdigit()
-        width = None if file.isatty() or named else WIDTH_OF_PIPES
+        width = None if file.isatty() else WIDTH_OF_PIPES
         return Console(file=file, width=width, highlight=False, soft_wrap=True)
 
     def document(self, value: object) -> None:

@@ -171,7 +171,7 @@ async def test_a_pool_names_a_class_of_storage_in_the_api_and_in_the_console(app
         ({"size_max": -1}, 400, "size_max"),
         ({"log_off": "keep"}, 400, "log_off"),
         ({"resources": {"cpus": 0, "memory_mib": 1}}, 400, "resources.cpus"),
-        ({"resources": {"cpus": 1}}, 400, "resources"),
+        ({"resources": {"cpus": 1}}, 400, "resources.memory_mib"),
         ({"lease_s": 10**12}, 400, "lease_s"),
     ],
 )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 from contextlib import redirect_stdout
 
-import pytest
-
 from broker.cli.assignments import flat
 from broker.cli.hosts import amounts
 from broker.cli.output import Output
@@ -29,18 +27,3 @@ def test_a_setting_that_is_empty_is_printed_all_the_same() -> None:
 def test_large_figures_are_printed_whole() -> None:
     assert amounts(1536, 4_096_000) == "1,536 of 4,096,000"
     assert amounts(0.5, 64.0) == "0.5 of 64"
-
-
-def test_a_table_in_a_pipe_is_as_wide_as_it_needs_or_as_columns_says(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def widest() -> int:
-        printed = io.StringIO()
-        with redirect_stdout(printed):
-            Output().table(("what",), [("word " * 60,)])
-        return max(map(len, printed.getvalue().splitlines()))
-
-    monkeypatch.delenv("COLUMNS", raising=False)
-    assert widest() >= 299
-    monkeypatch.setenv("COLUMNS", "80")
-    assert widest() <= 80
