@@ -109,7 +109,7 @@ class HostSilence:
         hosts = {load.host.id: load.host for load in loads}
         before = await self.known()
         found: dict[str, Silence] = {}
-        lasting: set[str] = set()
+        lasting: dict[str, Silence] = {}
         listened = unknown = 0
         for host in hosts.values():
             if host.state not in HOST_RUNS:
@@ -129,21 +129,21 @@ class HostSilence:
                 continue
             silence = _later(missed, host)
             if _counts(silence, now):
-                lasting.add(host.id)
+                lasting[host.id] = silence
             elif known is None:
                 continue
-            # the process before this one may have waited for longer
+            # shown is what the process before this one noted; it may have waited for longer
             since = min(known.since, silence.since) if known is not None else silence.since
             found[host.id] = Silence(since=since, why=silence.why)
         self.count = len(found)
         await self._keep(before, found, hosts)
-        for host_id, silence in found.items():
+        most = 2 * (len(found) - unknown) <= listened
+        # only what this process itself has missed counts: nobody knows what was heard between
+        # the last look of the process before it and its own first
+        for host_id, silence in lasting.items():
             if not await self._shared.keep(lease):
                 return
-            # this process has just begun to listen: the host may be heard in a moment
-            if host_id in lasting:
-                host, most = hosts[host_id], 2 * (len(found) - unknown) <= listened
-                await self._give_up(host, _later(silence, host), most=most)
+            await self._give_up(hosts[host_id], silence, most=most)
 
     async def _keep(
         self, before: Mapping[str, Silence], found: Mapping[str, Silence], hosts: Mapping[str, Host]

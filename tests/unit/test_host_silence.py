@@ -155,11 +155,16 @@ async def test_a_restart_does_not_declare_a_silent_host_heard() -> None:
         known = await world.services.host_silence.known()
         assert {host_id: one.since for host_id, one in known.items()} == {"hst_2": before}
         assert [one.action for one in await told(world)] == ["host.silent"]
-        # nor is it given up for what the process before this one missed
+        # nor is it given up for what the process before this one missed: it may have been heard
+        # while all were down
         assert await state(world, "hst_2") is HostState.UP
         del world.engine.unheard["hst_1"]
-        await sweep(world, ENOUGH_S)
+        await sweep(world, LOST_S - 2)
+        assert await state(world, "hst_2") is HostState.UP
+        assert (await world.services.host_silence.known())["hst_2"].since == before
+        await sweep(world, 1)
         assert await state(world, "hst_2") is HostState.DOWN
+        assert f"for {LOST_S} s" in (await told(world))[0].why
 
 
 @pytest.mark.parametrize("lacks", ["engine", "profile"])
