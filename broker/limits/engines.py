@@ -37,6 +37,8 @@ LIBVIRT_SURVEY_PAUSE_S_MAX: Final = 5.0
 """longest such pause; each is drawn by chance"""
 LIBVIRT_XML_BYTES_MAX: Final = 4 * 1024 * 1024
 """one description by a host"""
+LIST_HOST_S: Final = 20.0
+"""for one host, or one cloud, to list its machines, before it counts as one that did not answer"""
 LIBVIRT_GLANCE_S: Final = 3.0
 """for a host to say whether it has a machine that should be at another"""
 GOLDEN_BOOT_S: Final = 900.0

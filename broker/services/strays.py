@@ -132,7 +132,7 @@ class Strays:
 
     def _failed(self, engine: Engine, error: Exception) -> None:
         self.failures[f"machines of {engine.name}"] += 1
-        _log.warning("%s did not list its machines: %s", engine.name, error)
+        _log.warning("%s did not list its machines: %s", engine.name, _words(error))
 
     async def _rows(
         self, seen: dict[str, list[SeenMachine]], hosts: frozenset[str]
@@ -201,7 +201,7 @@ class Strays:
                     await self._fail(desktop, why)
         except (TriviumError, TimeoutError) as error:
             self.failures[name] += 1
-            _log.warning("%s (fence %d): %s", name, lease.fence, error)
+            _log.warning("%s (fence %d): %s", name, lease.fence, _words(error))
         except Exception as error:  # noqa: BLE001 - logged, counted, told; the rest goes on
             self.failures[name] += 1
             _log.exception("%s failed by a fault of the broker", name)
@@ -250,6 +250,11 @@ class Strays:
         )
         async with asked(self._kit, entry):
             await self._works.lost(desktop, why)
+
+
+def _words(error: Exception) -> str:
+    """Some say nothing: TimeoutError."""
+    return str(error) or type(error).__name__
 
 
 def _mark(row: Desktop | None) -> tuple[object, ...]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import libvirt
 import pytest
 
 from broker.domain.errors import EngineError
-from broker.engines.libvirt import LibvirtEngine, machines, moves
+from broker.engines.libvirt import LibvirtEngine, connection, machines, moves
+from broker.engines.libvirt import engine as engine_module
 from broker.engines.libvirt.guests import Guest
 from broker.engines.libvirt.hosts import HostLink
-from broker.engines.libvirt.knobs import parse_profile
+from broker.engines.libvirt.knobs import Place, parse_profile
 from broker.engines.libvirt.machines import Found, Machines
 from broker.engines.libvirt.tags import Tags
-from broker.ports import MachineReport, Operation
+from broker.ports import MachineReport, Operation, PartialListError
 from tests.support.builders import make_desktop, make_host
 from tests.support.engines import IMAGE, EngineCase, listening
 from tests.support.eventually import eventually
@@ -171,6 +174,32 @@ async def test_a_disk_that_a_host_which_cannot_be_read_may_need_stays(
             ]
         )
         assert bool(disks) is unread
+
+
+async def test_a_host_that_drops_packets_keeps_the_others_machines_from_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To reach it takes minutes."""
+    let_go, connect = threading.Event(), connection.connect
+
+    def slowly(host: str, place: Place) -> Any:
+        if host == "server-9":
+            let_go.wait(30)
+        return connect(host, place)
+
+    monkeypatch.setattr(connection, "connect", slowly)
+    monkeypatch.setattr(engine_module, "LIST_HOST_S", 0.5)
+    async with pair() as here:
+        far = make_host(id="hst_9", name="server-9", engine="libvirt", profile="test")
+        here.engine.features(far)
+        try:
+            with pytest.raises(PartialListError) as refused:
+                await here.engine.machines()
+        finally:
+            let_go.set()
+        assert refused.value.silent == {"hst_9"}
+        assert "no answer" in refused.value.detail
+        assert [one.desktop_id for one in refused.value.machines] == [DESKTOP.id]
 
 
 async def test_a_machine_made_fresh_by_another_broker_is_listened_to_as_that() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from broker.domain.errors import EngineError, StaleGenerationError
 from broker.domain.model import Host
 from broker.engines.openstack import OpenStackEngine, verbs, watch
+from broker.engines.openstack import engine as engine_module
 from broker.engines.openstack.clouds import Cloud
 from broker.engines.openstack.servers import Servers, installation_tag
 from broker.ports import Operation, PartialListError
@@ -245,6 +247,23 @@ async def test_a_stray_of_a_later_generation_stays(site: Site) -> None:
         with pytest.raises(StaleGenerationError):
             await site.engine.discard(replace(stray, generation=1))
         assert site.nova.kept
+
+
+async def test_a_cloud_that_hangs_keeps_the_others_machines_from_nobody(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    monkeypatch.setattr(engine_module, "LIST_HOST_S", 0.2)
+    async with listening(site.engine):
+        await site.engine.create(site.operation(1, at=1))
+        monkeypatch.setattr(site.clouds["one"], "_answer", lambda: let_go.wait(30))
+        try:
+            with pytest.raises(PartialListError) as refused:
+                await site.engine.machines()
+        finally:
+            let_go.set()
+        assert refused.value.silent == {"hst_one"}
+        assert [one.host_id for one in refused.value.machines] == ["hst_two"]
 
 
 async def test_a_place_whose_profile_cannot_be_read_is_silent_and_the_others_are_listed(

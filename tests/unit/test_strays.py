@@ -258,6 +258,21 @@ async def test_an_engine_that_cannot_list_its_machines_loses_nobody_his_desktop(
         assert _strays(broker).failures["machines of simulated"] == 3
 
 
+async def test_an_engine_that_takes_too_long_is_told_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryStore()
+    await fill(store, pools=(POOL,))
+    async with broker_on(store) as broker:
+
+        async def late() -> tuple[Machine, ...]:
+            raise TimeoutError
+
+        monkeypatch.setattr(broker.engine, "machines", late)
+        await _compare(broker)
+        assert "did not list its machines: TimeoutError" in caplog.text
+
+
 async def test_a_host_that_does_not_answer_stops_no_look_at_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

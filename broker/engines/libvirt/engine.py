@@ -34,7 +34,7 @@ from broker.engines.libvirt.power import switch
 from broker.engines.libvirt.turns import Turn, Turns
 from broker.engines.libvirt.verbs import Verbs
 from broker.engines.reports import Reports
-from broker.limits import LIBVIRT_ADOPT_S
+from broker.limits import LIBVIRT_ADOPT_S, LIST_HOST_S
 from broker.ports import (
     Chance,
     Clock,
@@ -290,9 +290,13 @@ class LibvirtEngine(GuestSpeaking):
 
         async def ask(link: HostLink) -> None:
             try:
-                listed.extend([_machine(link, one) for one in await self._listed(link)])
+                async with asyncio.timeout(LIST_HOST_S):
+                    found = await self._listed(link)
+                listed.extend([_machine(link, one) for one in found])
             except EngineError as error:
                 silent[link.host.id] = error.detail
+            except TimeoutError:
+                silent[link.host.id] = f"no answer within {LIST_HOST_S:g} s"
 
         await asyncio.gather(*map(ask, links))
         listed = sorted(_at_their_places(listed), key=lambda one: one.desktop_id)

@@ -29,7 +29,12 @@ from broker.engines.openstack.verbs import CloudLink, Desk, HostLink, Verbs
 from broker.engines.openstack.watch import Watch
 from broker.engines.reports import Reports
 from broker.engines.unread import Unread
-from broker.limits import OPENSTACK_CONSOLE_S, OPENSTACK_DISCARD_S, OPENSTACK_GLANCE_S
+from broker.limits import (
+    LIST_HOST_S,
+    OPENSTACK_CONSOLE_S,
+    OPENSTACK_DISCARD_S,
+    OPENSTACK_GLANCE_S,
+)
 from broker.ports import (
     Chance,
     Clock,
@@ -290,19 +295,25 @@ class OpenStackEngine(GuestSpeaking):
         whose profile is not understood may be one."""
         listed: list[Machine] = []
         silent = self._unread.silent()
-        for link in tuple(self._clouds.values()):
-            hosts = [one.host.id for one in self._hosts.values() if one.link is link]
+
+        async def ask(link: CloudLink) -> None:
             try:
-                found = await link.cloud.call(link.watch.look)
-            except EngineError as error:
-                silent |= dict.fromkeys(hosts, error.detail)
-                continue
+                async with asyncio.timeout(LIST_HOST_S):
+                    found = await asyncio.shield(link.cloud.call(link.watch.look))
+            except (EngineError, TimeoutError) as error:
+                late = f"no answer within {LIST_HOST_S:g} s"
+                why = error.detail if isinstance(error, EngineError) else late
+                hosts = [one.host.id for one in self._hosts.values() if one.link is link]
+                silent.update(dict.fromkeys(hosts, why))
+                return
             places = {
                 one.place.host: one.host.id
                 for one in self._hosts.values()
                 if one.link is link and one.place.host
             }
-            listed += [_machine(one, places) for one in found]
+            listed.extend([_machine(one, places) for one in found])
+
+        await asyncio.gather(*map(ask, tuple(self._clouds.values())))
         listed.sort(key=lambda one: one.desktop_id)
         if silent:
             raise PartialListError(listed, silent)
