@@ -1,4 +1,4 @@
-"""`trivium image`: golden images: looked at, examined before they are uploaded, uploaded."""
+"""`trivium image`: golden images: looked at, examined before they are uploaded, sent, removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from broker.cli.output import Output, clean, json_option
-from broker.cli.remote import Access, Remote, ask, remote_options
+from broker.cli.remote import Access, Remote, ask, path_of, remote_options
 from broker.ports import IMAGE_FORMATS
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -25,7 +25,7 @@ _FORMAT = click.option(
 
 @click.group()
 def image() -> None:
-    """Look at golden images, examine files, and upload them."""
+    """Look at golden images, examine files, upload them, and remove versions."""
 
 
 @image.command("list")
@@ -128,3 +128,21 @@ def add(
             ("id", clean(found["id"])),
         )
     )
+
+
+@image.command()
+@click.argument("version")
+@remote_options
+@json_option
+def remove(access: Access, version: str) -> None:
+    """Remove a VERSION from which no pool starts, as name@version or by its id."""
+
+    async def write(remote: Remote) -> None:
+        await remote.delete(path_of("images", version))
+
+    ask(access, write)
+    output = Output.current()
+    if output.as_json:
+        output.document({"removed": version})
+        return
+    output.done(f"{clean(version)} is removed")

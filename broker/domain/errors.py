@@ -333,6 +333,12 @@ class DesktopInUseError(TriviumError):
     advice = "Log the session off, then ask again."
 
 
+class ImageInUseError(TriviumError):
+    code = "image.in_use"
+    title = "Pools start from this version of the image"
+    advice = "Let these pools start from another version (a roster does that), then ask again."
+
+
 class SnapshotRefusedError(TriviumError):
     code = "snapshot.refused"
     title = "The desktop takes no snapshot, or cannot go back to it, now or at all"

@@ -176,6 +176,8 @@ class Image:
     """One version of a golden image. `size_bytes` is what a full copy carries over the wire.
 
     `boot_bytes` is the part that a streamed boot reads (VOI); see loadtests/calibration.toml.
+    `removed_at`: nothing starts from it any more. Its record stays, so that its name and version
+    are never another image's: copies of it may lie at hosts that are away.
     """
 
     id: str
@@ -184,6 +186,7 @@ class Image:
     size_bytes: int
     boot_bytes: int
     created_at: Instant
+    removed_at: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

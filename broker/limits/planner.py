@@ -86,3 +86,5 @@ HOSTS_READ_PER_LOOK_MAX: Final = 20
 """hosts whose desktops one look reads one by one"""
 POWER_RESERVE_MAX: Final = 10
 """desktops of one pool that must still fit elsewhere before a host goes off"""
+IMAGES_CLEAR_S: Final = 60.0
+"""between two looks at what versions of images that were removed left"""

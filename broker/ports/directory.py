@@ -40,14 +40,22 @@ class DirectoryStore(Protocol):
     async def groups(self, query: PageQuery) -> Page[Group]: ...
 
     async def images(self) -> tuple[Image, ...]:
-        """All, by name then version."""
+        """All that were not removed, by name then version."""
+
+    async def removed_images(self) -> tuple[Image, ...]:
+        """Those that were, by name then version."""
+
+    async def remove_image(self, image_id: str, now: Instant) -> Image:
+        """From now on no pool can start from it; its name and version stay taken. One that was
+        removed before stays as it is. Raises NotFoundError; ImageInUseError: naming the pools
+        that start from it."""
 
     async def pools(self) -> tuple[Pool, ...]:
         """All, by name; there are few (limit: POOLS_MAX)."""
 
     async def save_pool(self, pool: Pool, *, new: bool) -> None:
         """Raises AlreadyExistsError (new, name taken), NotFoundError (not new, unknown), or
-        ConflictError: new, and there are POOLS_MAX already."""
+        ConflictError: its image was removed, or new, and there are POOLS_MAX already."""
 
     async def host_loads(self) -> tuple[HostLoad, ...]:
         """Every host by name, with what its desktops take: all states but deleted and failed,
@@ -96,7 +104,7 @@ class DirectoryStore(Protocol):
     async def all_names(self) -> Mapping[str, Mapping[str, str]]:
         """kind (users, groups, images, hosts, pools, endpoints) -> name -> id, for the roster.
 
-        An image's name is `name@version`.
+        An image's name is `name@version`; removed ones are left out.
         """
 
     async def names_of(self, kind: str, ids: Collection[str]) -> Mapping[str, str]:
@@ -107,5 +115,5 @@ class DirectoryStore(Protocol):
         """
 
     async def apply_roster(self, change: RosterChange) -> None:
-        """All or nothing; ConflictError with more than POOLS_MAX pools. Passwords, states and keys
-        of existing records stay."""
+        """All or nothing; ConflictError with more than POOLS_MAX pools, or with a pool whose image
+        was removed. Passwords, states and keys of existing records stay."""

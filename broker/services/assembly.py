@@ -29,6 +29,7 @@ from broker.services.host_loss import HostLoss
 from broker.services.host_power import HostPower
 from broker.services.host_retirement import HostRetirement
 from broker.services.host_silence import HostSilence
+from broker.services.image_removal import ImageRemoval
 from broker.services.image_uploads import ImageUploads
 from broker.services.images import Images
 from broker.services.kit import Kit
@@ -91,6 +92,7 @@ def assemble(
         works=works, connect=connect, sessions=sessions, delivery=delivery, endpoints=endpoints,
         power=power, retirement=retirement, tally=tally, showing=showing,
         drifts=(drifts := Drifts(kit, shared, pools, engines)),
+        removal=(removal := ImageRemoval(kit, pools, image_store)),
         silences=(silences := HostSilence(kit, shared, pools, site, sessions, engines)),
     )  # fmt: skip
     return Services(
@@ -111,6 +113,7 @@ def assemble(
         host_power=power,
         host_retirement=retirement,
         host_silence=silences,
+        image_removal=removal,
         image_uploads=ImageUploads(kit, pools, image_store),
         images=images,
         measures=Measures(kit),
@@ -125,9 +128,8 @@ def assemble(
         shadows=Shadows(kit, sessions, pools, showing),
         shared=shared, showing=showing, site=site,
         snapshots=Snapshots(kit, pools, works, engines),
-        tally=tally,
+        tally=tally, watch=watch,
         viewers=Viewers(kit, sessions, engines, discretion),
-        watch=watch,
     )  # fmt: skip
 
 
@@ -148,6 +150,7 @@ def _reconciler(  # noqa: PLR0913 - it drives that many services
     retirement: HostRetirement,
     tally: Tally,
     drifts: Drifts,
+    removal: ImageRemoval,
     showing: Showing,
     silences: HostSilence,
 ) -> Reconciler:
@@ -180,4 +183,5 @@ def _reconciler(  # noqa: PLR0913 - it drives that many services
         ),
         strays=Strays(kit, shared, works),
         drifts=drifts,
+        removal=removal,
     )

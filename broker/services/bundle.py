@@ -23,6 +23,7 @@ from broker.services.host_checks import HostChecks
 from broker.services.host_power import HostPower
 from broker.services.host_retirement import HostRetirement
 from broker.services.host_silence import HostSilence
+from broker.services.image_removal import ImageRemoval
 from broker.services.image_uploads import ImageUploads
 from broker.services.images import Images
 from broker.services.kit import Kit
@@ -67,6 +68,7 @@ class Services:
     host_power: HostPower
     host_retirement: HostRetirement
     host_silence: HostSilence
+    image_removal: ImageRemoval
     image_uploads: ImageUploads
     images: Images
     measures: Measures

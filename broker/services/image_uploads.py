@@ -68,12 +68,17 @@ class ImageUploads:
             self._names.discard(name)
 
     async def _version(self, store: ImageStore, name: str, wanted: int | None) -> int:
-        every = await self._kit.store.directory.images()
-        known = {one.version for one in every if one.name == name}
+        directory = self._kit.store.directory
+        known = {one.version for one in await directory.images() if one.name == name}
+        gone = {one.version for one in await directory.removed_images() if one.name == name}
         if wanted is None:
             # what lies here, or at hosts, under such a number is another image
-            known |= await store.versions(name)
+            known |= gone | await store.versions(name)
             return max(known, default=0) + 1
+        if wanted in gone:
+            # hosts that are away may have that one still
+            text = f"version {wanted} of {name} was removed; its number is not used again"
+            raise AlreadyExistsError(text)
         if wanted in known:
             raise AlreadyExistsError(f"there is a version {wanted} of {name}")
         return wanted

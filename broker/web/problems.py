@@ -41,6 +41,7 @@ STATUSES: Final[Mapping[type[TriviumError], int]] = {
     errors.IllegalTransitionError: 409,
     errors.NoHostFitsError: 409,
     errors.DesktopInUseError: 409,
+    errors.ImageInUseError: 409,
     errors.HostHoldsWorkError: 409,
     errors.SnapshotRefusedError: 409,
     errors.BrokenChainError: 409,

@@ -197,6 +197,7 @@ REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
     ),
     ("POST /api/v1/hosts", as_alice("POST", "/hosts", HOST), ["host.create"]),
     ("POST /api/v1/images", _upload, ["image.upload"]),
+    ("DELETE /api/v1/images/{id}", as_alice("DELETE", "/images/uploaded@1"), ["image.remove"]),
     (
         "POST /api/v1/hosts/check",
         as_alice(

@@ -59,6 +59,7 @@ ALLOWED: dict[str, set[Role] | set[Role | None]] = {
     "DELETE /api/v1/desktops/{id}/snapshots/{snapshot}": ADMINISTRATORS,
     "GET /api/v1/images": READERS,
     "POST /api/v1/images": ADMINISTRATORS,
+    "DELETE /api/v1/images/{id}": ADMINISTRATORS,
     "GET /api/v1/jobs": READERS,
     "GET /api/v1/jobs/{id}": READERS,
     "POST /api/v1/sessions": EVERYBODY,

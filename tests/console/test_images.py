@@ -72,6 +72,31 @@ def test_a_file_that_the_broker_refuses_says_why_and_nothing_is_listed(
     assert len(school.ask(school.services.pools.images())) == 1
 
 
+def test_a_version_that_no_pool_starts_from_is_removed_after_a_question(
+    school: LiveBroker, visitor: Visitors, tmp_path: Path
+) -> None:
+    one = visitor("admin")
+    one.open("/images")
+    chosen(one.page, made(tmp_path / "spare.qcow2"))
+    sent(one.page)
+    expect(state(one.page)).to_contain_text("spare@1 is there", timeout=EXAMINED_MS)
+    rows = one.page.locator("#list tbody tr")
+    expect(rows).to_have_count(2)
+    used, spare = rows.filter(has_text="study"), rows.filter(has_text="spare")
+    expect(used.get_by_role("button")).to_have_count(0)
+    spare.get_by_role("button", name="Remove").click()
+    question = one.page.get_by_role("dialog")
+    expect(question).to_contain_text("Remove spare, version 1?")
+    question.get_by_role("button", name="Cancel").click()
+    expect(rows).to_have_count(2)
+    spare.get_by_role("button", name="Remove").click()
+    question.get_by_role("button", name="Remove").click()
+    expect(one.page.locator("#notices")).to_contain_text("spare, version 1, is removed")
+    expect(rows).to_have_count(1)
+    removed = school.ask(school.store.directory.removed_images())
+    assert [(one.name, one.version) for one in removed] == [("spare", 1)]
+
+
 def test_a_reader_sees_the_images_and_no_way_to_upload(
     school: LiveBroker, visitor: Visitors
 ) -> None:
@@ -79,6 +104,7 @@ def test_a_reader_sees_the_images_and_no_way_to_upload(
     one = visitor("auditor")
     one.open("/images?text=STUD")
     expect(one.page.locator("#list tbody tr")).to_have_count(1)
+    expect(one.page.locator("#list").get_by_role("button")).to_have_count(0)
     expect(one.page.locator("#upload")).to_have_count(0)
     one.open("/images?text=nothing")
     expect(one.page.locator("#list")).to_contain_text("No image fits")

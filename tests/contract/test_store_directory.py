@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from broker.domain.errors import (
     AlreadyExistsError,
     ConflictError,
     IllegalTransitionError,
+    ImageInUseError,
     NotFoundError,
 )
 from broker.domain.lifecycle import DesktopEvent, EndpointEvent, HostEvent
@@ -239,6 +241,69 @@ async def test_images_are_listed_by_name_then_version(store: Store) -> None:
     )
     await store.directory.apply_roster(RosterChange(images=images))
     assert await store.directory.images() == (images[2], images[1], images[0])
+
+
+async def test_a_version_that_no_pool_starts_from_is_removed_and_its_number_stays_taken(
+    store: Store,
+) -> None:
+    images = (make_image(1, name="alpha"), make_image(2, name="alpha"))
+    await store.directory.apply_roster(RosterChange(images=images))
+    removed = await store.directory.remove_image("img_1", NOW + 1)
+    assert removed == replace(images[0], removed_at=NOW + 1)
+    assert await store.directory.images() == (images[1],)
+    assert await store.directory.removed_images() == (removed,)
+    assert (await store.directory.all_names())["images"] == {"alpha@2": "img_2"}
+    assert await store.directory.remove_image("img_1", NOW + 2) == removed
+    # a roster that read it before does not bring it back
+    await store.directory.apply_roster(RosterChange(images=(images[0],)))
+    assert await store.directory.removed_images() == (removed,)
+    again = make_image(3, name="alpha", version=1)
+    with pytest.raises(AlreadyExistsError):
+        await store.directory.apply_roster(RosterChange(images=(again,)))
+    with pytest.raises(NotFoundError):
+        await store.directory.remove_image("img_3", NOW)
+
+
+async def test_a_version_that_pools_start_from_is_not_removed_and_they_are_named(
+    store: Store,
+) -> None:
+    await fill(store)
+    with pytest.raises(ImageInUseError) as refused:
+        await store.directory.remove_image("img_1", NOW)
+    assert refused.value.fields == {"pools": ["laboratory", "library"]}
+    assert "laboratory, library start from office@1" in refused.value.detail
+    assert await store.directory.removed_images() == ()
+
+
+async def test_no_pool_starts_from_a_version_that_was_removed(store: Store) -> None:
+    await fill(store)
+    other = make_image(2, name="other", version=1)
+    await store.directory.apply_roster(RosterChange(images=(other,)))
+    await store.directory.remove_image("img_2", NOW)
+    new = make_pool(id="pol_9", name="ninth", image_id="img_2")
+    with pytest.raises(ConflictError, match="other@1 was removed"):
+        await store.directory.save_pool(new, new=True)
+    with pytest.raises(ConflictError, match="other@1 was removed"):
+        await store.directory.save_pool(replace(VDI, image_id="img_2"), new=False)
+    with pytest.raises(ConflictError, match="other@1 was removed"):
+        await store.directory.apply_roster(RosterChange(pools=(new,)))
+    assert {one.image_id for one in await store.directory.pools()} == {"img_1"}
+
+
+async def test_a_removal_and_a_pool_of_the_same_version_never_both_succeed(store: Store) -> None:
+    await fill(store)
+    for number in range(10, 22):
+        image = make_image(number, name=f"raced-{number}")
+        await store.directory.apply_roster(RosterChange(images=(image,)))
+        pool = make_pool(id=f"pol_{number}", name=f"pool-{number}", image_id=image.id)
+        results = await asyncio.gather(
+            store.directory.remove_image(image.id, NOW),
+            store.directory.save_pool(pool, new=True),
+            return_exceptions=True,
+        )
+        errors = [one for one in results if isinstance(one, BaseException)]
+        assert len(errors) == 1, results
+        assert isinstance(errors[0], ImageInUseError | ConflictError)
 
 
 async def test_all_names_lead_to_ids(store: Store) -> None:

@@ -19,6 +19,7 @@ from broker.domain.planning.view import Memory
 from broker.ports import Engine
 from broker.services.drifts import Drifts
 from broker.services.engine_work import EngineWork
+from broker.services.image_removal import ImageRemoval
 from broker.services.kit import Kit
 from broker.services.reconciler.acting import Acting, Look
 from broker.services.reconciler.chores import Chores
@@ -44,6 +45,7 @@ class Reconciler:
         chores: Chores,
         strays: Strays,
         drifts: Drifts,
+        removal: ImageRemoval,
     ) -> None:
         self._kit = kit
         self._shared = shared
@@ -53,6 +55,7 @@ class Reconciler:
         self._chores = chores
         self._strays = strays
         self._drifts = drifts
+        self._removal = removal
         self._wake = asyncio.Event()
         self._memory = Memory()
         self._fence: int | None = None
@@ -72,6 +75,7 @@ class Reconciler:
             tasks.create_task(self._look_for_ever(), name="reconciler")
             tasks.create_task(self._strays.run(engines), name="strays")
             tasks.create_task(self._drifts.run(engines), name="drift")
+            tasks.create_task(self._removal.run(), name="removed images")
             tasks.create_task(self._works.run(), name="jobs")
             for engine in engines:
                 tasks.create_task(self._works.take_reports(engine), name=f"reports {engine.name}")
@@ -161,7 +165,8 @@ class Reconciler:
     @property
     def failures(self) -> Mapping[str, int]:
         """What failed beside commands -> how often: looks, chores, comparisons."""
-        parts = (self._chores.failures, self._strays.failures, self._drifts.failures)
+        works = (self._chores, self._strays, self._drifts, self._removal)
+        parts = [one.failures for one in works]
         return {"look": self._looks_failed} | {
             name: n for part in parts for name, n in part.items()
         }
@@ -174,5 +179,5 @@ class Reconciler:
     def tell_bugs(self, to: Callable[[BaseException], None]) -> None:
         """Have every fault of the broker that the reconciler survives told to `to`, too."""
         self._acting.on_bug = self._chores.on_bug = self._strays.on_bug = to
-        self._drifts.on_bug = to
+        self._drifts.on_bug = self._removal.on_bug = to
         self._works.on_bug = to

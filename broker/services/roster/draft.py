@@ -35,7 +35,7 @@ class Known:
     """The stored records by name; an image's name is `name@version`.
 
     `profiles`: None leaves hosts' profiles unchecked.
-    `reserved`: user names that a roster may not have.
+    `reserved`: user names that a roster may not have; `removed`: likewise, images.
     """
 
     groups: Mapping[str, Group] = field(default_factory=dict)
@@ -46,6 +46,7 @@ class Known:
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     profiles: HostProfiles | None = None
     reserved: Collection[str] = ()
+    removed: Collection[str] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,6 +107,7 @@ class Draft:
         self.roster = roster
         self.profiles = known.profiles
         self.reserved = known.reserved
+        self.removed = known.removed
         self.now = now
         self.new_id = new_id
         self._problems = problems

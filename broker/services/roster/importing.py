@@ -63,6 +63,7 @@ async def _known(store: Store, profiles: HostProfiles | None) -> Known:
         groups={one.name: one for one in await _all(directory.groups)},
         users={one.username: one for one in await _all(directory.users)},
         images={f"{one.name}@{one.version}": one for one in await directory.images()},
+        removed=[f"{one.name}@{one.version}" for one in await directory.removed_images()],
         hosts={load.host.name: load.host for load in await directory.host_loads()},
         pools={one.name: one for one in await directory.pools()},
         endpoints={one.name: one for one in await _all(store.endpoints.endpoints)},

@@ -24,6 +24,9 @@ def plan_images(draft: Draft) -> None:
     for row in draft.roster.images:
         old = draft.images.stored.get(row.key)
         size_bytes, boot_bytes = round(row.size_gib * _GIB), round(row.boot_mib * _MIB)
+        if row.key in draft.removed:
+            text = f"{names.shown(row.key)} was removed; give a new version number"
+            draft.bad("images.csv", row.line, "version", text)
         _check_image(draft, row, old, size_bytes, boot_bytes)
         draft.images.put(
             row.key,

@@ -19,6 +19,7 @@ from broker.store.memory.rules import MemoryRules
 from broker.store.memory.state import page
 from broker.store.moves import check_new, check_new_endpoint, check_new_host, move_host
 from broker.store.paging import check_names, check_query, folded
+from broker.store.removing import check_there, check_unused
 
 
 def image_name(image: Image) -> str:
@@ -88,7 +89,27 @@ class MemoryDirectory(MemoryRules):
         return page(rows, query, lambda one: one.name)
 
     async def images(self) -> tuple[Image, ...]:
-        return tuple(sorted(self._state.images.values(), key=lambda one: (one.name, one.version)))
+        return self._images(removed=False)
+
+    async def removed_images(self) -> tuple[Image, ...]:
+        return self._images(removed=True)
+
+    def _images(self, *, removed: bool) -> tuple[Image, ...]:
+        every = self._state.images.values()
+        rows = [one for one in every if (one.removed_at is not None) is removed]
+        return tuple(sorted(rows, key=lambda one: (one.name, one.version)))
+
+    async def remove_image(self, image_id: str, now: Instant) -> Image:
+        image = self._state.images.get(image_id)
+        if image is None:
+            raise NotFoundError("there is no such image")
+        if image.removed_at is not None:
+            return image
+        check_unused(
+            image, [one.name for one in self._state.pools.values() if one.image_id == image_id]
+        )
+        removed = self._state.images[image_id] = replace(image, removed_at=now)
+        return removed
 
     async def pools(self) -> tuple[Pool, ...]:
         return tuple(sorted(self._state.pools.values(), key=lambda one: one.name))[:POOLS_MAX]
@@ -102,6 +123,7 @@ class MemoryDirectory(MemoryRules):
 
     def _put_pool(self, pool: Pool) -> None:
         self._state.must_know(self._state.images, pool.image_id)
+        check_there(self._state.images[pool.image_id])
         for group_id in pool.group_ids:
             self._state.must_know(self._state.groups, group_id)
         old = self._state.pools.get(pool.id)
@@ -156,7 +178,10 @@ class MemoryDirectory(MemoryRules):
 
     async def all_names(self) -> Mapping[str, Mapping[str, str]]:
         kinds = ("users", "groups", "images", "hosts", "pools", "endpoints")
-        return {kind: dict(self._state.names[kind]) for kind in kinds}
+        found = {kind: dict(self._state.names[kind]) for kind in kinds}
+        for image in self._images(removed=True):
+            del found["images"][image_name(image)]
+        return found
 
     async def names_of(self, kind: str, ids: Collection[str]) -> Mapping[str, str]:
         check_names(kind, ids)
@@ -189,7 +214,8 @@ class MemoryDirectory(MemoryRules):
 
     def _put_image(self, image: Image) -> None:
         old = self._state.images.get(image.id)
-        image = image if old is None else replace(image, created_at=old.created_at)
+        if old is not None:
+            image = replace(image, created_at=old.created_at, removed_at=old.removed_at)
         self._state.put_named("images", self._state.images, image.id, image_name(image), image)
 
     def _put_endpoint(self, endpoint: Endpoint) -> None:

@@ -16,19 +16,17 @@ from broker.limits import POOLS_MAX
 from broker.ports import Page, PageQuery, RosterChange
 from broker.store.moves import check_new_host, move_host
 from broker.store.paging import check_names
-from broker.store.sql import capped, hosts, roster
+from broker.store.sql import capped, hosts, images, roster
 from broker.store.sql import tables as t
 from broker.store.sql.pages import Listing, equals
 from broker.store.sql.rows.directory import (
     GROUP,
-    IMAGE,
     POOL,
     USER,
     from_host,
     from_pool,
     from_user,
     to_group,
-    to_image,
     to_pool,
     to_user,
 )
@@ -75,7 +73,6 @@ _ADMINISTRATOR = (
     .limit(1)
 )
 _GROUPS = Listing(GROUP, t.groups.c.name, {}, search=t.groups.c.search)
-_IMAGES = sa.select(*IMAGE).order_by(t.images.c.name, t.images.c.version)
 _POOLS = sa.select(*POOL).order_by(t.pools.c.name).limit(POOLS_MAX)
 _ENTITLED = sa.select(t.entitlements.c.pool_id, t.entitlements.c.group_id).order_by(
     t.entitlements.c.pool_id, t.entitlements.c.position
@@ -84,7 +81,7 @@ _IMAGE_NAME = t.images.c.name + "@" + sa.cast(t.images.c.version, sa.Text)
 _NAMES: dict[str, sa.Select[Any]] = {
     "users": sa.select(t.users.c.username, t.users.c.id),
     "groups": sa.select(t.groups.c.name, t.groups.c.id),
-    "images": sa.select(_IMAGE_NAME, t.images.c.id),
+    "images": sa.select(_IMAGE_NAME, t.images.c.id).where(t.images.c.removed_at.is_(None)),
     "hosts": sa.select(t.hosts.c.name, t.hosts.c.id),
     "pools": sa.select(t.pools.c.name, t.pools.c.id),
     "endpoints": sa.select(t.endpoints.c.name, t.endpoints.c.id),
@@ -172,9 +169,13 @@ class SqlDirectory(SqlRules):
         return await self._database.read(work)
 
     async def images(self) -> tuple[Image, ...]:
-        return await self._database.read(
-            lambda connection: tuple(map(to_image, connection.execute(_IMAGES).all()))
-        )
+        return await self._database.read(partial(images.listed, removed=False))
+
+    async def removed_images(self) -> tuple[Image, ...]:
+        return await self._database.read(partial(images.listed, removed=True))
+
+    async def remove_image(self, image_id: str, now: Instant) -> Image:
+        return await self._database.transaction(partial(images.remove, image_id, now))
 
     async def pools(self) -> tuple[Pool, ...]:
         def work(connection: sa.Connection) -> tuple[Pool, ...]:
@@ -194,6 +195,7 @@ class SqlDirectory(SqlRules):
                 capped.check(connection, t.pools, POOLS_MAX)
             elif not roster.replace(connection, t.pools, [from_pool(pool)]):
                 raise NotFoundError("there is no such pool")
+            images.check_there(connection, [pool.image_id])
             roster.relate(connection, roster.ENTITLEMENTS, {pool.id: pool.group_ids})
 
         await self._database.transaction(work)

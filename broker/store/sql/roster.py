@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from broker.limits import POOLS_MAX
 from broker.ports import RosterChange
 from broker.store.moves import check_new, check_new_endpoint
-from broker.store.sql import capped
+from broker.store.sql import capped, images
 from broker.store.sql import tables as t
 from broker.store.sql.rows import Values
 from broker.store.sql.rows.directory import from_group, from_host, from_image, from_pool, from_user
@@ -24,6 +24,8 @@ _STATED_ONCE = {"id", "created_at"}
 """columns that stay as they were when the record was made"""
 HOSTS_OWN = {"prior_state", "state", "deadline_at", "changed_at", "note"}
 """what changes by DirectoryStore.move_host alone"""
+_IMAGES_OWN = {"removed_at"}
+"""what changes by DirectoryStore.remove_image alone"""
 _ENDPOINTS_OWN = {"prior_state", "state", "public_key", "agent_version", "last_seen_at"}
 """what an endpoint itself brought"""
 
@@ -50,7 +52,7 @@ def check(change: RosterChange) -> None:
 def apply(change: RosterChange, connection: sa.Connection) -> None:
     """Raises IllegalTransitionError: a new endpoint is not in its first state."""
     _put(connection, t.groups, change.groups, from_group)
-    _put(connection, t.images, change.images, from_image)
+    _put(connection, t.images, change.images, from_image, keep=_IMAGES_OWN)
     _put(connection, t.hosts, change.hosts, from_host, keep=HOSTS_OWN)
     _put(connection, t.users, change.users, from_user)
     relate(connection, MEMBERSHIPS, {one.id: one.group_ids for one in change.users})
@@ -58,6 +60,7 @@ def apply(change: RosterChange, connection: sa.Connection) -> None:
         capped.lock(connection, t.pools)
         _put(connection, t.pools, change.pools, from_pool)
         capped.check(connection, t.pools, POOLS_MAX)
+        images.check_there(connection, [one.image_id for one in change.pools])
     relate(connection, ENTITLEMENTS, {one.id: one.group_ids for one in change.pools})
     known = _known(connection, t.endpoints, [one.id for one in change.endpoints])
     for endpoint in change.endpoints:

@@ -121,6 +121,7 @@ images = sa.Table(
     sa.Column("size_bytes", SIZE, nullable=False),
     sa.Column("boot_bytes", SIZE, nullable=False),
     sa.Column("created_at", INSTANT, nullable=False),
+    sa.Column("removed_at", INSTANT),
     sa.UniqueConstraint("name", "version", name="an_image_has_a_version_once"),
 )
 

@@ -57,6 +57,11 @@ class ImagesApi:
         )
         return call.answer(shape, 201)
 
+    async def remove(self, call: Call) -> web.StreamResponse:
+        removed = await self._web.services.image_removal.remove(call.part("id"))
+        call.remarks |= {"image": removed.name, "version": removed.version}
+        return call.done()
+
     def routes(self) -> tuple[Route, ...]:
         return (
             Route(
@@ -83,5 +88,15 @@ class ImagesApi:
                     errors.BodyTooLargeError,
                     errors.BusyError,
                 ),
+            ),
+            Route(
+                method="DELETE",
+                path="/api/v1/images/{id}",
+                audit=Audited(action="image.remove"),
+                handler=self.remove,
+                need=Permission.MANAGE_POOLS,
+                summary="Remove a version of an image, by id or name@version, for good",
+                answers={204: None},
+                errors=(errors.NotFoundError, errors.ImageInUseError),
             ),
         )

@@ -89,11 +89,12 @@ IMAGE = (
     t.images.c.size_bytes,
     t.images.c.boot_bytes,
     t.images.c.created_at,
+    t.images.c.removed_at,
 )
 
 
 def to_image(row: Row) -> Image:
-    image_id, name, version, size_bytes, boot_bytes, created_at = row
+    image_id, name, version, size_bytes, boot_bytes, created_at, removed_at = row
     return Image(
         id=image_id,
         name=name,
@@ -101,6 +102,7 @@ def to_image(row: Row) -> Image:
         size_bytes=size_bytes,
         boot_bytes=boot_bytes,
         created_at=created_at,
+        removed_at=removed_at,
     )
 
 
@@ -112,6 +114,7 @@ def from_image(image: Image) -> Values:
         "size_bytes": image.size_bytes,
         "boot_bytes": image.boot_bytes,
         "created_at": image.created_at,
+        "removed_at": image.removed_at,
     }
 
 
