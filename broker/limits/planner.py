@@ -88,3 +88,12 @@ POWER_RESERVE_MAX: Final = 10
 """desktops of one pool that must still fit elsewhere before a host goes off"""
 IMAGES_CLEAR_S: Final = 60.0
 """between two looks at what versions of images that were removed left"""
+IMAGE_SETTLE_S: Final = 300
+"""after its removal before what a version left on hosts is deleted: what began to make a desktop of
+it, on the copy of the pools that another broker had, is over by then (JOB_S)"""
+IMAGES_CLEAR_HOST_S: Final = 60.0
+"""for one host to delete what removed versions left there"""
+IMAGES_CLEARED_MAX: Final = 50
+"""files deleted in one storage pool in one look"""
+HOSTS_CLEARED_AT_ONCE: Final = 8
+"""hosts that are asked for it at the same time"""

@@ -16,6 +16,7 @@ from broker.ports.engine import (
 )
 from broker.ports.guest_links import GuestAttendance, GuestLinks
 from broker.ports.guests import GuestAgents, GuestAsk, GuestState, GuestVerb
+from broker.ports.images import ImageKeeper
 from broker.ports.inspection import (
     DriftInspector,
     HostInspector,
@@ -120,6 +121,7 @@ __all__ = [
     "HostListener",
     "HostWatcher",
     "Ids",
+    "ImageKeeper",
     "ImageSource",
     "ImageStore",
     "JobStore",

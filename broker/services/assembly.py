@@ -92,7 +92,7 @@ def assemble(
         works=works, connect=connect, sessions=sessions, delivery=delivery, endpoints=endpoints,
         power=power, retirement=retirement, tally=tally, showing=showing,
         drifts=(drifts := Drifts(kit, shared, pools, engines)),
-        removal=(removal := ImageRemoval(kit, pools, image_store)),
+        removal=(removal := ImageRemoval(kit, shared, pools, image_store)),
         silences=(silences := HostSilence(kit, shared, pools, site, sessions, engines)),
     )  # fmt: skip
     return Services(

@@ -132,7 +132,7 @@ async def test_an_upload_of_a_version_that_is_removed_meanwhile_leaves_nothing(
 async def test_a_broker_deletes_its_file_of_what_was_removed_through_another(app: App) -> None:
     kit: Kit = app.services.kit
     await upload(app, "name=studio")
-    elsewhere = ImageRemoval(kit, app.services.pools, None)
+    elsewhere = ImageRemoval(kit, app.services.shared, app.services.pools, None)
     await elsewhere.remove("studio@1")
     assert files(app) == ["studio-v1.qcow2"]
     await removal(app).tidy()

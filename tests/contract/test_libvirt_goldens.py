@@ -115,7 +115,7 @@ def test_one_that_is_not_all_there_is_not_taken(files: dict[str, bytes | None]) 
 @pytest.mark.parametrize("data", [None, memory(version=3)])
 def test_where_it_cannot_be_told_whether_one_is_there_none_is_made(data: bytes | None) -> None:
     with pytest.raises(EngineError):
-        GoldenDesktops(clock=SystemClock(), ids=SystemIds()).known(
+        GoldenDesktops(clock=SystemClock(), ids=SystemIds(), installation_id="ins_1").known(
             cast("InstantClones", Booting(clones(a_qcow2=b"", a_save=data))), NAME
         )
 
@@ -137,7 +137,7 @@ class Booting:
 
 async def test_one_that_another_broker_boots_is_waited_for_from_when_it_was_seen() -> None:
     clock = ManualClock()
-    goldens = GoldenDesktops(clock=clock, ids=SystemIds())
+    goldens = GoldenDesktops(clock=clock, ids=SystemIds(), installation_id="ins_1")
     host = Booting(clones(), Boot(uuid="1", golden=Golden(disk=f"{NAME}-a.qcow2")))
 
     def known() -> object:

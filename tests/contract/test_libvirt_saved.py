@@ -85,7 +85,7 @@ def test_hosts_that_share_a_pool_have_golden_desktops_of_their_own() -> None:
     )
     place = parse_profile("qemu?storage=shared&clone=instant")
     first, second, again = (
-        golden_name(host, place, operation) for host in ("host-a", "host-b", "host-a")
+        golden_name("ins_1", host, place, operation) for host in ("host-a", "host-b", "host-a")
     )
     assert first == again
     assert first != second
@@ -100,7 +100,7 @@ def test_one_memory_serves_desktops_whose_guests_see_the_same_machine() -> None:
             id="job_1", desktop=make_desktop(resources=resources), host=make_host(), image=IMAGE,
             deadline_s=60, weights=Share(cpus=size.get("cpus", 1.0)),
         )  # fmt: skip
-        return golden_name("host-a", place, operation)
+        return golden_name("ins_1", "host-a", place, operation)
 
     alike = {named(), named(cpus=1.5), named(disk_iops=400), named(network_mbit=50)}
     assert len(alike) == 1

@@ -32,6 +32,7 @@ from tests.support.libvirt_lab import IMAGE, LibvirtLab, connected
 
 SENT = Image(id="img_2", name="sent", version=7, size_bytes=1, boot_bytes=1, created_at=NOW)
 NAME = "sent-v7.qcow2"
+MARK = f"trivium-0123abcd-{NAME}.mark"
 
 
 @pytest.fixture
@@ -113,8 +114,9 @@ class At:
 
     def bring(self, file: Path) -> bool:
         return bring(
-            self.connection, self.volumes, "server-1", self.place, NAME, file, secrets.token_hex(4)
-        )
+            self.connection, self.volumes, "server-1", self.place, NAME, file, secrets.token_hex(4),
+            MARK,
+        )  # fmt: skip
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ GUEST: Final = "guest"
 """what it hears of its machines' agents it tells, and they can be asked (GuestAgents)"""
 INSPECT: Final = "inspect"
 """it tells what hosts can do, and looks at them before they are added (HostInspector)"""
+IMAGES: Final = "images"
+"""what removed images left on hosts it deletes there (ImageKeeper)"""
 GROUP: Final = "trivium.engine_kinds"
 """the entry-point group in which another distribution names its EngineKind"""
 TIME: Final = "time"
@@ -32,8 +34,8 @@ TIME: Final = "time"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKind:
     """An engine that is held to the contract. `claims`: the features that it says it has, and
-    DISPLAYS, GUEST, INSPECT and TIME; a test that needs more (`@pytest.mark.needs`) is not run for
-    it. `real`: it starts machines."""
+    DISPLAYS, GUEST, IMAGES, INSPECT and TIME; a test that needs more (`@pytest.mark.needs`) is not
+    run for it. `real`: it starts machines."""
 
     name: str
     make: Callable[[pytest.FixtureRequest], EngineCase]
@@ -77,12 +79,12 @@ ENGINES: Final[tuple[EngineKind, ...]] = (
     EngineKind(
         name="simulated",
         make=lambda _: simulated_case(),
-        claims=_ALL | {DISPLAYS, GUEST, INSPECT, TIME},
+        claims=_ALL | {DISPLAYS, GUEST, IMAGES, INSPECT, TIME},
     ),
     EngineKind(
         name="simulated_container",
         make=lambda _: simulated_container_case(),
-        claims=frozenset({Feature.RESIZE, Feature.HOST_POWER, DISPLAYS, INSPECT, TIME}),
+        claims=frozenset({Feature.RESIZE, Feature.HOST_POWER, DISPLAYS, IMAGES, INSPECT, TIME}),
     ),
     EngineKind(name="prompt", make=lambda _: prompt_case(), claims=_ALL),
 )
@@ -105,6 +107,7 @@ _OF_LIBVIRT: Final[tuple[EngineKind, ...]] = (
                 Feature.SNAPSHOT,
                 DISPLAYS,
                 GUEST,
+                IMAGES,
                 INSPECT,
                 TIME,
             }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from broker.config import IMAGES_FOLDER
@@ -17,11 +17,12 @@ from broker.domain.drift import Difference
 from broker.domain.errors import EngineError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.inspection import Abilities, Condition, Step
-from broker.domain.model import Desktop, DesktopState, Host, Resources
+from broker.domain.model import Desktop, DesktopState, Host, Image, Resources
 from broker.domain.silence import Silence
 from broker.domain.storage import StorageClass
+from broker.engines.libvirt.cleared import clear_all
 from broker.engines.libvirt.displays import Displays
-from broker.engines.libvirt.golden_images import GoldenImages
+from broker.engines.libvirt.golden_images import FORMAT, GoldenImages
 from broker.engines.libvirt.guest_speaking import GuestSpeaking
 from broker.engines.libvirt.guests import Guests
 from broker.engines.libvirt.hosts import HostLink, Hosts
@@ -31,6 +32,7 @@ from broker.engines.libvirt.kinds import KINDS
 from broker.engines.libvirt.knobs import parse_profile
 from broker.engines.libvirt.machines import Found, fence
 from broker.engines.libvirt.power import switch
+from broker.engines.libvirt.tags import owner_mark
 from broker.engines.libvirt.turns import Turn, Turns
 from broker.engines.libvirt.verbs import Verbs
 from broker.engines.reports import Reports
@@ -85,8 +87,9 @@ class LibvirtEngine(GuestSpeaking):
         self._inspector = Inspector(self._hosts, clock=clock, ids=ids, data=data)
         self._turns = Turns(installation_id)
         self._displays = Displays(self._hosts, self._guests, self._turns)
-        goldens = GoldenDesktops(clock=clock, ids=ids)
-        images = GoldenImages(data / IMAGES_FOLDER if data is not None else None, clock)
+        goldens = GoldenDesktops(clock=clock, ids=ids, installation_id=installation_id)
+        folder, owner = data / IMAGES_FOLDER if data else None, owner_mark(installation_id)
+        images = self._images = GoldenImages(folder, clock, owner)
         self._verbs = Verbs(self._hosts, self._guests, goldens, images, self._displays.close)
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -236,6 +239,19 @@ class LibvirtEngine(GuestSpeaking):
         host with the same storage is away."""
         async with self._turns.next(machine.desktop_id, None) as turn:
             await self._verbs.discard(turn, machine)
+
+    async def clear_images(
+        self, host: Host, removed: Sequence[Image], deadline_s: float
+    ) -> tuple[str, ...]:
+        """See broker.ports.ImageKeeper: in each storage pool whose desktops have qcow2 files."""
+        link = self._hosts.know(host)
+        if link.is_away or link.connection.failing:
+            raise EngineError(f"{host.name} does not answer")
+        if link.place.kind.disk_format != FORMAT:
+            return ()
+        mark = f"{host.id}-{self._clock.now()}"
+        async with self._turns.next(f"images of {host.id}", deadline_s) as turn:
+            return await clear_all(turn, link, self._images, removed, mark)
 
     def _need(self, host: Host, feature: Feature) -> None:
         if feature not in self._hosts.know(host).features:

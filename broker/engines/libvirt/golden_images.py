@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -30,7 +31,7 @@ from broker.engines.libvirt.knobs import Place
 from broker.engines.libvirt.machines import Machines
 from broker.engines.libvirt.pool_kinds import POOL_KINDS, Disks
 from broker.engines.libvirt.storage import Volumes, clock_of
-from broker.engines.libvirt.tags import image_volume
+from broker.engines.libvirt.tags import image_mark, image_volume
 from broker.engines.libvirt.turns import Turn
 from broker.ports import Clock
 
@@ -50,10 +51,12 @@ _PIECE_BYTES: Final = 256 * 1024
 
 
 class GoldenImages:
-    """`folder`: where uploaded images are kept; None: this broker keeps none."""
+    """`folder`: where uploaded images are kept; None: this broker keeps none. `owner`: the
+    installation's mark."""
 
-    def __init__(self, folder: Path | None, clock: Clock) -> None:
+    def __init__(self, folder: Path | None, clock: Clock, owner: str) -> None:
         self._folder = folder
+        self._owner = owner
         self._clock = clock
         self._under_way: dict[tuple[str, str, str], threading.Lock] = {}
         self._look_at: dict[tuple[str, str, str], float] = {}
@@ -70,9 +73,9 @@ class GoldenImages:
         file = self._folder / name
         if not file.is_file():
             return
+        beside = image_mark(image, self._owner)
         host, place = home.host.name, home.place.at(storage)
-        key = _key(home, place.pool, name)
-        lock = self._under_way.setdefault(key, threading.Lock())
+        key, lock = _key(home, place.pool, name), self.lock(home, place.pool, name)
         mark = f"{home.host.id}-{name}-{self._clock.now()}"
 
         def begin(machines: Machines) -> bool | None:
@@ -80,7 +83,7 @@ class GoldenImages:
             if not lock.acquire(blocking=False):
                 return None
             try:
-                return bring(machines.connection, volumes, host, place, name, file, mark)
+                return bring(machines.connection, volumes, host, place, name, file, mark, beside)
             finally:
                 lock.release()
 
@@ -94,6 +97,10 @@ class GoldenImages:
                     self._look_at[key] = self._clock.monotonic() + LOOK_S
             await self._clock.sleep(WAIT_S)
 
+    def lock(self, home: HostLink, pool: str, name: str) -> threading.Lock:
+        """Who has it brings that image there, or deletes it."""
+        return self._under_way.setdefault(_key(home, pool, name), threading.Lock())
+
 
 def _key(home: HostLink, pool: str, name: str) -> tuple[str, str, str]:
     """What one lock is for. Pools that hosts share have one name at all of them; two that are
@@ -102,9 +109,11 @@ def _key(home: HostLink, pool: str, name: str) -> tuple[str, str, str]:
 
 
 def bring(
-    connection: Any, volumes: Volumes, host: str, place: Place, name: str, file: Path, mark: str
-) -> bool:
-    """Blocking, for as long as the copy takes. Whether the image is there now, or the pool is one
+    connection: Any, volumes: Volumes, host: str, place: Place, name: str, file: Path, mark: str,
+    beside: str,
+) -> bool:  # fmt: skip
+    """Blocking, for as long as the copy takes. `beside`: the empty file that says who brought it,
+    so that he deletes it one day. Whether the image is there now, or the pool is one
     of what are no files; False: somebody else brings it."""
     with telling(host, f"find its storage pool {place.pool}"):
         pool = connection.storagePoolLookupByName(place.pool)
@@ -120,7 +129,7 @@ def bring(
     if volume is not None:
         if _format(volume, host) == FORMAT:
             return True
-        if _is_coming(connection, host, place, volume, mark):
+        if is_coming(connection, host, place, volume, mark):
             return False
         _log.info("half of %s is removed at %s", name, host)
         volumes.delete(name)
@@ -130,7 +139,12 @@ def bring(
     _log.info("%s is brought to %s", name, host)
     try:
         with telling(host, f"take the image {name}"):
+            if volumes.find(beside) is None:
+                pool.createXML(xml.volume(beside, 1, form="raw"))
             whole = _upload(connection, volume, file)
+    except OSError as error:  # the image was removed at this moment
+        _drop(volumes, host, name)
+        raise EngineError(f"{name} cannot be read any more: {error.strerror}") from error
     except EngineError:
         _drop(volumes, host, name)
         raise
@@ -140,7 +154,7 @@ def bring(
     return whole
 
 
-def _is_coming(connection: Any, host: str, place: Place, volume: Any, mark: str) -> bool:
+def is_coming(connection: Any, host: str, place: Place, volume: Any, mark: str) -> bool:
     """Whether somebody wrote to it within STILL_S. What does not tell is left alone."""
     with telling(host, "describe an image"):
         written = xml.parse(volume.XMLDesc(0)).findtext("target/timestamps/mtime")
@@ -163,7 +177,7 @@ def _begun(pool: Any, volumes: Volumes, host: str, name: str) -> Any:
 def _upload(connection: Any, volume: Any, file: Path) -> bool:
     """Whether the volume has the whole file now; False: it became somebody else's meanwhile."""
     with file.open("rb") as content:
-        length = file.stat().st_size
+        length = os.fstat(content.fileno()).st_size
         head = min(HEAD_BYTES, length)
         if length > head:
             _write(connection, volume, content, head, length - head)

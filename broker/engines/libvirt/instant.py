@@ -30,7 +30,7 @@ from broker.engines.libvirt.hosts import HostLink
 from broker.engines.libvirt.knobs import Place
 from broker.engines.libvirt.machines import Found, Machines
 from broker.engines.libvirt.saved import HEADER_BYTES, SavedHead, is_cut_short
-from broker.engines.libvirt.tags import Tags, image_volume, machine_uuid
+from broker.engines.libvirt.tags import Tags, image_volume, machine_uuid, owner_mark
 from broker.engines.libvirt.tuning import Tuning
 from broker.engines.libvirt.turns import Turn
 from broker.guest_wire import FromGuest, Hello, Identify, State
@@ -41,6 +41,8 @@ _log = logging.getLogger("trivium.libvirt")
 
 GOLDEN: Final = "golden"
 """who a golden desktop is told it is"""
+GOLDEN_MARK: Final = "-golden-"
+"""in the names of its files, before whose it is"""
 _OWN: Final = (
     "name", "uuid", "title", "metadata", "cputune", "memtune", "blkiotune", "memoryBacking",
 )  # fmt: skip
@@ -73,7 +75,7 @@ class Boot:
     golden: Golden
 
 
-def golden_name(host: str, place: Place, operation: Operation) -> str:
+def golden_name(installation_id: str, host: str, place: Place, operation: Operation) -> str:
     """The same for all desktops that can begin with one memory: the guest sees the same machine.
     What it does not see of its machine, `as_clone` brings from the clone. Each host has its own:
     what wakes a clone writes into the memory's file, and hosts may share a pool.
@@ -85,7 +87,8 @@ def golden_name(host: str, place: Place, operation: Operation) -> str:
         place.agent, operation.storage, math.ceil(size.cpus), size.memory_mib,
     )  # fmt: skip
     mark = hashlib.sha256("/".join(map(str, seen)).encode()).hexdigest()[:12]
-    return f"{image_volume(operation.image, '')}-golden-{mark}"
+    stem = f"{image_volume(operation.image, '')}{GOLDEN_MARK}"
+    return f"{stem}{owner_mark(installation_id)}{mark}"
 
 
 class InstantClones:
@@ -136,7 +139,7 @@ class InstantClones:
     def booting(self, name: str) -> Boot | None:
         with telling(self._host, f"look for the golden desktop {name}"):
             try:
-                domain = self._connection.lookupByName(_machine(name))
+                domain = self._connection.lookupByName(machine_of(name))
                 if not domain.isActive():
                     return None
                 return Boot(uuid=domain.UUIDString(), golden=Golden(disk=_disk_of(domain)))
@@ -157,7 +160,7 @@ class InstantClones:
         size = spec.resources
         whole = replace(size, cpus=math.ceil(size.cpus), disk_iops=0, network_mbit=0)
         spec = replace(
-            spec, name=_machine(name), uuid=uuid, tags=nobody, resources=whole,
+            spec, name=machine_of(name), uuid=uuid, tags=nobody, resources=whole,
             place=replace(spec.place, network=""), share_pages=True,
             tuning=Tuning.of(whole, Share(), EQUAL_SHARES, Limits(), None),
         )  # fmt: skip
@@ -297,7 +300,7 @@ def _mac(card: ET.Element) -> str:
     return mac.get("address", "") if mac is not None else ""
 
 
-def _machine(name: str) -> str:
+def machine_of(name: str) -> str:
     """What the golden desktop's machine of that name is called."""
     return f"trivium-{name}"
 
@@ -312,7 +315,8 @@ def _disk_of(domain: Any) -> str:
 class GoldenDesktops:
     """Has a golden desktop's memory on a host, before a clone is made of it."""
 
-    def __init__(self, *, clock: Clock, ids: Ids) -> None:
+    def __init__(self, *, clock: Clock, ids: Ids, installation_id: str) -> None:
+        self._installation_id = installation_id
         self._clock = clock
         self._ids = ids
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -322,16 +326,19 @@ class GoldenDesktops:
 
     def lock(self, link: HostLink, operation: Operation) -> asyncio.Lock:
         """One at a time boots a golden desktop, or writes into its memory's file."""
-        key = golden_name(link.host.name, link.place, operation)
+        key = self._name(link, operation)
         found = self._locks.get(key)
         if found is None:
             found = self._locks[key] = asyncio.Lock()
         return found
 
+    def _name(self, link: HostLink, operation: Operation) -> str:
+        return golden_name(self._installation_id, link.host.name, link.place, operation)
+
     async def ensure(self, turn: Turn, link: HostLink, operation: Operation) -> Golden:
         """Boot and save it, unless that was done, by whichever broker. The caller holds the
         lock."""
-        name = golden_name(link.host.name, link.place, operation)
+        name = self._name(link, operation)
         pool = link.place.at(operation.storage).pool
         boots = 1
 

@@ -21,7 +21,7 @@ from broker.engines.libvirt import xml
 from broker.engines.libvirt.errors import is_absent, telling
 from broker.engines.libvirt.kinds import Clone
 from broker.engines.libvirt.knobs import Place
-from broker.engines.libvirt.pool_kinds import Disks, PoolKind, pool_kind
+from broker.engines.libvirt.pool_kinds import POOL_KINDS, Disks, PoolKind, pool_kind
 from broker.engines.libvirt.tags import image_volume, volume_name, volume_of
 
 _REFRESH_TRIES: Final = 20
@@ -166,11 +166,29 @@ class Volumes:
         with telling(self._host, "list its volumes"):
             return list(self._pool.listVolumes())
 
+    @property
+    def are_files(self) -> bool:
+        """Whether its volumes are files. False for a kind that nobody knows, too."""
+        kind = POOL_KINDS.get(self._described.get("type", ""))
+        return kind is not None and kind.disks is Disks.FILES
+
+    def layers(self) -> dict[str, tuple[str, str]]:
+        """Each volume's format and the name of the file that it is an overlay on (empty: on none),
+        as the pool was seen last. Raises EngineError where one does not tell."""
+        found: dict[str, tuple[str, str]] = {}
+        with telling(self._host, "look what stands on what"):
+            for volume in self._pool.listAllVolumes():
+                form = _form_and_backing(volume)
+                if form is not None:
+                    found[volume.name()] = form
+        return found
+
     def is_stood_on(self, name: str) -> bool:
         """Whether any volume of the pool is an overlay on the one of that name. Raises EngineError
         where one does not tell."""
         with telling(self._host, f"look what stands on {name}"):
-            return any(_backing(volume) == name for volume in self._pool.listAllVolumes())
+            layers = map(_form_and_backing, self._pool.listAllVolumes())
+            return any(one is not None and one[1] == name for one in layers)
 
     def refresh(self) -> None:
         """See what others put into the pool. One that makes a volume at this moment cannot look:
@@ -205,15 +223,17 @@ def snapshot_bytes(capacity: int) -> int:
     return capacity + capacity // 128 + _SNAPSHOT_HEAD_BYTES
 
 
-def _backing(volume: Any) -> str:
-    """The name of the file that it is an overlay on; empty: it is on none, or is gone."""
+def _form_and_backing(volume: Any) -> tuple[str, str] | None:
+    """Its format and the name of the file that it is an overlay on; None: it is gone."""
     try:
-        described = volume.XMLDesc(0)
+        described = xml.parse(volume.XMLDesc(0))
     except libvirt.libvirtError as error:
         if is_absent(error):
-            return ""
+            return None
         raise
-    return xml.parse(described).findtext("backingStore/path", "").rpartition("/")[2]
+    form = described.find("target/format")
+    backing = described.findtext("backingStore/path", "").rpartition("/")[2]
+    return (form.get("type", "") if form is not None else "", backing)
 
 
 def _mib(number: int) -> str:

@@ -5,6 +5,7 @@ A machine without this installation's tag is nobody's business: it is neither li
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -148,6 +149,16 @@ def image_volume(image: Image, suffix: str = ".qcow2") -> str:
     if not _IMAGE.fullmatch(image.name):
         raise EngineError("the image's name cannot name a volume")
     return f"{image.name}-v{image.version}{suffix}"
+
+
+def owner_mark(installation_id: str) -> str:
+    """Which names of files carry that are this installation's."""
+    return hashlib.sha256(installation_id.encode()).hexdigest()[:8]
+
+
+def image_mark(image: Image, owner: str) -> str:
+    """The empty file beside a golden image that says which installation brought it."""
+    return f"trivium-{owner}-{image_volume(image)}.mark"
 
 
 def mac_address(uuid: UUID) -> str:

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from broker.domain.errors import EngineError, StaleGenerationError, UnsupportedError
 from broker.domain.features import Feature
 from broker.domain.inspection import Abilities, Step
-from broker.domain.model import Desktop, DesktopState, Host, Resources
+from broker.domain.model import Desktop, DesktopState, Host, Image, Resources
 from broker.domain.silence import Silence
+from broker.engines.simulated.copies import clear
 from broker.engines.simulated.display import SimulatedConsole
 from broker.engines.simulated.guest_speaking import GuestSpeaking
 from broker.engines.simulated.hosts import SimulatedHost
@@ -142,6 +143,13 @@ class SimulatedEngine(GuestSpeaking):
         for machine in self.plant.machines.values():
             machine.close_displays()
         self.plant.changed.set()
+
+    async def clear_images(
+        self, host: Host, removed: Sequence[Image], deadline_s: float
+    ) -> tuple[str, ...]:
+        """See broker.ports.ImageKeeper."""
+        del deadline_s  # it is done at once
+        return clear(self.plant, host, removed)
 
     # ------------------------------------------------------------------------- verbs
 

@@ -57,6 +57,8 @@ class SimulatedMachine:
     """open displays, oldest first"""
     snapshots: dict[str, Kept] = field(default_factory=dict)
     guest: SimulatedGuest = field(default_factory=SimulatedGuest)
+    image_id: str = ""
+    """what its disk stands on; empty: not known"""
     adopted: bool = False
     """made of the store's record: what it had before is not known here"""
 
@@ -79,6 +81,8 @@ class Plant:
         self.machines: dict[str, SimulatedMachine] = {}
         self.claims: dict[str, Claim] = {}
         """desktop id -> its weights and its guarantee, as its last operation said"""
+        self.copies: dict[str, set[str]] = {}
+        """host id -> the images of which it has a copy"""
         self.pending: deque[MachineReport] = deque(maxlen=ENGINE_REPORTS_MAX)
         self.changed = asyncio.Event()
         """something happened that may make the next report due earlier"""

@@ -74,6 +74,8 @@ class Verbs:
 
     def _start_fresh(self, operation: Operation, home: SimulatedHost) -> None:
         machine = self._plant.add(operation.desktop, home)
+        machine.image_id = operation.image.id
+        self._plant.copies.setdefault(home.host.id, set()).add(operation.image.id)
         boot_s = self._plant.drawn(home, home.profile.boot_s)
         self._plant.boot(machine, boot_s, operation.id)
 

@@ -75,7 +75,7 @@ class Reconciler:
             tasks.create_task(self._look_for_ever(), name="reconciler")
             tasks.create_task(self._strays.run(engines), name="strays")
             tasks.create_task(self._drifts.run(engines), name="drift")
-            tasks.create_task(self._removal.run(), name="removed images")
+            tasks.create_task(self._removal.run(engines), name="removed images")
             tasks.create_task(self._works.run(), name="jobs")
             for engine in engines:
                 tasks.create_task(self._works.take_reports(engine), name=f"reports {engine.name}")
