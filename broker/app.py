@@ -33,9 +33,9 @@ from broker.services.assembly import assemble
 from broker.services.bundle import Services
 from broker.services.conversation.link import AgentLink
 from broker.services.guest_links import GuestLinks
-from broker.services.host_profiles import HostProfiles
 from broker.services.images import Images
 from broker.services.kit import Kit, installation_id_of
+from broker.services.known_profiles import KnownProfiles
 from broker.store import open_store
 from broker.system import (
     AnchorFile,
@@ -198,7 +198,7 @@ async def build(config: Config, seams: Seams | None = None) -> AsyncIterator[Bro
             guests=guests,
             displays=displays,
             shadows=shadows,
-            profiles=HostProfiles(engines),
+            profiles=KnownProfiles(engines),
             extra_routes=console.routes,
             error_page=console.error_page,
         )
@@ -255,6 +255,7 @@ def background_work(broker: Broker) -> dict[str, Coroutine[Any, Any, None]]:
     return bus | {
         "claims": services.connect.run(),
         "copies": services.copies.run(),
+        "profiles": services.host_profiles.run(),
         "sealer": services.audit.run(),
         "delivery": services.delivery.run(),
         "watch": services.watch.run(),

@@ -351,6 +351,15 @@ class HostHoldsWorkError(TriviumError):
     advice = "Bring the host back, or retire it with give_up if that work is lost anyway."
 
 
+class HostOccupiedError(TriviumError):
+    code = "host.occupied"
+    title = "The host's desktops could not be found any more"
+    advice = (
+        "Put the host under maintenance and wait until it is empty, or add the other machine as a "
+        "host of its own."
+    )
+
+
 class NoHostFitsError(TriviumError):
     code = "placement.no_host_fits"
     title = "No host has room for another desktop"

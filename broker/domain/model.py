@@ -213,7 +213,11 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A server that runs VDI desktops. `profile` names how it behaves (engines/simulated)."""
+    """A server that runs VDI desktops. `profile`: how its engine reaches it, and what it offers.
+
+    `revision` goes up with every change of what administrators say of it; its state, and what goes
+    with that, changes beside it. An older record tells nothing that a newer one does not.
+    """
 
     id: str
     name: str
@@ -228,6 +232,7 @@ class Host:
     deadline_at: Instant | None = None
     changed_at: Instant = 0
     note: str = ""
+    revision: int = 1
 
     @property
     def hardware(self) -> tuple[str, str]:

@@ -26,7 +26,9 @@ class Unread:
         except EngineError as error:
             self._refused[host.id] = host, error.detail
             raise NotHereError(error.detail) from None
-        self._refused.pop(host.id, None)
+        newest, _ = self._refused.get(host.id, (host, ""))
+        if host.revision >= newest.revision:
+            self._refused.pop(host.id, None)
 
     def silent(self) -> dict[str, str]:
         """Those on which machines may run, with why: of their machines nothing can be told."""

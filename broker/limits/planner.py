@@ -34,6 +34,10 @@ LEASE_S: Final = 15
 """a broker's lease of shared work; renewed at a third of it"""
 LEASE_SKEW_S: Final = 5
 """clocks of brokers differ by less; a lease is taken over only this long after its end"""
+HOST_PROFILES_LOOK_S: Final = 5.0
+"""between two looks of a process whether others changed a host's record, when nothing hints"""
+HOST_SAVES_MAX: Final = 4
+"""times that a change of a host is tried while others change it, too"""
 HOST_SILENT_S: Final = 30.0
 """without anything heard from a host before it counts as not answering"""
 LOST_AFTER_S_MIN: Final = 120

@@ -22,6 +22,7 @@ from broker.ports.inspection import (
     HostInspector,
     HostListener,
     HostWatcher,
+    ProfileReader,
     StorageTeller,
 )
 from broker.ports.links import (
@@ -138,6 +139,7 @@ __all__ = [
     "PageQuery",
     "PartialListError",
     "PasswordHasher",
+    "ProfileReader",
     "Release",
     "RosterChange",
     "SessionChange",

@@ -65,8 +65,16 @@ class DirectoryStore(Protocol):
         `moving` those that migrate from it or to it.
         """
 
-    async def save_host(self, host: Host, *, new: bool) -> None:
-        """Raises AlreadyExistsError (new, name taken) or NotFoundError (not new, unknown)."""
+    async def hosts(self) -> tuple[Host, ...]:
+        """Every host by name, without what its desktops take."""
+
+    async def save_host(self, host: Host, *, new: bool, vacant: bool = False) -> Host:
+        """What is stored now: a known host one revision later, its state as it was.
+
+        Raises AlreadyExistsError (new, name taken) or NotFoundError (not new, unknown);
+        ConflictError: not new, and somebody saved it since `host` was read. HostOccupiedError:
+        `vacant`, and a desktop that is not deleted is there, or on its way there.
+        """
 
     async def move_host(
         self,

@@ -42,6 +42,18 @@ class HostListener(Protocol):
 
 
 @runtime_checkable
+class ProfileReader(Protocol):
+    def home(self, profile: str) -> Mapping[str, str]:
+        """What of a host's profile says where its machines live and how they are found again:
+        words for it -> what it says. A host that has machines may get another profile as long as
+        all that was said so is still said: what is new beside it takes nothing away. Nothing is
+        asked now.
+
+        Raises EngineError for a profile or knob that it does not understand, UnsupportedError for
+        one with which no desktops are made."""
+
+
+@runtime_checkable
 class StorageTeller(Protocol):
     def storage_classes(self, host: Host) -> Mapping[str, StorageClass]:
         """The host's classes of storage by name, OWN among them, as they were seen last; nothing

@@ -27,6 +27,7 @@ from broker.services.guests import Guests
 from broker.services.host_checks import HostChecks
 from broker.services.host_loss import HostLoss
 from broker.services.host_power import HostPower
+from broker.services.host_profiles import HostProfiles
 from broker.services.host_retirement import HostRetirement
 from broker.services.host_silence import HostSilence
 from broker.services.image_removal import ImageRemoval
@@ -82,7 +83,8 @@ def assemble(
     reach, guest_news, guest_book = GuestReach(kit, engines), GuestNewsBook(kit), GuestBook(kit)
     sessions = Sessions(kit, pools, delivery, parking, queues, images, tally, watch, reach)
     sessions.activity.told = guest_news.told
-    directory, showing = Directory(kit, pools, accounts), Showing(kit, shared, sessions)
+    profiles, showing = HostProfiles(kit, engines), Showing(kit, shared, sessions)
+    directory = Directory(kit, pools, accounts, profiles)
     endpoints = Endpoints(kit, signatures, sessions, delivery, tally)
     works = EngineWork(kit, pools, engines, sessions, tally)
     works.on_outcome, power = breakers.outcome, HostPower(kit, works, engines, site)
@@ -110,8 +112,7 @@ def assemble(
         guest_care=GuestCare(kit, pools, reach, sessions, guest_news, guest_book),
         guests=Guests(kit, sessions, reach, guest_book, guest_news),
         host_checks=HostChecks(kit, engines),
-        host_power=power,
-        host_retirement=retirement,
+        host_power=power, host_profiles=profiles, host_retirement=retirement,
         host_silence=silences,
         image_removal=removal,
         image_uploads=ImageUploads(kit, pools, image_store),

@@ -21,6 +21,7 @@ from broker.services.guest_care import GuestCare
 from broker.services.guests import Guests
 from broker.services.host_checks import HostChecks
 from broker.services.host_power import HostPower
+from broker.services.host_profiles import HostProfiles
 from broker.services.host_retirement import HostRetirement
 from broker.services.host_silence import HostSilence
 from broker.services.image_removal import ImageRemoval
@@ -66,6 +67,7 @@ class Services:
     guests: Guests
     host_checks: HostChecks
     host_power: HostPower
+    host_profiles: HostProfiles
     host_retirement: HostRetirement
     host_silence: HostSilence
     image_removal: ImageRemoval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from broker.domain.errors import (
     BadRequestError,
     BusyError,
     ConflictError,
+    HostOccupiedError,
     NotFoundError,
 )
 from broker.domain.model import (
@@ -34,6 +36,7 @@ from broker.ports import PageQuery
 from broker.services.accounts import LOCAL_USERNAME, Accounts
 from broker.services.host_profiles import HostProfiles
 from broker.services.kit import Kit, name_key
+from broker.services.known_profiles import KnownProfiles
 from broker.services.naming import checked_label, checked_name, checked_username
 from broker.services.pools import Pools
 from broker.services.roster import Count, import_roster
@@ -42,10 +45,11 @@ _IMPORT_RETRY_S = 5.0
 
 
 class Directory:
-    def __init__(self, kit: Kit, pools: Pools, accounts: Accounts) -> None:
+    def __init__(self, kit: Kit, pools: Pools, accounts: Accounts, profiles: HostProfiles) -> None:
         self._kit = kit
         self._pools = pools
         self._accounts = accounts
+        self._profiles = profiles
         self._importing = False
 
     # ------------------------------------------------------------------ groups
@@ -169,7 +173,7 @@ class Directory:
         texts: Mapping[str, str],
         *,
         check_only: bool,
-        profiles: HostProfiles | None = None,
+        profiles: KnownProfiles | None = None,
     ) -> Mapping[str, Count]:
         """Import the files given as name -> text, one roster at a time; see import_roster.
 
@@ -316,6 +320,7 @@ class Directory:
         settings: HostSettings | None = None,
     ) -> Host:
         """Raises AlreadyExistsError, BadRequestError."""
+        self._profiles.check(engine, profile)
         host = Host(
             id=self._kit.ids.new("hst"),
             name=checked_name(name),
@@ -333,7 +338,7 @@ class Directory:
             await self._kit.store.directory.save_host(host, new=True)
         except AlreadyExistsError:
             raise AlreadyExistsError(await self._taken(host.name)) from None
-        self._kit.events.publish("host", id=host.id)
+        self._kit.events.publish("host", id=host.id, revision=host.revision)
         self._kit.events.publish("work", host_id=host.id)
         return host
 
@@ -350,31 +355,64 @@ class Directory:
         self,
         ref: str,
         *,
+        revision: int | None = None,
+        profile: str | None = None,
         capacity: Callable[[Resources], Resources] = lambda capacity: capacity,
         overcommit_cpu: float | None = None,
         start_limit: int | None = None,
         settings: Callable[[HostSettings], HostSettings] = lambda settings: settings,
     ) -> Host:
-        """Change what is given. Its state is changed by services.site.
+        """Change what is given, with `revision` only if nobody changed the host since it was read
+        so. Its state is changed by services.site.
 
-        Raises NotFoundError, BadRequestError.
+        Raises:
+            NotFoundError, BadRequestError. ConflictError: it was changed since, or others change
+            it all the time. HostOccupiedError: desktops are there that could not be found any
+            more with that profile.
         """
-        loads = await self._kit.store.directory.host_loads()
-        host = next((load.host for load in loads if ref in {load.host.id, load.host.name}), None)
+        for _ in range(limits.HOST_SAVES_MAX):
+            host = await self._host(ref)
+            if revision is not None and revision != host.revision:
+                text = f"{host.name} was changed since: it is at revision {host.revision}"
+                raise ConflictError(text, fields={"revision": host.revision})
+            changed = replace(
+                host,
+                profile=profile if profile is not None else host.profile,
+                capacity=capacity(host.capacity),
+                overcommit_cpu=(
+                    overcommit_cpu if overcommit_cpu is not None else host.overcommit_cpu
+                ),
+                start_limit=start_limit if start_limit is not None else host.start_limit,
+                settings=settings(host.settings),
+            )
+            _check_host(changed)
+            with contextlib.suppress(ConflictError):
+                return await self._save_host(host, changed)
+        raise ConflictError(f"{ref} is changed by others all the time")
+
+    async def _host(self, ref: str) -> Host:
+        hosts = await self._kit.store.directory.hosts()
+        host = next((one for one in hosts if ref in {one.id, one.name}), None)
         if host is None:
             raise NotFoundError(f"there is no host {ref!r}")
-        changed = replace(
-            host,
-            capacity=capacity(host.capacity),
-            overcommit_cpu=overcommit_cpu if overcommit_cpu is not None else host.overcommit_cpu,
-            start_limit=start_limit if start_limit is not None else host.start_limit,
-            settings=settings(host.settings),
-        )
-        _check_host(changed)
-        await self._kit.store.directory.save_host(changed, new=False)
-        self._kit.events.publish("host", id=host.id)
-        self._kit.events.publish("work", host_id=host.id)
-        return changed
+        return host
+
+    async def _save_host(self, before: Host, changed: Host) -> Host:
+        if changed == before:
+            return before
+        gone: tuple[str, ...] = ()
+        if changed.profile != before.profile:
+            self._profiles.check(changed.engine, changed.profile)
+            gone = self._profiles.left_behind(before, changed.profile)
+        try:
+            saved = await self._kit.store.directory.save_host(changed, new=False, vacant=bool(gone))
+        except HostOccupiedError as error:
+            text = f"{error.detail}; the new profile says another {', '.join(gone)}"
+            raise HostOccupiedError(text, fields={**error.fields, "changed": list(gone)}) from None
+        self._profiles.use(saved)
+        self._kit.events.publish("host", id=saved.id, revision=saved.revision)
+        self._kit.events.publish("work", host_id=saved.id)
+        return saved
 
 
 def _check_host(host: Host) -> None:

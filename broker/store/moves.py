@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from broker.domain.errors import ConflictError, IllegalTransitionError, NotFoundError
+from broker.domain.errors import (
+    ConflictError,
+    HostOccupiedError,
+    IllegalTransitionError,
+    NotFoundError,
+)
 from broker.domain.lifecycle import (
     DESKTOP,
     ENDPOINT,
@@ -217,6 +222,20 @@ def check_new_host(host: Host) -> None:
     """Raises IllegalTransitionError: a new host does not begin where its lifecycle begins."""
     if host.state not in HOST.first:
         raise IllegalTransitionError(f"a new host is not {host.state}")
+
+
+def check_saved(host: Host, known: Host) -> None:
+    """Raises ConflictError: the host was saved by somebody else since it was read."""
+    if host.revision != known.revision:
+        raise ConflictError(f"{known.name} was changed meanwhile")
+
+
+def check_vacant(host: Host, desktops: int) -> None:
+    """Raises HostOccupiedError: so many desktops that are not deleted are there, or on their way
+    there."""
+    if desktops:
+        text = f"desktops on {host.name}, or on their way there: {desktops}"
+        raise HostOccupiedError(text, fields={"desktops": desktops})
 
 
 def check_session_event(event: SessionEvent) -> None:

@@ -13,7 +13,7 @@ from broker.config import Config
 from broker.ports import Displays, ShadowDisplays, Subscription
 from broker.services.bundle import Services
 from broker.services.guest_links import GuestLinks
-from broker.services.host_profiles import HostProfiles
+from broker.services.known_profiles import KnownProfiles
 from broker.web.headers import headers_of
 from broker.web.names import Names
 from broker.web.poolcounts import PoolCounts
@@ -53,7 +53,7 @@ class Web:
     guests: GuestLinks
     displays: Displays
     shadows: ShadowDisplays
-    profiles: HostProfiles | None
+    profiles: KnownProfiles | None
     """None when they are not checked here"""
     running: Running = field(default_factory=Running)
     surface_headers: Mapping[Surface, CIMultiDict[str]]
@@ -72,7 +72,7 @@ class Web:
         guests: GuestLinks,
         displays: Displays,
         shadows: ShadowDisplays,
-        profiles: HostProfiles | None,
+        profiles: KnownProfiles | None,
     ) -> Web:
         sites = Sites(config)
         return cls(

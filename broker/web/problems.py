@@ -43,6 +43,7 @@ STATUSES: Final[Mapping[type[TriviumError], int]] = {
     errors.DesktopInUseError: 409,
     errors.ImageInUseError: 409,
     errors.HostHoldsWorkError: 409,
+    errors.HostOccupiedError: 409,
     errors.SnapshotRefusedError: 409,
     errors.BrokenChainError: 409,
     errors.StaleGenerationError: 409,

@@ -15,7 +15,7 @@ from broker.listening import stop_listening
 from broker.ports import Displays, ShadowDisplays
 from broker.services.bundle import Services
 from broker.services.guest_links import GuestLinks
-from broker.services.host_profiles import HostProfiles
+from broker.services.known_profiles import KnownProfiles
 from broker.web import display, enrol, guest_link, health, segments
 from broker.web import shadows as shadow_sockets
 from broker.web.api import api_routes
@@ -99,7 +99,7 @@ def build_web(
     guests: GuestLinks,
     displays: Displays,
     shadows: ShadowDisplays,
-    profiles: HostProfiles | None = None,
+    profiles: KnownProfiles | None = None,
     extra_routes: Iterable[Route] = (),
     error_page: ErrorPage | None = None,
 ) -> WebServer:

@@ -228,9 +228,11 @@ async def test_a_host_is_saved_under_the_same_rules_as_a_pool(store: Store) -> N
         capacity=Resources(cpus=2, memory_mib=3, disk_mib=4, disk_iops=5, network_mbit=6),
         settings=HostSettings(overcommit_disk=1.5, labels=("gpu",), power_managed=True),
     )
-    await store.directory.save_host(changed, new=False)
+    saved = await store.directory.save_host(changed, new=False)
+    assert saved == replace(changed, revision=2)
     (load,) = await store.directory.host_loads()
-    assert load.host == changed
+    assert load.host == saved
+    assert await store.directory.hosts() == (saved,)
 
 
 async def test_images_are_listed_by_name_then_version(store: Store) -> None:
@@ -368,7 +370,7 @@ async def test_a_roster_replaces_records_but_not_what_they_have_lived_through(
     assert await store.directory.images() == (make_image(1, size_bytes=5),)
     (load,) = await store.directory.host_loads()
     assert load.host == make_host(
-        start_limit=3, state=HostState.DRAINING, changed_at=NOW + 2, note="for repair"
+        start_limit=3, state=HostState.DRAINING, changed_at=NOW + 2, note="for repair", revision=2
     )
     assert await store.directory.pools() == (IDV, replace(VDI, title="Other", group_ids=()))
     assert await store.endpoints.endpoint("ept_1") == new_endpoint(

@@ -6,7 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from broker.domain.errors import IllegalTransitionError, NotFoundError
+from broker.domain.errors import (
+    ConflictError,
+    HostOccupiedError,
+    IllegalTransitionError,
+    NotFoundError,
+)
 from broker.domain.lifecycle import HOST, DesktopEvent, HostEvent
 from broker.domain.model import Host, HostState, JobVerb, Resources
 from broker.domain.placement import HostLoad
@@ -47,10 +52,54 @@ async def test_saving_a_host_leaves_its_state_to_its_moves(store: Store) -> None
     )
     await store.directory.save_host(make_host(state=HostState.DOWN, start_limit=1), new=False)
     (load,) = await store.directory.host_loads()
-    assert load.host == replace(moved, start_limit=1)
+    assert load.host == replace(moved, start_limit=1, revision=2)
     powering = make_host(id="hst_2", name="b", state=HostState.POWERING_ON)
     with pytest.raises(IllegalTransitionError):
         await store.directory.save_host(powering, new=True)
+
+
+async def test_a_host_that_somebody_saved_since_it_was_read_is_not_saved_over(
+    store: Store,
+) -> None:
+    await fill(store)
+    read = await host_of(store, "hst_1")
+    await store.directory.save_host(replace(read, profile="hosted"), new=False)
+    with pytest.raises(ConflictError, match="server-1 was changed meanwhile"):
+        await store.directory.save_host(replace(read, start_limit=1), new=False)
+    now = await host_of(store, "hst_1")
+    assert (now.profile, now.start_limit) == ("hosted", read.start_limit)
+    moved = await store.directory.move_host("hst_1", HostEvent.DRAIN_ASKED, NOW + 5)
+    assert moved.revision == now.revision  # what administrators say of it is the same
+
+
+async def test_a_host_is_saved_as_vacant_only_while_no_desktop_is_there_or_on_its_way_there(
+    store: Store,
+) -> None:
+    await fill(store)
+    await store.directory.save_host(make_host(id="hst_2", name="server-2"), new=True)
+    (desktop,) = await ready_desktops(store, [1])
+
+    async def saved_as_vacant(host_id: str) -> bool:
+        read = await host_of(store, host_id)
+        try:
+            await store.directory.save_host(read, new=False, vacant=True)
+        except HostOccupiedError:
+            assert await host_of(store, host_id) == read
+            return False
+        return True
+
+    assert not await saved_as_vacant("hst_1")
+    assert await saved_as_vacant("hst_2")
+    await store.directory.save_host(await host_of(store, "hst_1"), new=False)
+    await store.desktops.begin_move(desktop.id, "hst_2", 1, make_job(desktop_id=desktop.id))
+    assert not await saved_as_vacant("hst_2")
+    await store.desktops.end_move(desktop.id, "hst_2", 1, moved=True)
+    assert await saved_as_vacant("hst_1")
+    await store.desktops.advance(desktop.id, DesktopEvent.FAILED, NOW)
+    assert not await saved_as_vacant("hst_2")
+    await store.desktops.advance(desktop.id, DesktopEvent.DELETE_ASKED, NOW)
+    await store.desktops.advance(desktop.id, DesktopEvent.DELETED, NOW)
+    assert await saved_as_vacant("hst_2")
 
 
 @pytest.mark.parametrize("event", list(HostEvent))

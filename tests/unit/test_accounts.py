@@ -16,8 +16,10 @@ from broker.domain.errors import (
     TooManyAttemptsError,
 )
 from broker.domain.model import Role
+from broker.ports import Engine
 from broker.services.accounts import IDENTITY_FRESH_S, LOCAL_USERNAME, Accounts
 from broker.services.directory import Directory
+from broker.services.host_profiles import HostProfiles
 from tests.support.fakes import PlainPasswords
 from tests.support.world import World, make_world
 
@@ -99,7 +101,8 @@ async def test_guesses_at_once_do_not_slip_past_the_brake() -> None:
 async def test_a_token_dies_with_sign_out_password_change_role_change_and_time() -> None:
     async with make_world() as world:
         accounts = accounts_of(world)
-        directory = Directory(world.kit, world.pools, accounts)
+        profiles = HostProfiles(world.kit, dict[str, Engine]().__getitem__)
+        directory = Directory(world.kit, world.pools, accounts, profiles)
         await accounts.set_passwords({"usr_pupil1": GOOD})
 
         async def fresh() -> str:

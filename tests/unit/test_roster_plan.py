@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from broker.domain.model import DesktopState, Endpoint, LogOff, Pool, PoolKind, Role, User
 from broker.domain.roster import FILES
 from broker.ports import Engine, RosterChange
-from broker.services.host_profiles import HostProfiles
+from broker.services.known_profiles import KnownProfiles
 from broker.services.roster import Known
 from tests.support.engines import simulated_engine
 from tests.support.prompt_engine import PromptEngine
@@ -320,7 +320,7 @@ def test_the_brokers_own_account_is_not_in_a_roster() -> None:
 
 def test_host_profiles_are_checked_where_they_are_known() -> None:
     engines: dict[str, Engine] = {"simulated": simulated_engine(), "libvirt": PromptEngine()}
-    known = Known(profiles=HostProfiles(engines))
+    known = Known(profiles=KnownProfiles(engines))
     hosts = "name,engine,profile,cpus,memory_mib\na,,turbo,1,1024\nb,vmware,,1,1024\n"
     knobs = "c,,hosted?speed=warp,1,1024\n"
     good = "d,libvirt,anything,1,1024\ne,,hosted,1,1024\nf,,hosted?migrate=0,1,1024\n"

@@ -12,7 +12,7 @@ import pytest
 
 from broker.domain.model import Architecture, Role
 from broker.domain.roster import FILES
-from broker.services.host_profiles import HostProfiles
+from broker.services.known_profiles import KnownProfiles
 from broker.services.roster import Known, RosterPlan
 from tests.support.engines import simulated_engine
 from tests.support.rosters import plan
@@ -23,7 +23,7 @@ SCHOOL = Path(__file__).parents[2] / "examples" / "school"
 @pytest.fixture(scope="module")
 def school() -> RosterPlan:
     texts = {file: (SCHOOL / file).read_text(encoding="utf-8") for file in FILES}
-    return plan(texts, Known(profiles=HostProfiles({"simulated": simulated_engine()})))
+    return plan(texts, Known(profiles=KnownProfiles({"simulated": simulated_engine()})))
 
 
 def test_the_school_has_no_problems_and_the_size_that_it_claims(school: RosterPlan) -> None:

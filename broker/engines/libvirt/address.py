@@ -55,6 +55,15 @@ class Address:
     path: str = "/system"
     socket: str = ""
 
+    @property
+    def place(self) -> str:
+        """Which daemon it leads to, however the address is written. Whoever signs in at a host
+        reaches the same system's daemon, but a session's is his own."""
+        user = f"{self.user}@" if self.user and self.path == "/session" else ""
+        where = f"{user}{self.host.lower()}:{self.port}" if self.host else ""
+        socket = f"?socket={self.socket}" if self.socket else ""
+        return f"{self.driver}+{self.transport}://{where}{self.path}{socket}"
+
     def through(self, socket: str) -> str:
         """The address of the same daemon through a socket on the broker's machine."""
         return f"{self.driver}+unix://{self.path}?socket={quote(socket, safe='/')}"

@@ -80,6 +80,7 @@ class GuestChannel:
                 domain.openChannel(PORT_NAME, stream, flags)
                 self._stream = stream
                 stream.eventAddCallback(_READ, self._readable, None)
+                self._host.opened(self._shut_own)
             if self._closed:
                 self._shut(stream)
 
@@ -113,7 +114,12 @@ class GuestChannel:
             sent = self._stream.send(data)
         return data if sent == _AGAIN else data[sent:]
 
+    def _shut_own(self) -> None:
+        """The connection is left."""
+        self._shut(self._stream)
+
     def _shut(self, stream: Any) -> None:
+        self._host.shut(self._shut_own)
         with contextlib.suppress(libvirt.libvirtError):
             stream.eventRemoveCallback()
         with contextlib.suppress(libvirt.libvirtError):

@@ -85,6 +85,8 @@ class HostConnection:
         self.silence: Silence | None = Silence(since=clock.now(), why="it was not reached yet")
         self._hearing: Any = None
         self._ear: Any = None
+        self._ports: set[Callable[[], None]] = set()
+        """what shuts each guest's port that is open; for the hearing thread alone"""
         self._hearing_thread = ThreadPoolExecutor(1, thread_name_prefix=f"libvirt ear {name}")
         self._threads = ThreadPoolExecutor(LIBVIRT_THREADS, thread_name_prefix=f"libvirt {name}")
         self._slow_threads = ThreadPoolExecutor(
@@ -150,6 +152,15 @@ class HostConnection:
     async def speak(self, work: Callable[[], _T]) -> _T:
         """`work`, a short one, with something of the connection that hears."""
         return await self._run(self._hearing_thread, work)
+
+    def opened(self, shut: Callable[[], None]) -> None:
+        """On the hearing thread: a guest's port is open, and is shut by that when the connection
+        is left. Else whatever calls back keeps it open at the host, and nobody else gets it."""
+        self._ports.add(shut)
+
+    def shut(self, shut: Callable[[], None]) -> None:
+        """On the hearing thread: that port is shut."""
+        self._ports.discard(shut)
 
     async def stream(self, path: str) -> SshStream:
         """To a socket at a host that is reached over SSH. Raises EngineError."""
@@ -224,6 +235,9 @@ class HostConnection:
     def _leave(self) -> None:
         """With its callbacks a connection would stay open though nobody knows it any more."""
         connection, self._ear = self._ear, None
+        for shut in tuple(self._ports):
+            shut()
+        self._ports.clear()
         if connection is not None:
             _hang_up(connection)
 

@@ -25,7 +25,7 @@ from broker.engines.libvirt.displays import Displays
 from broker.engines.libvirt.golden_images import FORMAT, GoldenImages
 from broker.engines.libvirt.guest_speaking import GuestSpeaking
 from broker.engines.libvirt.guests import Guests
-from broker.engines.libvirt.hosts import HostLink, Hosts
+from broker.engines.libvirt.hosts import HostLink, Hosts, readable
 from broker.engines.libvirt.inspector import Inspector
 from broker.engines.libvirt.instant import GoldenDesktops
 from broker.engines.libvirt.kinds import KINDS
@@ -81,8 +81,8 @@ class LibvirtEngine(GuestSpeaking):
             clock=clock, chance=chance, ids=ids, reports=self._reports, guest_links=guest_links
         )
         self._hosts = Hosts(
-            clock=clock, chance=chance, happened=self._happened, survey=self._survey, data=data,
-            guest_links=guest_links,
+            clock=clock, chance=chance, happened=self._happened, survey=self._survey,
+            renewed=self._renewed, data=data, guest_links=guest_links,
         )  # fmt: skip
         self._inspector = Inspector(self._hosts, clock=clock, ids=ids, data=data)
         self._turns = Turns(installation_id)
@@ -101,6 +101,10 @@ class LibvirtEngine(GuestSpeaking):
     def check_profile(self, profile: str) -> None:
         """See the port."""
         parse_profile(profile)
+
+    def home(self, profile: str) -> Mapping[str, str]:
+        """See broker.ports.ProfileReader."""
+        return readable(profile).home
 
     def features(self, host: Host) -> frozenset[Feature]:
         """See the port; none for a profile that nobody understands."""
@@ -331,13 +335,17 @@ class LibvirtEngine(GuestSpeaking):
         found = {one.tags.desktop_id: one for one in await self._listed(link)}
         for guest in self._guests.at(link.host.id):
             there = found.get(guest.desktop_id)
-            if guest.host is not link.connection:  # the host has another address by now
-                self._guests.forget(guest.desktop_id)
-            elif there is None or not there.active:
+            if there is None or not there.active:
                 await self._look_at(link, guest.uuid)
         for one in found.values():
             if one.active and self._guests.get(one.tags.desktop_id) is None:
                 await self._look_at(link, one.uuid)
+
+    def _renewed(self, link: HostLink) -> None:
+        """The host is reached in another way from now on, and so are its guests: whoever waits for
+        one of them goes on waiting."""
+        for guest in self._guests.at(link.host.id):
+            guest.host = link.connection
 
     # ----------------------------------------------------------------- what happens
 

@@ -103,10 +103,24 @@ Survey = Callable[[HostLink], Awaitable[None]]
 """called after each connection: what is there?"""
 
 
+Renewed = Callable[[HostLink], object]
+"""called when a host has another connection, which nothing was asked over yet"""
+
+
+def readable(profile: str) -> Place:
+    """What the profile says. Raises EngineError for one that nobody understands, UnsupportedError
+    for a kind on which no desktops are made."""
+    place = parse_profile(profile)
+    if place.kind.refuses:
+        raise UnsupportedError(f"no desktops are made on {place.kind.title}: {place.kind.refuses}")
+    return place
+
+
 class Hosts:
     def __init__(
         self, *, clock: Clock, chance: Chance, happened: Happened, survey: Survey,
-        data: Path | None = None, guest_links: GuestLinks | None = None,
+        renewed: Renewed = lambda _: None, data: Path | None = None,
+        guest_links: GuestLinks | None = None,
     ) -> None:  # fmt: skip
         self._data = data
         self._guest_links = guest_links
@@ -114,6 +128,8 @@ class Hosts:
         self._chance = chance
         self._happened = happened
         self._survey = survey
+        self._renewed = renewed
+        self._left: set[HostConnection] = set()
         self._links: dict[str, HostLink] = {}
         self.unread = Unread()
         self._tasks: asyncio.TaskGroup | None = None
@@ -125,24 +141,24 @@ class Hosts:
         return self._links.get(host_id)
 
     def know(self, host: Host) -> HostLink:
-        """The host's link, of its record as it is now. Raises NotHereError for a profile that
-        is not understood here, or of a kind on which no desktops are made."""
+        """The host's link, of the newest record that was shown: whoever comes with an older one
+        read it before it was changed. Raises NotHereError for a profile that is not understood
+        here, or of a kind on which no desktops are made."""
         with self.unread.reading(host):
             return self._known(host)
 
     def _known(self, host: Host) -> HostLink:
         link = self._links.get(host.id)
+        if link is not None and host.revision < link.host.revision:
+            return link
         if link is not None and link.host.profile == host.profile:
             link.host = host
             return link
-        place = parse_profile(host.profile)
-        if place.kind.refuses:
-            raise UnsupportedError(
-                f"no desktops are made on {place.kind.title}: {place.kind.refuses}"
-            )
-        if link is not None:
-            self._drop(link)
-        link = self._links[host.id] = self._linked(host, place)
+        place = readable(host.profile)
+        if link is None:
+            link = self._links[host.id] = self._linked(host, place)
+        else:
+            self._renew(link, host, place)
         self._tend(link)
         return link
 
@@ -159,8 +175,8 @@ class Hosts:
             link.leave()
 
     async def close(self) -> None:
-        for link in self:
-            await link.connection.close()
+        for connection in (*(link.connection for link in self), *self._left):
+            await connection.close()
 
     # ------------------------------------------------------------------------ parts
 
@@ -168,12 +184,34 @@ class Hosts:
         def happened(uuid: str) -> None:
             self._happened(link, uuid)
 
-        connection = HostConnection(
+        connection = self._connection(host, place, happened)
+        link = HostLink(host, place, connection, guest_links=self._guest_links)
+        return link
+
+    def _connection(
+        self, host: Host, place: Place, happened: Callable[[str], object]
+    ) -> HostConnection:
+        return HostConnection(
             name=host.name, place=place, route=Route(host.name, place, self._data),
             clock=self._clock, chance=self._chance, happened=happened,
         )  # fmt: skip
-        link = HostLink(host, place, connection, guest_links=self._guest_links)
-        return link
+
+    def _renew(self, link: HostLink, host: Host, place: Place) -> None:
+        """Reach it as its record says from now on. The link stays: work that is under way with its
+        machines takes its next step over the new connection."""
+        link.leave()
+        before = link.connection
+        link.host, link.place, link.groups = host, place, HostGroups()
+        link.lacks = set()
+        link.connection = self._connection(host, place, lambda uuid: self._happened(link, uuid))
+        self._renewed(link)
+        self._left.add(before)
+        if self._tasks is not None:
+            self._tasks.create_task(self._hang_up(before), name=f"leave {host.name}")
+
+    async def _hang_up(self, connection: HostConnection) -> None:
+        await connection.close()
+        self._left.discard(connection)
 
     def _tend(self, link: HostLink) -> None:
         if self._tasks is None or link.tasks:
@@ -183,11 +221,6 @@ class Hosts:
         if link.place.classes:
             watch = self._tasks.create_task(self._watch(link), name=f"storage of {name}")
             link.tasks += (watch,)
-
-    def _drop(self, link: HostLink) -> None:
-        link.leave()
-        if self._tasks is not None:
-            self._tasks.create_task(link.connection.close(), name=f"leave {link.host.name}")
 
     async def _keep_up(self, link: HostLink) -> None:
         """Connect, look at what is there, and again when the connection was lost."""

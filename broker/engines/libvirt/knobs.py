@@ -153,6 +153,18 @@ class Place:
         power = {Feature.HOST_POWER} if self.off is not None and self.wake is not None else set()
         return self.kind.features | power
 
+    @property
+    def home(self) -> dict[str, str]:
+        """See broker.ports.ProfileReader. A machine's agent is heard as it was when it was made,
+        and its disk lies where it was made."""
+        found = {
+            "kind": self.kind.name,
+            "uri": self.address.place,
+            "pool": self.pool,
+            "agent": self.agent.value,
+        }
+        return found | {f"class {one.name}": one.pool for one in self.classes}
+
     def address_of(self, told: Iterable[str]) -> str:
         """The first of the addresses that a guest tells where the broker may look for its RDP
         server. Raises EngineError where there is none."""

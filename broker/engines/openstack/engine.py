@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from broker.domain.drift import Difference
@@ -90,6 +90,10 @@ class OpenStackEngine(GuestSpeaking):
     def check_profile(self, profile: str) -> None:
         """See the port."""
         parse_profile(profile)
+
+    def home(self, profile: str) -> Mapping[str, str]:
+        """See broker.ports.ProfileReader."""
+        return parse_profile(profile).home
 
     def features(self, host: Host) -> frozenset[Feature]:
         """See the port; none for a profile that nobody understands."""
@@ -348,19 +352,33 @@ class OpenStackEngine(GuestSpeaking):
     # ------------------------------------------------------------------------ parts
 
     def _know(self, host: Host) -> HostLink:
-        """The host as its record says. Raises NotHereError where its profile is not understood."""
+        """The host as the newest record that was shown says: whoever comes with an older one read
+        it before it was changed. Raises NotHereError where its profile is not understood."""
         with self._unread.reading(host):
             return self._known(host)
 
     def _known(self, host: Host) -> HostLink:
         known = self._hosts.get(host.id)
+        if known is not None and host.revision < known.host.revision:
+            return known
         if known is None or known.host.profile != host.profile:
             place = parse_profile(host.profile)
             known = HostLink(host, place, self._linked(place))
         elif known.host is not host:
             known = HostLink(host, known.place, known.link)
         self._hosts[host.id] = known
+        self._leave_unused()
         return known
+
+    def _leave_unused(self) -> None:
+        """Look no more at a cloud that no host is in: the last one got another profile."""
+        used = {id(one.link) for one in self._hosts.values()}
+        for key, link in tuple(self._clouds.items()):
+            if id(link) not in used:
+                del self._clouds[key]
+                if link.task is not None:
+                    link.task.cancel()
+                link.cloud.leave()
 
     def _linked(self, place: Place) -> CloudLink:
         key = (place.cloud, place.region)

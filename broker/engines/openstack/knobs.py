@@ -62,6 +62,16 @@ class Place:
     agent: Agent = Agent.WEBSOCKET
 
     @property
+    def home(self) -> dict[str, str]:
+        """See broker.ports.ProfileReader."""
+        return {
+            "cloud": self.cloud,
+            "region": self.region,
+            "host": self.host,
+            "agent": self.agent.value,
+        }
+
+    @property
     def displays(self) -> frozenset[str]:
         return frozenset({self.display} - {"none"})
 

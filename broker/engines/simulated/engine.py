@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
@@ -106,6 +106,10 @@ class SimulatedEngine(GuestSpeaking):
     def check_profile(self, profile: str) -> None:
         """See the port."""
         read_profile(profile, self._calibration, self._knobs)
+
+    def home(self, profile: str) -> Mapping[str, str]:
+        """See broker.ports.ProfileReader."""
+        return {"profile": read_profile(profile, self._calibration, self._knobs)[0].name}
 
     def features(self, host: Host) -> frozenset[Feature]:
         """See the port: the profile's, less what the host turns off; none for a profile that

@@ -116,9 +116,12 @@ class Plant:
     # ----------------------------------------------------------------- hosts, machines
 
     def host(self, host: Host) -> SimulatedHost:
-        """The host as its record says. Raises NotHereError for an unknown profile or knob."""
-        profile, knobs = self.read(host)
+        """The host as the newest record that was shown says: whoever comes with an older one read
+        it before it was changed. Raises NotHereError for an unknown profile or knob."""
         place = self.hosts.get(host.id)
+        if place is not None and host.revision < place.host.revision:
+            return place
+        profile, knobs = self.read(host)
         if place is None:
             place = self.hosts[host.id] = SimulatedHost(
                 host, profile, knobs, self.now(), self.claims

@@ -19,7 +19,7 @@ from broker.domain.model import (
     User,
 )
 from broker.domain.roster import HostRow, PoolRow, Problems, Roster
-from broker.services.host_profiles import HostProfiles
+from broker.services.known_profiles import KnownProfiles
 
 
 class _Record(Protocol):
@@ -44,7 +44,7 @@ class Known:
     hosts: Mapping[str, Host] = field(default_factory=dict)
     pools: Mapping[str, Pool] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
-    profiles: HostProfiles | None = None
+    profiles: KnownProfiles | None = None
     reserved: Collection[str] = ()
     removed: Collection[str] = ()
 

@@ -10,7 +10,7 @@ from broker.domain.errors import RosterError
 from broker.limits import PAGE_LIMIT_MAX
 from broker.ports import Clock, Ids, Page, PageQuery, Store
 from broker.services.accounts import LOCAL_USERNAME
-from broker.services.host_profiles import HostProfiles
+from broker.services.known_profiles import KnownProfiles
 from broker.services.roster.draft import Count, Known
 from broker.services.roster.plan import RosterPlan, plan_roster
 
@@ -24,7 +24,7 @@ async def import_roster(
     texts: Mapping[str, str],
     *,
     check_only: bool = False,
-    profiles: HostProfiles | None = None,
+    profiles: KnownProfiles | None = None,
 ) -> Mapping[str, Count]:
     """Import the files given as name -> text; with `check_only` change nothing.
 
@@ -57,7 +57,7 @@ def refusal(plan: RosterPlan) -> RosterError:
     )
 
 
-async def _known(store: Store, profiles: HostProfiles | None) -> Known:
+async def _known(store: Store, profiles: KnownProfiles | None) -> Known:
     directory = store.directory
     return Known(
         groups={one.name: one for one in await _all(directory.groups)},

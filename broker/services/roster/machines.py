@@ -91,6 +91,10 @@ def _check_host(draft: Draft, row: HostRow, old: Host | None, host: Host) -> Non
         if retired:
             text += "; its name stays taken: choose another"
         draft.bad("hosts.csv", row.line, "engine", text)
+    elif old is not None and host.profile != old.profile:
+        # whether its desktops would be found again must be looked at, at the moment of the change
+        text = f"{names.shown(row.name)} has another; change it with trivium host set, profile=…"
+        draft.bad("hosts.csv", row.line, "profile", text)
     problem = draft.profiles.problem(host.engine, host.profile) if draft.profiles else None
     if problem is not None:
         draft.bad("hosts.csv", row.line, problem.field, problem.says)

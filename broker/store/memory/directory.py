@@ -17,7 +17,14 @@ from broker.store.capped import check_number
 from broker.store.loads import host_load
 from broker.store.memory.rules import MemoryRules
 from broker.store.memory.state import page
-from broker.store.moves import check_new, check_new_endpoint, check_new_host, move_host
+from broker.store.moves import (
+    check_new,
+    check_new_endpoint,
+    check_new_host,
+    check_saved,
+    check_vacant,
+    move_host,
+)
 from broker.store.paging import check_names, check_query, folded
 from broker.store.removing import check_there, check_unused
 
@@ -137,11 +144,18 @@ class MemoryDirectory(MemoryRules):
             for host in sorted(state.hosts.values(), key=lambda one: one.name)
         )
 
-    async def save_host(self, host: Host, *, new: bool) -> None:
+    async def hosts(self) -> tuple[Host, ...]:
+        return tuple(sorted(self._state.hosts.values(), key=lambda host: host.name))
+
+    async def save_host(self, host: Host, *, new: bool, vacant: bool = False) -> Host:
         old = self._state.hosts.get(host.id)
         if new is (old is not None):
             raise AlreadyExistsError if new else NotFoundError("there is no such host")
-        self._put_host(host)
+        if old is not None:
+            check_saved(host, old)
+            if vacant:
+                check_vacant(host, len(self._state.host_desktops[host.id]))
+        return self._put_host(host)
 
     async def move_host(
         self,
@@ -160,7 +174,7 @@ class MemoryDirectory(MemoryRules):
         self._state.hosts[host_id] = moved
         return moved
 
-    def _put_host(self, host: Host) -> None:
+    def _put_host(self, host: Host) -> Host:
         """A known host's state, and what goes with it, changes by `move_host` alone."""
         old = self._state.hosts.get(host.id)
         if old is None:
@@ -173,8 +187,10 @@ class MemoryDirectory(MemoryRules):
                 changed_at=old.changed_at,
                 note=old.note,
                 created_at=old.created_at,
+                revision=old.revision + 1,
             )
         self._state.put_named("hosts", self._state.hosts, host.id, host.name, host)
+        return host
 
     async def all_names(self) -> Mapping[str, Mapping[str, str]]:
         kinds = ("users", "groups", "images", "hosts", "pools", "endpoints")

@@ -203,16 +203,19 @@ class SqlDirectory(SqlRules):
     async def host_loads(self) -> tuple[HostLoad, ...]:
         return await self._database.view(hosts.loads)
 
-    async def save_host(self, host: Host, *, new: bool) -> None:
-        def work(connection: sa.Connection) -> None:
-            if new:
-                connection.execute(sa.insert(t.hosts), from_host(host))
-            elif not roster.replace(connection, t.hosts, [from_host(host)], roster.HOSTS_OWN):
-                raise NotFoundError("there is no such host")
+    async def hosts(self) -> tuple[Host, ...]:
+        return await self._database.read(hosts.every)
+
+    async def save_host(self, host: Host, *, new: bool, vacant: bool = False) -> Host:
+        def work(connection: sa.Connection) -> Host:
+            if not new:
+                return hosts.save(host, vacant, connection)
+            connection.execute(sa.insert(t.hosts), from_host(host))
+            return host
 
         if new:
             check_new_host(host)
-        await self._database.transaction(work)
+        return await self._database.transaction(work)
 
     async def move_host(
         self,

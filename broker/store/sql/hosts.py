@@ -9,20 +9,29 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from broker.domain.errors import NotFoundError
 from broker.domain.lifecycle import HOST as LIFECYCLE
 from broker.domain.lifecycle import HostEvent
 from broker.domain.model import DesktopState, Host, Job, Resources
 from broker.domain.placement import HostLoad
 from broker.store.loads import ASLEEP, NOTHING, STARTING, Tally, added, load_of
+from broker.store.moves import check_saved, check_vacant
+from broker.store.sql import roster
 from broker.store.sql import tables as t
 from broker.store.sql.rows import Row, Values
-from broker.store.sql.rows.directory import HOST, to_host
+from broker.store.sql.rows.directory import HOST, from_host, to_host
 from broker.store.sql.rows.machines import from_job
 from broker.store.sql.schema import among
 from broker.store.sql.statements import by_state, constant, first, takes
 
 _HOSTS = sa.select(*HOST).order_by(t.hosts.c.name)
 _ONE = sa.select(*HOST).where(t.hosts.c.id == sa.bindparam("key"))
+_LIVES_THERE = sa.select(sa.func.count()).where(
+    sa.or_(
+        t.desktops.c.host_id == sa.bindparam("key"), t.desktops.c.moving_to == sa.bindparam("key")
+    ),
+    t.desktops.c.state != constant(DesktopState.DELETED),
+)
 
 
 def _awake(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
@@ -111,6 +120,23 @@ def one(host_id: str, connection: sa.Connection) -> Host | None:
     return to_host(row) if row is not None else None
 
 
+def every(connection: sa.Connection) -> tuple[Host, ...]:
+    return tuple(map(to_host, connection.execute(_HOSTS).all()))
+
+
+def save(host: Host, vacant: bool, connection: sa.Connection) -> Host:  # noqa: FBT001 - by `partial`
+    """A known host; see DirectoryStore.save_host."""
+    # whoever puts a desktop there at this moment locks the row that it refers to, too
+    row = first(connection.execute(_ONE.with_for_update(), {"key": host.id}))
+    if row is None:
+        raise NotFoundError("there is no such host")
+    check_saved(host, to_host(row))
+    if vacant:
+        check_vacant(host, connection.execute(_LIVES_THERE, {"key": host.id}).scalar_one())
+    roster.replace(connection, t.hosts, [from_host(host)], roster.HOSTS_OWN)
+    return to_host(connection.execute(_ONE, {"key": host.id}).one())
+
+
 def loads(connection: sa.Connection) -> tuple[HostLoad, ...]:
     """See DirectoryStore.host_loads."""
     by_pool: defaultdict[str, dict[str, Resources]] = defaultdict(dict)
@@ -135,7 +161,7 @@ def loads(connection: sa.Connection) -> tuple[HostLoad, ...]:
     deleting: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for host_id, pool_id, count in connection.execute(_DELETING).all():
         deleting[host_id][pool_id] = int(count)
-    hosts: Iterable[Host] = map(to_host, connection.execute(_HOSTS).all())
+    hosts: Iterable[Host] = every(connection)
     return tuple(
         replace(
             load_of(host, by_pool[host.id], numbers[host.id], spares[host.id], tallies[host.id]),

@@ -20,8 +20,9 @@ from broker.store.sql.statements import any_of
 
 Item = TypeVar("Item")
 
-_STATED_ONCE = {"id", "created_at"}
-"""columns that stay as they were when the record was made"""
+REVISION = "revision"
+_STATED_ONCE = {"id", "created_at", REVISION}
+"""columns that stay as they were when the record was made, or that no row says"""
 HOSTS_OWN = {"prior_state", "state", "deadline_at", "changed_at", "note"}
 """what changes by DirectoryStore.move_host alone"""
 _IMAGES_OWN = {"removed_at"}
@@ -99,7 +100,8 @@ def _known(connection: sa.Connection, table: sa.Table, ids: Sequence[str]) -> se
 def replace(
     connection: sa.Connection, table: sa.Table, rows: Sequence[Values], keep: Iterable[str] = ()
 ) -> int:
-    """Write these rows over the ones of the same ids; how many there were."""
+    """Write these rows over the ones of the same ids; how many there were. Where the table counts
+    revisions, each is one later."""
     if not rows:
         return 0
     columns = [name for name in rows[0] if name not in _STATED_ONCE and name not in set(keep)]
@@ -108,6 +110,8 @@ def replace(
         .where(table.c.id == sa.bindparam("key"))
         .values({name: sa.bindparam(f"new_{name}") for name in columns})
     )
+    if REVISION in table.c:
+        statement = statement.values({REVISION: table.c[REVISION] + 1})
     parameters: list[dict[str, Any]] = [
         {"key": row["id"], **{f"new_{name}": row[name] for name in columns}} for row in rows
     ]

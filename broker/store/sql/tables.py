@@ -173,6 +173,7 @@ hosts = sa.Table(
     sa.Column("deadline_at", INSTANT),
     sa.Column("changed_at", INSTANT, nullable=False),
     sa.Column("note", WORD, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("created_at", INSTANT, nullable=False),
     sa.UniqueConstraint("name", name="a_host_has_its_own_name"),
 )

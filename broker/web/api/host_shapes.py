@@ -16,7 +16,8 @@ class SilenceShape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostShape(msgspec.Struct, frozen=True, kw_only=True):
-    """A host. `used`: what its desktops take; `starting`: those being made or reset. `silent`: it
+    """A host. `revision` goes up when what administrators say of it changes, not with its state.
+    `used`: what its desktops take; `starting`: those being made or reset. `silent`: it
     should run and does not answer; null: it answers, or its engine does not tell."""
 
     id: str
@@ -30,6 +31,7 @@ class HostShape(msgspec.Struct, frozen=True, kw_only=True):
     overcommit_cpu: float
     start_limit: int
     settings: HostSettingsBody
+    revision: int
     deadline_at: str | None
     note: str
     silent: SilenceShape | None

@@ -75,9 +75,15 @@ class NewHost(Body, frozen=True, kw_only=True):
 
 
 class HostChanges(Body, frozen=True, kw_only=True):
-    """What is left out stays as it is. `down`: an administrator says that the host is lost; the
-    sessions on it end, and what ran there is made anew elsewhere."""
+    """What is left out stays as it is. With `revision` only if nobody changed the host since.
 
+    state: `down`: an administrator says that the host is lost; the sessions on it end, and what
+    ran there is made anew elsewhere. profile: how the host is reached and what it offers; one with
+    which its desktops could not be found any more is refused while it has any.
+    """
+
+    profile: Profile | UnsetType = UNSET
+    revision: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
     state: HostWish | UnsetType = UNSET
     cpus: Cpus | UnsetType = UNSET
     memory_mib: MemoryMib | UnsetType = UNSET
@@ -142,7 +148,7 @@ class MachinesApi:
 
     async def add_host(self, call: Call) -> web.StreamResponse:
         body: NewHost = call.body
-        self._check_profile(body)
+        self._check_profile(body.engine, body.profile)
         host = await self._web.services.directory.add_host(
             name=body.name,
             engine=body.engine,
@@ -161,19 +167,28 @@ class MachinesApi:
         empty = HostLoad(host=host, used=Resources(cpus=0, memory_mib=0), starting=0)
         return call.answer(render.host(empty), 201)
 
-    def _check_profile(self, body: NewHost) -> None:
+    def _check_profile(self, engine: str, profile: str) -> None:
         """Raises BadRequestError for an engine that is not here, or a profile that it does not
         understand."""
         profiles = self._web.profiles
-        problem = profiles.problem(body.engine, body.profile) if profiles else None
+        problem = profiles.problem(engine, profile) if profiles else None
         if problem is not None:
             text = f"{problem.field}: {problem.says}"
             raise BadRequestError(text, fields={"field": problem.field})
 
     async def change_host(self, call: Call) -> web.StreamResponse:
         body: HostChanges = call.body
+        ref, profile, revision = call.part("id"), given(body.profile), given(body.revision)
+        if profile is not None:
+            before = await self._web.services.site.host(ref)
+            self._check_profile(before.engine, profile)
+            call.remarks["profile"] = {"before": before.profile, "after": profile}
+            # so that what is written as the one before is what was replaced
+            revision = before.revision if revision is None else revision
         host = await self._web.services.directory.change_host(
-            call.part("id"),
+            ref,
+            revision=revision,
+            profile=profile,
             capacity=partial(_capacity, body),
             overcommit_cpu=given(body.overcommit_cpu),
             start_limit=given(body.start_limit),
@@ -237,7 +252,12 @@ class MachinesApi:
         return call.answer((await render.jobs(self._web, [job]))[0])
 
     def routes(self) -> tuple[Route, ...]:
-        return (*self._desktop_routes(), *self._host_routes(), *self._other_routes())
+        return (
+            *self._desktop_routes(),
+            *self._host_routes(),
+            *self._host_turn_routes(),
+            *self._other_routes(),
+        )
 
     def _desktop_routes(self) -> tuple[Route, ...]:
         return (
@@ -297,11 +317,21 @@ class MachinesApi:
                 audit=Audited(action="host.change", about="host_id"),
                 handler=self.change_host,
                 need=Permission.MANAGE_HOSTS,
-                summary="Drain a host, empty it, put it back into service, or change its settings",
+                summary="Drain a host, empty it, put it back into service, or change its settings, "
+                "how it is reached and what it offers",
                 request=HostChanges,
                 answers={200: HostShape},
-                errors=(errors.NotFoundError, errors.IllegalTransitionError),
+                errors=(
+                    errors.NotFoundError,
+                    errors.ConflictError,
+                    errors.HostOccupiedError,
+                    errors.IllegalTransitionError,
+                ),
             ),
+        )
+
+    def _host_turn_routes(self) -> tuple[Route, ...]:
+        return (
             Route(
                 method="POST",
                 path="/api/v1/hosts/{id}/retire",

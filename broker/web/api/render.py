@@ -211,6 +211,7 @@ def host(load: HostLoad, silent: Silence | None = None) -> HostShape:
         overcommit_cpu=one.overcommit_cpu,
         start_limit=one.start_limit,
         settings=show_host_settings(one.settings),
+        revision=one.revision,
         deadline_at=stamp_or_none(one.deadline_at),
         note=one.note,
         silent=SilenceShape(since=stamp(silent.since), why=silent.why) if silent else None,

@@ -209,6 +209,7 @@ HOST = (
     t.hosts.c.deadline_at,
     t.hosts.c.changed_at,
     t.hosts.c.note,
+    t.hosts.c.revision,
     t.hosts.c.created_at,
 )
 
@@ -216,7 +217,7 @@ HOST = (
 def to_host(row: Row) -> Host:
     host_id, name, engine, profile, state, *rest = row
     cpus, memory_mib, disk_mib, disk_iops, network_mbit, overcommit, starts, *rest = rest
-    settings, deadline_at, changed_at, note, created_at = rest
+    settings, deadline_at, changed_at, note, revision, created_at = rest
     return Host(
         id=host_id,
         name=name,
@@ -237,6 +238,7 @@ def to_host(row: Row) -> Host:
         deadline_at=deadline_at,
         changed_at=changed_at,
         note=note,
+        revision=revision,
     )
 
 
@@ -256,5 +258,6 @@ def from_host(host: Host) -> Values:
         "deadline_at": host.deadline_at,
         "changed_at": host.changed_at,
         "note": host.note,
+        "revision": host.revision,
         "created_at": host.created_at,
     }
