@@ -105,17 +105,22 @@ def check(context: click.Context, access: Access, name: str, profile: str, engin
         return found
 
     found = ask(access, look)
+    show_check(found)
+    if not found["fits"]:
+        context.exit(1)
+
+
+def show_check(found: dict[str, Any]) -> None:
+    """What was found at each step of looking at a host, and what to do about it."""
     output = Output.current()
     if output.as_json:
         output.document(found)
-    else:
-        steps = found["steps"]
-        rows = [
-            (clean(one["name"].replace("_", "-")), clean(one["verdict"]), clean(one["says"]))
-            for one in steps
-        ]
-        output.table(("step", "", "found"), rows)
-        advice = [(clean(one["name"].replace("_", "-")), clean(one["advice"])) for one in steps]
-        output.fields([(step, text) for step, text in advice if text])
-    if not found["fits"]:
-        context.exit(1)
+        return
+    steps = found["steps"]
+    rows = [
+        (clean(one["name"].replace("_", "-")), clean(one["verdict"]), clean(one["says"]))
+        for one in steps
+    ]
+    output.table(("step", "", "found"), rows)
+    advice = [(clean(one["name"].replace("_", "-")), clean(one["advice"])) for one in steps]
+    output.fields([(step, text) for step, text in advice if text])

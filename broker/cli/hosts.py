@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from broker.cli.assignments import assigned, flat
+from broker.cli.assignments import assigned, flat, value_of
 from broker.cli.errors import CommandError
 from broker.cli.explanations import explain, why_options
-from broker.cli.host_checks import capabilities, check, condition
+from broker.cli.host_checks import capabilities, check, condition, show_check
 from broker.cli.output import Output, clean, json_option, state
 from broker.cli.remote import Access, Remote, ask, path_of, remote_options
 from broker.domain.errors import NotFoundError
@@ -17,7 +17,7 @@ from broker.domain.errors import NotFoundError
 
 @click.group()
 def host() -> None:
-    """Look at hosts, drain them, and change their settings."""
+    """Look at hosts, add and drain them, and change their settings and how they are reached."""
 
 
 host.add_command(capabilities)
@@ -81,6 +81,7 @@ def _show(one: dict[str, Any]) -> None:
             ("CPU overcommit", f"{one['overcommit_cpu']:g}"),
             ("starting", f"{one['starting']} of {one['start_limit']}"),
             *((name, clean(text)) for name, text in flat(one.get("settings") or {})),
+            ("revision", str(one.get("revision", ""))),
             ("id", clean(one["id"])),
         )
     )
@@ -264,6 +265,8 @@ def open_(access: Access, name: str) -> None:
 
 
 _OWN = (
+    "profile",
+    "revision",
     "cpus",
     "memory_mib",
     "disk_mib",
@@ -275,14 +278,65 @@ _OWN = (
 """what is the host's own and none of its settings"""
 
 
+def _body(fields: tuple[str, ...]) -> dict[str, Any]:
+    """FIELD=VALUE words, what is a setting among the settings."""
+    body = assigned(fields)
+    own = {key: body.pop(key) for key in _OWN if key in body}
+    return own | ({"settings": body} if body else {})
+
+
+@host.command()
+@click.argument("name")
+@click.argument("profile")
+@click.argument("fields", nargs=-1, metavar="[FIELD=VALUE...]")
+@click.option("--engine", default="libvirt", show_default=True, help="Which engine's host it is.")
+@click.option("--unchecked", is_flag=True, help="Do not look at it first: it may be off.")
+@remote_options
+@json_option
+@click.pass_context
+def add(
+    context: click.Context, access: Access, name: str, profile: str, fields: tuple[str, ...],
+    *, engine: str, unchecked: bool,
+) -> None:  # fmt: skip
+    """Look at a host as `check` does, and add it if it would do; else it ends with status 1, and
+    nothing is added. FIELDs are those of `set`; without cpus and memory_mib it has what was found.
+
+    PROFILE is the host's, as in qemu?uri=qemu%2Bssh://trivium@server-7/system
+    """
+    given = _body(fields)
+    record = {"name": name, "engine": engine, "profile": profile}
+
+    async def write(remote: Remote) -> tuple[bool, dict[str, Any]]:
+        size: dict[str, Any] = {}
+        if not unchecked:
+            looked: dict[str, Any] = await remote.post("hosts/check", record)
+            if not looked["fits"]:
+                return False, looked
+            size = _found_size(looked)
+        added: dict[str, Any] = await remote.post("hosts", size | given | record)
+        return True, added
+
+    done, found = ask(access, write)
+    if done:
+        _show(found)
+    else:
+        show_check(found)
+        context.exit(1)
+
+
+def _found_size(looked: dict[str, Any]) -> dict[str, Any]:
+    """What the look found the host to have, as far as it told."""
+    found = {key: text for step in looked["steps"] for key, text in step["found"].items()}
+    return {key: value_of(found[key]) for key in ("cpus", "memory_mib") if key in found}
+
+
 @host.command("set")
 @click.argument("name")
 @click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
 @remote_options
 @json_option
 def set_(access: Access, name: str, fields: tuple[str, ...]) -> None:
-    """Change what it has or how it is used: cpus=64 disk_mib=900000 overcommit_memory=1.5
-    labels='["gpu"]' power_managed=true."""
-    body = assigned(fields)
-    own = {key: body.pop(key) for key in _OWN if key in body}
-    _patch(access, name, own | ({"settings": body} if body else {}))
+    """Change what it has, how it is used or reached: cpus=64 disk_mib=900000 overcommit_memory=1.5
+    labels='["gpu"]' power_managed=true profile='qemu?uri=…'. A new profile is in use at once; look
+    at it with `check` first. With revision=N only if nobody changed the host since."""
+    _patch(access, name, _body(fields))
