@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
 from broker.domain.errors import EngineError, NotFoundError
 from broker.domain.inspection import Abilities
 from broker.domain.model import Host
 from broker.domain.roles import Permission
+from broker.limits import PROFILE_CHARS_MAX
 from broker.web.call import Call
 from broker.web.console.render import Pages
 from broker.web.routes import Route, Surface
@@ -18,9 +21,24 @@ class HostPages:
         self._pages = pages
 
     async def add(self, call: Call) -> web.StreamResponse:
+        return self._wizard(call, self._engines(call), None)
+
+    async def connection(self, call: Call) -> web.StreamResponse:
+        """The same page for a host that there is: its engine, which stays, is the only one."""
+        host = await _host(call)
+        known = self._engines(call).get(host.engine, ())
+        return self._wizard(call, {host.engine: known}, host)
+
+    @staticmethod
+    def _engines(call: Call) -> Mapping[str, tuple[str, ...]]:
         profiles = call.web.profiles
-        engines = {} if profiles is None else profiles.names
-        return self._pages.answer(call, "add_host.html", {"engines": engines}, here="/hosts")
+        return {} if profiles is None else profiles.names
+
+    def _wizard(
+        self, call: Call, engines: Mapping[str, tuple[str, ...]], host: Host | None
+    ) -> web.StreamResponse:
+        context = {"engines": engines, "host": host, "profile_chars": PROFILE_CHARS_MAX}
+        return self._pages.answer(call, "add_host.html", context, here="/hosts")
 
     async def abilities(self, call: Call) -> web.StreamResponse:
         host = await _host(call)
@@ -41,6 +59,14 @@ class HostPages:
                 handler=self.add,
                 need=Permission.MANAGE_HOSTS,
                 summary="Add a host",
+                surface=Surface.PAGE,
+            ),
+            Route(
+                method="GET",
+                path="/hosts/{id}/connection",
+                handler=self.connection,
+                need=Permission.MANAGE_HOSTS,
+                summary="Change how a host is reached and what it offers",
                 surface=Surface.PAGE,
             ),
             Route(

@@ -1,4 +1,5 @@
-// A host is looked at step by step, each shown as soon as it is done, and then added.
+// A host is looked at step by step, each shown as soon as it is done, and then added; or one that
+// there is gets another profile.
 const FORBIDDEN_STATUS = 401;
 const TONES = { ok: "good", missing: "bad", unknown: "wait" };
 const form = document.getElementById("add-host");
@@ -44,9 +45,36 @@ const profile = () => {
   return text ? `${given.kind}?${text}` : given.kind;
 };
 
-const ask = (path, body, headers = {}) =>
+// What the fields can say of an address; the rest of a profile stands among the other knobs.
+const ADDRESS =
+  /^[a-z]+\+(?<way>unix|ssh|tls):\/\/(?:(?<user>[^@/]+)@)?(?<address>\[[^\]]+\]|[^:/?]*)(?::(?<port>\d+))?\/system(?:\?socket=(?<socket>.+))?$/;
+
+const partsOf = (text, kind) => {
+  const found = { ...ADDRESS.exec(text)?.groups };
+  if (found.address) found.address = found.address.replace(/^\[|\]$/g, "");
+  return uri(found, kind) === text ? found : {};
+};
+
+// The fields as they were when this profile was written.
+const fill = (text) => {
+  const [kind, ...rest] = text.split("?");
+  const knobs = new URLSearchParams(rest.join("?"));
+  const known = {};
+  if (form.elements.engine.value === "libvirt") {
+    Object.assign(known, partsOf(knobs.get("uri") ?? "", kind));
+    if (known.way) knobs.delete("uri");
+    for (const name of ["host_key", "pool", "network"]) {
+      known[name] = knobs.get(name);
+      knobs.delete(name);
+    }
+  }
+  const fields = { ...known, kind, more: knobs.toString() };
+  for (const [name, value] of Object.entries(fields)) if (value) form.elements[name].value = value;
+};
+
+const ask = (path, body, headers = {}, method = "POST") =>
   fetch(`/api/v1/${path}`, {
-    method: "POST",
+    method,
     headers: { "Content-Type": "application/json", "X-Trivium": "1", ...headers },
     body: JSON.stringify(body),
   });
@@ -130,17 +158,32 @@ form.addEventListener("submit", (event) => {
   });
 });
 
+const added = () => {
+  const { name, engine, cpus, memory_mib: memory } = form.elements;
+  return ask("hosts", {
+    name: name.value,
+    engine: engine.value,
+    profile: profile(),
+    cpus: Number(cpus.value),
+    memory_mib: Number(memory.value),
+  });
+};
+
+// With the revision: what somebody else saved since this page was opened is not written over.
+const saved = ({ id, revision }) => {
+  const body = { profile: profile(), revision: Number(revision) };
+  for (const name of ["cpus", "memory_mib"]) {
+    const field = form.elements[name];
+    if (field.value !== field.defaultValue) body[name] = Number(field.value);
+  }
+  return ask(`hosts/${id}`, body, {}, "PATCH");
+};
+
 add.addEventListener("click", () => {
   within(async () => {
-    const { name, engine, cpus, memory_mib: memory } = form.elements;
-    const answer = await ask("hosts", {
-      name: name.value,
-      engine: engine.value,
-      profile: profile(),
-      cpus: Number(cpus.value),
-      memory_mib: Number(memory.value),
-    });
-    if (answer.ok) location.assign("/hosts");
+    const { id } = form.dataset;
+    const answer = await (id ? saved(form.dataset) : added());
+    if (answer.ok) location.assign(id ? `/hosts/${id}` : "/hosts");
     else await refused(answer);
     return !answer.ok;
   });
@@ -151,4 +194,5 @@ form.addEventListener("input", () => {
   add.disabled = true;
   choose();
 });
+if (form.dataset.profile) fill(form.dataset.profile);
 choose();
