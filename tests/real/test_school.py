@@ -16,7 +16,7 @@ from tests.support.app import Person
 from tests.support.guest_machine import Screen
 from tests.support.libvirt_lab import LibvirtLab, connected, remove
 from tests.support.real_school import GENEROUS_S, TINY, RealSchool, real_school
-from tests.support.rfb import Display, display_of
+from tests.support.rfb import Display, DisplayClosedError, display_of
 
 pytestmark = pytest.mark.timeout(2 * GENEROUS_S)
 MANY = 20
@@ -190,7 +190,7 @@ class Room:
         self.died = asyncio.Event()
         self.hosts: dict[str, str] = {}
         self._school = school
-        self._seen: set[str] = set()
+        self._again: set[str] = set()
 
     async def work(self, name: str) -> tuple[str, bytes]:
         """The desktop that this person has in the end, and what it shows."""
@@ -199,37 +199,29 @@ class Room:
         session, desktop_id = given["session"], given["session"]["desktop"]["id"]
         host = (await self._school.desktop(desktop_id))["host"]["name"]
         async with display_of(self._school.app, who, given) as display:
-            picture = await display.look()
+            await display.look()
             self.hosts[name] = host
             if len(self.hosts) == MANY:
                 self.full.set()
-            await self.died.wait()
             if host == self._school.lab.first.name:
-                picture = await self._goes_on(who, session["id"], display)
-            else:
-                assert await display.ended() == "display.desktop_closed"
-                desktop_id, picture = await self._begins_anew(who, session["id"])
-        return desktop_id, picture.pixels
-
-    async def _goes_on(self, who: Person, session_id: str, display: Display) -> Screen:
-        """Until everybody has a desktop again."""
-        picture = await display.look()
-        while not self._all_seen(who.username):
-            await asyncio.sleep(1)
-            picture = await display.look()
-        assert (await self._school.session(session_id))["state"] == "active"
-        return picture
-
-    async def _begins_anew(self, who: Person, session_id: str) -> tuple[str, Screen]:
-        await self._school.in_state(session_id, "failed")
+                picture = await self._watch(display, name)
+                assert (await self._school.session(session["id"]))["state"] == "active"
+                return desktop_id, picture.pixels
+            with pytest.raises(DisplayClosedError, match="display.desktop_closed"):
+                await self._watch(display)
+        await self._school.in_state(session["id"], "failed")
         given = await self._school.connect(who)
         async with display_of(self._school.app, who, given) as display:
-            picture = await display.look()
-            while not self._all_seen(who.username):
-                await asyncio.sleep(1)
-                picture = await display.look()
-        return given["session"]["desktop"]["id"], picture
+            picture = await self._watch(display, name)
+        return given["session"]["desktop"]["id"], picture.pixels
 
-    def _all_seen(self, name: str) -> bool:
-        self._seen.add(name)
-        return len(self._seen) == MANY
+    async def _watch(self, display: Display, name: str = "") -> Screen:
+        """Until the host died and everybody has a desktop again; `name`: who has one now. One who
+        does not look counts as gone."""
+        while True:
+            picture = await display.look()
+            if self.died.is_set() and name:
+                self._again.add(name)
+            if len(self._again) == MANY:
+                return picture
+            await asyncio.sleep(1)
