@@ -216,6 +216,7 @@ class Process:
         return {
             "claims": services.connect.run(),
             "copies": services.copies.run(),
+            "profiles": services.host_profiles.run(),
             "sealer": services.audit.run(),
             "delivery": services.delivery.run(),
             "watch": services.watch.run(),
