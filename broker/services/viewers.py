@@ -8,6 +8,7 @@ as long as they live: only the broker that gave one out recognises it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
@@ -22,7 +23,7 @@ from broker.domain.errors import (
     UnsupportedError,
 )
 from broker.domain.model import Identity, Instant, Role, Session, SessionState, Ticket
-from broker.domain.viewers import ViewerKind
+from broker.domain.viewers import Offer, ViewerKind, offer
 from broker.ports import Engine
 from broker.services.discretion import Discretion
 from broker.services.kit import Kit
@@ -78,13 +79,10 @@ class Viewers:
 
     # ------------------------------------------------------------------- giving out
 
-    async def kinds(self, session: Session) -> tuple[ViewerKind, ...]:
-        """The viewers that this session can be opened in at this broker, once it is live; as long
-        as it has no desktop, all that the broker takes."""
-        if not self.doors or session.endpoint_id is not None:
-            return ()
-        shown = await self._shown(session) if session.desktop_id else frozenset(ViewerKind)
-        return tuple(kind for kind in ViewerKind if kind in self.doors and kind in shown)
+    async def offer(self, session: Session) -> Offer:
+        """What this session can be opened in at this broker, once it is live; as long as it has no
+        desktop, the page and all viewers that the broker takes."""
+        return offer(await self._shown(session), self.doors)
 
     async def issue(self, identity: Identity, session_id: str, kind: ViewerKind) -> ViewerPass:
         """A pass for one's own session, which is at the sign-in that asks.
@@ -103,17 +101,20 @@ class Viewers:
             raise ConflictError(f"the session is {session.state}; connect first")
         if session.endpoint_id is not None or session.browser != identity.token_id:
             raise ConflictError("the session is open at another place; connect from here first")
-        if kind not in await self._shown(session):
+        if kind not in (await self._shown(session) or ()):
             raise UnsupportedError(f"this desktop's host has no {kind.upper()} display")
         return await self._issue(session, kind)
 
-    async def _shown(self, session: Session) -> Collection[str]:
+    async def _shown(self, session: Session) -> Collection[str] | None:
+        """The displays of the desktop's host; None: it has none yet, or its host is not known, or
+        this process has no engine for it."""
         store = self._kit.store
         desktop = await store.desktops.desktop(session.desktop_id) if session.desktop_id else None
         for load in await store.directory.host_loads() if desktop is not None else ():
             if desktop is not None and load.host.id == desktop.host_id:
-                return self._engines(load.host.engine).displays(load.host)
-        return ()
+                with contextlib.suppress(KeyError):
+                    return self._engines(load.host.engine).displays(load.host)
+        return None
 
     async def _issue(self, session: Session, kind: ViewerKind) -> ViewerPass:
         kit, waiting = self._kit, self.waiting()

@@ -11,6 +11,7 @@ from broker.domain.errors import EngineError
 from broker.domain.features import Feature
 from broker.domain.inspection import HELD, Step, Verdict
 from broker.domain.model import Host
+from broker.domain.viewers import IN_BROWSERS
 from broker.ports import Engine, HostInspector
 from tests.support.builders import make_desktop
 from tests.support.engine_kinds import INSPECT, EngineKind
@@ -40,6 +41,10 @@ async def test_what_a_host_is_told_to_be_able_to_do_is_what_the_engine_claims(
         assert FEATURES & can == kind.features == engine.features(case.host)
         assert can | cannot >= FEATURES | set(HELD)
         assert not can & cannot
+        shown = engine.displays(case.host)
+        assert ("display" in can) == bool(shown & IN_BROWSERS)
+        assert ("display_spice" in can, "display_rdp" in can) == ("spice" in shown, "rdp" in shown)
+        assert {"display", "display_spice", "display_rdp"} <= can | cannot
         assert all(one.says for one in (*told.can, *told.cannot))
         assert all(name and text for name, text in told.facts)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -228,6 +229,28 @@ def test_every_ability_is_told_once_with_its_reason() -> None:
         assert why in cannot["migrate"]
     cannot = {one.name: one.says for one in abilities(parse_profile("lxc"), found()).cannot}
     assert "lxc" in cannot["desktops"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "changes", "spice", "rdp"),
+    [
+        ("qemu", {}, "spice=yes", "rdp=NETWORK"),
+        ("qemu?spice=yes&rdp=10.20.0.0/16", {}, "", ""),
+        ("qemu?spice=yes", {"graphics": ("vnc",)}, "no SPICE", "rdp=NETWORK"),
+        ("qemu?spice=yes&uri=qemu%2Btls://desk/system", {}, "not over tls", "rdp=NETWORK"),
+        ("lxc?rdp=10.20.0.0/16", {"domain_types": ("lxc",)}, "hands over no display", ""),
+    ],
+)
+def test_which_viewers_a_hosts_desktops_have_is_told_with_what_is_missing(
+    profile: str, changes: dict[str, Any], spice: str, rdp: str
+) -> None:
+    told = abilities(parse_profile(profile), found(**({"graphics": ("spice", "vnc")} | changes)))
+    can = {one.name: one.says for one in told.can}
+    cannot = {one.name: one.says for one in told.cannot}
+    for name, why in (("display_spice", spice), ("display_rdp", rdp)):
+        assert (name in can) == (not why)
+        assert why in cannot.get(name, "")
+    assert rdp or "10.20.0.0/16" in can["display_rdp"]
 
 
 def test_what_was_refused_since_is_told_too() -> None:

@@ -43,6 +43,36 @@ class EngineWithScreen:
         return await self.server.console()
 
 
+class EngineThatShows:
+    """The Engine port over another engine, whose hosts show desktops in these protocols, of which
+    the console's page draws none: what it opens is refused."""
+
+    def __init__(self, inner: Engine, displays: frozenset[str]) -> None:
+        self._inner = inner
+        self._displays = displays
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def displays(self, host: Host) -> frozenset[str]:
+        return self._displays
+
+    async def console(self, desktop: Desktop, session_id: str = "", protocol: str = "") -> Console:
+        raise UnsupportedError(f"{desktop.name} cannot hand over a {protocol or 'vnc'} display")
+
+
+@contextlib.contextmanager
+def shown_in(broker: LiveBroker, *displays: str) -> Iterator[None]:
+    """From now on the hosts of this broker's simulated engine show desktops in these alone."""
+    engines = broker.running.broker.engines._engines
+    inner = engines["simulated"]
+    engines["simulated"] = cast("Engine", EngineThatShows(inner, frozenset(displays)))
+    try:
+        yield
+    finally:
+        engines["simulated"] = inner
+
+
 @contextlib.contextmanager
 def with_screen(broker: LiveBroker) -> Iterator[EngineWithScreen]:
     """From now on the desktops of this broker's simulated engine have real displays."""

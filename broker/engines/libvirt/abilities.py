@@ -74,6 +74,8 @@ def abilities(
             why_not = "the broker does not do it with this kind of hypervisor"
         tell(feature.value, refuses or why_not, _FEATURES.get(feature, feature.value))
     tell("display", refuses or no_display(place, found), "its machines' displays, over VNC")
+    tell("display_spice", refuses or no_spice(place, found), "its machines' displays, over SPICE")
+    tell("display_rdp", refuses or no_rdp(place), f"RDP servers in its desktops, in {place.rdp}")
     tell("agent", refuses or no_agent(place, found), HEARD[place.agent])
     for name, one in stores.items():
         if name != OWN:
@@ -103,6 +105,23 @@ def no_display(place: Place, found: Capabilities) -> str:
         way = place.address.transport
         return f"displays come from the broker's own machine and over SSH, not over {way}{_VNC}"
     return ""
+
+
+def no_spice(place: Place, found: Capabilities) -> str:
+    if not place.kind.displays:
+        return "libvirt's driver for it hands over no display"
+    if found.described and "spice" not in found.graphics:
+        return "the host's machines have no SPICE"
+    if not place.spice:
+        return "the profile does not turn it on (spice=yes)"
+    if place.shows not in {Shows.HANDED, Shows.SOCKET}:
+        way = place.address.transport
+        return f"SPICE comes from the broker's own machine and over SSH, not over {way}"
+    return ""
+
+
+def no_rdp(place: Place) -> str:
+    return "" if place.rdp else "the profile does not name the desktops' network (rdp=NETWORK)"
 
 
 def no_agent(place: Place, found: Capabilities) -> str:

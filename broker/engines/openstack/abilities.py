@@ -39,6 +39,9 @@ def no_desktops(place: Place, computes: Sequence[Compute] | None) -> str:
     return f"Nova makes nothing there ({states})"
 
 
+_VNC_ONLY: Final = "of a cloud's displays the broker shows those over VNC"
+
+
 def where(place: Place) -> str:
     if place.host:
         return f"compute host {place.host}"
@@ -58,6 +61,8 @@ def abilities(place: Place, seen: Seen) -> Abilities:
         tell(feature.value, why_not, _FEATURES.get(feature, feature.value))
     off = "" if place.display == VNC else "the profile turns it off (display=none)"
     tell("display", off, "by Nova's console proxy, where the cloud has one")
+    tell("display_spice", _VNC_ONLY, "")
+    tell("display_rdp", _VNC_ONLY, "")
     tell("agent", _NO_AGENT if place.agent is Agent.NONE else "", _AGENT)
     for name in HELD:
         tell(name, _A_FLAVORS, "")

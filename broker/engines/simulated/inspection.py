@@ -33,6 +33,8 @@ def abilities(host: Host, calibration: Calibration, base: Knobs) -> Abilities:
         else:
             can.append(Ability(name=feature.value, says=f"as {profile.title} does it"))
     can.append(Ability(name="display", says="simulated frames"))
+    only = "simulated frames are seen in browsers only"
+    cannot += [Ability(name=name, says=only) for name in ("display_spice", "display_rdp")]
     for name in HELD:
         held = name in _HELD
         says = "what machines contend for is divided so" if held else "nothing simulated takes it"

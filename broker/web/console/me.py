@@ -151,8 +151,9 @@ class MyPages:
             "opens": opens_here(session) and session.state not in SESSION.terminal,
             "here": is_here(call, session),
             "shadows": await watchers(call, session) if is_here(call, session) else (),
-            "viewers": await services.viewers.kinds(session) if is_here(call, session) else (),
         }
+        # `offer` is None where the desktop is not shown by this broker at all
+        context["offer"] = await services.viewers.offer(session) if context["opens"] else None
         return self._pages.answer(
             call,
             "my_session.html",

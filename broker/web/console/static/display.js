@@ -247,7 +247,14 @@ const open = async (byItself = false) => {
 // itself, once. What is open elsewhere, or nowhere any more, comes here when somebody opens this
 // page or asks for it.
 const look = () => {
-  const { state, here, asks, revision } = document.getElementById("status")?.dataset ?? {};
+  const { state, here, asks, revision, shown } = document.getElementById("status")?.dataset ?? {};
+  if (shown && shown !== "page") {
+    // its host has no display for browsers: the page says what has
+    clearTimeout(coming);
+    coming = 0;
+    box.hidden = true;
+    return;
+  }
   const live = isLive(state);
   if (asking && live && Number(revision) >= asking && asks === undefined) {
     asking = 0;
