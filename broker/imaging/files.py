@@ -58,7 +58,7 @@ class ImageFiles:
             text = "its name is not of 1 to 100 letters, digits, '.', '_', '-', the first no mark"
             raise BadImageError(text, advice="Give it another name; the file is not to blame.")
         format_ = ImageFormat(format_name)
-        place = self._incoming / self._ids.new("upl")
+        place, kept = self._incoming / self._ids.new("upl"), False
         try:
             await asyncio.to_thread(place.mkdir, mode=0o700, parents=True)
             file = place / "image"
@@ -68,12 +68,19 @@ class ImageFiles:
                 file = await self._converted(file, format_, examined.virtual_bytes)
                 examined = await examine(file, ImageFormat.QCOW2)
             await self._kept(file, name, version)
+            kept = True
         except ConnectionError:
             raise  # whoever sent it has gone
         except OSError as error:
             raise UnavailableError(f"the image cannot be kept: {error.strerror}") from error
         finally:
-            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+            try:
+                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+            except BaseException:
+                # who leaves now has no image: a file would be in that version's way for ever
+                if kept:
+                    await asyncio.shield(self.forget(name, version))
+                raise
         return TakenImage(
             file_bytes=examined.file_bytes,
             virtual_bytes=examined.virtual_bytes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from broker.services.kit import Kit
 from broker.services.naming import checked_name
 from broker.services.pools import Pools
 
+_log = logging.getLogger("trivium.images")
 _RETRY_S = 30.0
 
 
@@ -57,6 +59,9 @@ class ImageUploads:
         try:
             version = await self._version(self._store, name, upload.version)
             async with asyncio.timeout(IMAGE_UPLOAD_S):
+                if upload.version is not None:
+                    # there is no record of it: what lies there is nobody's
+                    await self._store.forget(name, version)
                 taken = await self._store.take(
                     chunks, name=name, version=version, format_name=upload.format
                 )
@@ -102,6 +107,11 @@ class ImageUploads:
     async def _written(self, store: ImageStore, image: Image) -> None:
         try:
             await self._kit.store.directory.apply_roster(RosterChange(images=(image,)))
+        except (UnavailableError, BusyError):
+            # the database may have stored it, and its answer was lost: a file without a record
+            # only takes room, and goes when that version is uploaded again
+            _log.warning("%s version %d may have no record, and is kept", image.name, image.version)
+            raise
         except Exception:
             # no record will ever come; a broker that ends here cannot know, and keeps the file
             await store.forget(image.name, image.version)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from broker.config import load
+from broker.domain.errors import BusyError, TriviumError, UnavailableError
 from broker.ports import PageQuery, RosterChange
 from broker.services import image_uploads
 from broker.web.guard import GuardLimits
@@ -102,6 +103,33 @@ async def test_an_image_without_its_record_is_not_kept(
     reply = await upload(app, bytes(1024), "name=studio&format=raw")
     assert reply.status == 500
     assert files(app) == []
+
+
+@pytest.mark.parametrize("error", [UnavailableError, BusyError])
+async def test_an_image_whose_record_may_be_stored_keeps_its_file(
+    app: App, monkeypatch: pytest.MonkeyPatch, error: type[TriviumError]
+) -> None:
+    """The database was told to store it, and its answer was lost."""
+    apply = app.services.kit.store.directory.apply_roster
+
+    async def unanswered(change: RosterChange) -> None:
+        await apply(change)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.services.kit.store.directory, "apply_roster", unanswered)
+        reply = await upload(app, bytes(1024), "name=studio&format=raw")
+    assert reply.status == 503
+    assert ("studio", 1) in await versions(app)
+    assert files(app) == ["studio-v1.qcow2"]
+
+
+async def test_a_file_without_its_record_gives_way_to_an_upload_of_its_version(app: App) -> None:
+    app.broker.config.images.mkdir()
+    (app.broker.config.images / "studio-v3.qcow2").touch()
+    reply = await upload(app, bytes(1024), "name=studio&format=raw&version=3")
+    assert (reply.status, reply.json["version"]) == (201, 3), reply.body
+    assert (app.broker.config.images / "studio-v3.qcow2").stat().st_size > 0
 
 
 async def test_a_file_without_its_record_is_in_no_upload_s_way(app: App) -> None:

@@ -440,6 +440,32 @@ async def test_what_is_kept_after_its_caller_left_is_removed(
     await eventually(lambda: kept(tmp_path / "images") == ["incoming"])
 
 
+async def test_what_is_kept_while_its_caller_leaves_at_the_very_end_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No record will come of it, and a later upload of that version would be refused."""
+    files = ImageFiles(tmp_path / "images", SystemIds())
+    real, times = files._kept, 0
+
+    async def and_leaves(*words: Any) -> None:
+        nonlocal times
+        await real(*words)
+        times += 1
+        if times == 1:
+            asyncio.get_running_loop().call_soon(taking.cancel)
+
+    async def take() -> None:
+        await files.take(pieces(bytes(1024)), name="school", version=3, format_name="raw")
+
+    monkeypatch.setattr(files, "_kept", and_leaves)
+    taking = asyncio.create_task(take())
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    await eventually(lambda: "school-v3.qcow2" not in kept(tmp_path / "images"))
+    await take()
+    assert "school-v3.qcow2" in kept(tmp_path / "images")
+
+
 def test_what_a_crash_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
     folder = tmp_path / "images" / "incoming" / "upl_1"
     folder.mkdir(parents=True)
