@@ -209,6 +209,8 @@ class Pool:
     group_ids: tuple[str, ...]
     created_at: Instant
     settings: PoolSettings = field(default_factory=PoolSettings)
+    image_since: Instant | None = None
+    """when its image was changed last; None: never, as far as is known"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +268,9 @@ class Desktop:
     changed_at: Instant
     moving_to: str | None = None
     """the host that it migrates to; it counts on both until it is there"""
+    image_id: str | None = None
+    """what its disk was made from, since its making or its reset began; None: not known, for that
+    was before it was kept, or an endpoint's own affair"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

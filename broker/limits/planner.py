@@ -84,6 +84,11 @@ POWER_PER_LOOK_MAX: Final = 5
 """hosts that one look switches on, and off"""
 UNLIKE_PER_LOOK_MAX: Final = 50
 """desktops of one pool looked at for a change of size in one look"""
+RENEWED_AT_ONCE_MAX: Final = 4
+"""spares of one pool that are made fresh at once because it has another image, those included that
+are being reset for whatever reason"""
+OUTDATED_ROWS_MAX: Final = 50
+"""spares of one pool with another image that one look reads"""
 MOVES_PER_LOOK_MAX: Final = 50
 """migrations that one look begins, over all hosts"""
 HOSTS_READ_PER_LOOK_MAX: Final = 20

@@ -197,7 +197,7 @@ class DesktopStore(Protocol):
     async def desktop(self, desktop_id: str) -> Desktop | None: ...
 
     async def desktops(self, query: PageQuery) -> Page[Desktop]:
-        """By name. Filters: pool_id, host_id, endpoint_id, state, architecture.
+        """By name. Filters: pool_id, host_id, endpoint_id, state, architecture, image_id.
 
         Deleted desktops are left out unless the filter is state=deleted; since names are used
         again, that list goes by id, newest first."""
@@ -258,11 +258,18 @@ class DesktopStore(Protocol):
         """It has these resources now. IllegalTransitionError when of another generation."""
 
     async def begin_reset(
-        self, desktop_id: str, generation: int, deadline_at: Instant, job: Job
+        self,
+        desktop_id: str,
+        generation: int,
+        deadline_at: Instant,
+        job: Job,
+        *,
+        image_id: str | None = None,
     ) -> Desktop:
         """The turn of a machine that waits to be made fresh (RESETTING, no deadline) has come: it
-        gets its deadline and its job, in one transaction. IllegalTransitionError when it does not
-        wait (any more) or is of another generation."""
+        gets its deadline and its job, in one transaction, and `image_id`, where given, is what its
+        disk is made from. IllegalTransitionError when it does not wait (any more) or is of another
+        generation."""
 
     async def resets_waiting(self, full: Sequence[str], limit: int) -> tuple[Desktop, ...]:
         """Machines that wait to be made fresh, but those on the hosts `full`; longest unchanged
@@ -286,6 +293,11 @@ class DesktopStore(Protocol):
     ) -> tuple[Desktop, ...]:
         """Desktops of this pool in these states, longest unchanged first. `unowned`: only those
         without an owner. `unlike`: only those that have other resources than these."""
+
+    async def outdated(self, limit: int) -> tuple[Desktop, ...]:
+        """Ready and suspended machines that nobody owns, on hosts that are up, whose disk was made
+        from another image than their pool has now; also those of which that is not known, once
+        their pool's image was changed. At most `limit` of each pool, longest unchanged first."""
 
     async def awaited(self, limit: int) -> tuple[Desktop, ...]:
         """Parked desktops whose session is being delivered, and suspended and failed ones whose

@@ -202,7 +202,7 @@ class Drifts:
             id=self._kit.ids.new("job"),
             desktop=desktop,
             host=host,
-            image=await self._pools.image(pool.image_id),
+            image=await self._pools.image_of(desktop, pool),
             deadline_s=limits.DRIFT_ONE_S,
             guarantee=pool.settings.guarantee,
             weights=pool.settings.weights,

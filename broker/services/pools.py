@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from broker.domain.errors import NotFoundError
-from broker.domain.model import Image, Pool
+from broker.domain.model import Desktop, Image, Pool
 from broker.services.kit import Kit
 
 POOLS_FRESH_S: Final = 2.0
@@ -62,3 +62,10 @@ class Pools:
         if image is None:
             raise NotFoundError(f"there is no image {image_id!r}")
         return image
+
+    async def image_of(self, desktop: Desktop, pool: Pool) -> Image:
+        """What this desktop of `pool` is made from: its own image, where that is known and still
+        there, else its pool's. Raises NotFoundError."""
+        await self.refresh()
+        known = self._images.get(desktop.image_id or "")
+        return known if known is not None else await self.image(pool.image_id)

@@ -185,12 +185,15 @@ def resize_desktop(desktop: Desktop | None, generation: int, to: Resources) -> D
     return replace(_of_generation(desktop, generation), resources=to)
 
 
-def begin_reset(desktop: Desktop | None, generation: int, deadline_at: Instant) -> Desktop:
+def begin_reset(
+    desktop: Desktop | None, generation: int, deadline_at: Instant, image_id: str | None = None
+) -> Desktop:
     """See DesktopStore.begin_reset."""
     desktop = _of_generation(desktop, generation)
     if not waits_for_reset(desktop):
         raise IllegalTransitionError(f"{desktop.name} does not wait to be made fresh")
-    return replace(desktop, deadline_at=deadline_at)
+    image_id = desktop.image_id if image_id is None else image_id
+    return replace(desktop, deadline_at=deadline_at, image_id=image_id)
 
 
 def closed_host(name: str) -> IllegalTransitionError:

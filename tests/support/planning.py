@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from broker import limits
 from broker.domain.features import Feature
+from broker.domain.images import is_outdated
 from broker.domain.model import Desktop, DesktopState, Host, HostState, Pool, Resources
 from broker.domain.placement import HostLoad
 from broker.domain.planning import (
@@ -18,6 +20,7 @@ from broker.domain.planning import (
     Memory,
     MigrateDesktop,
     PowerHost,
+    RenewDesktop,
     ResetDesktop,
     ResizeDesktop,
     ResumeDesktop,
@@ -209,7 +212,18 @@ class PlannedWorld:
             )[:limit]
             for key, limit in needed.on_host.items()
         }
+        outdated = {
+            pool.id: tuple(
+                row
+                for row in self.rows(D.READY, D.SUSPENDED, pool_id=pool.id)
+                if row.owner_id is None
+                and is_outdated(row, pool)
+                and self.hosts[row.host_id or ""].state is HostState.UP
+            )[: limits.OUTDATED_ROWS_MAX]
+            for pool in pools.values()
+        }
         return Rows(
+            outdated=outdated,
             ready=of_pool({D.READY}, needed.ready, free=True),
             suspended=of_pool({D.SUSPENDED}, needed.suspended, free=True),
             unlike=unlike,
@@ -237,13 +251,16 @@ class PlannedWorld:
         match command:
             case MakeDesktop(pool=pool, host_id=host_id):
                 self.add(
-                    pool_id=pool.id, host_id=host_id, state=D.PLANNED, resources=pool.resources
+                    pool_id=pool.id,
+                    host_id=host_id,
+                    state=D.PLANNED,
+                    resources=pool.resources,
+                    image_id=pool.image_id,
                 )
             case ResumeDesktop(desktop=row):
                 self.put(row, state=D.UNPARKING if row.state is D.PARKED else D.RESUMING)
-            case ResetDesktop(desktop=row):
-                assert waits_for_reset(row)
-                self.put(row, deadline_at=self.now + 600_000)
+            case ResetDesktop() | RenewDesktop():
+                self._begin_reset(command)
             case SuspendDesktop(desktop=row):
                 assert row.state is D.READY
                 self.put(row, state=D.SUSPENDING)
@@ -267,6 +284,16 @@ class PlannedWorld:
                         self.put(row, state=D.ASSIGNED)
             case _:
                 pass
+
+    def _begin_reset(self, command: ResetDesktop | RenewDesktop) -> None:
+        row = command.desktop
+        if isinstance(command, ResetDesktop):
+            assert waits_for_reset(row)
+            self.put(row, deadline_at=self.now + 600_000, image_id=command.image_id)
+        else:
+            assert row.owner_id is None
+            assert row.state in {D.READY, D.SUSPENDED}
+            self.put(row, state=D.RESETTING, generation=row.generation + 1)
 
     def finish(self) -> None:
         """Everything under way ends well."""

@@ -63,9 +63,19 @@ class ClearDesktop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetDesktop:
-    """A machine that waited to be made fresh: its host's turn for it has come."""
+    """A machine that waited to be made fresh: its host's turn for it has come. `image_id`: what
+    its disk is made from; None where its pool is not known."""
 
     desktop: Desktop
+    image_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewDesktop:
+    """A spare is to be made fresh: its disk is not of its pool's image."""
+
+    desktop: Desktop
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +148,7 @@ Command: TypeAlias = (
     | SuspendDesktop
     | ClearDesktop
     | ResetDesktop
+    | RenewDesktop
     | FreshenDesktop
     | ResizeDesktop
     | MigrateDesktop

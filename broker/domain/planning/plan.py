@@ -1,4 +1,4 @@
-"""The whole plan: deadlines, those who wait, clearing, refilling, scaling, moving, power.
+"""The whole plan: deadlines, those who wait, clearing, refilling, scaling, moving, renewing, power.
 
 Two steps, so that counts are enough for nearly everything: `rows_needed` answers which rows to
 read, and `plan` decides from the view with them. Both are pure; the same view gives the same plan.
@@ -38,6 +38,7 @@ from broker.domain.planning.reading import hosts_to_read
 from broker.domain.planning.rebalance import rebalance, too_full
 from broker.domain.planning.recover import is_kept, recover, remembered
 from broker.domain.planning.refill import refill
+from broker.domain.planning.renew import renew
 from broker.domain.planning.resets import begin_resets
 from broker.domain.planning.resize import resize, unlike
 from broker.domain.planning.rooms import Rooms
@@ -100,6 +101,7 @@ def plan(view: View) -> Plan:
     commands += rebalance(view, rooms, moves, full, _busy(commands))
     emptying = hosts_to_empty(view, needs, filled.missing)
     commands += consolidate(view, needs, rooms, moves, emptying, _busy(commands))
+    commands += renew(view, needs, rooms, budget, filled.refused, commands)
     commands += power(view, needs, filled.missing, commands)
     memory = Memory(
         surplus=surplus,

@@ -16,7 +16,7 @@ from broker import limits
 from broker.domain.features import Feature
 from broker.domain.model import HostState, Instant
 from broker.domain.placement import HostLoad, Room, refusal
-from broker.domain.planning.commands import Command, MakeDesktop, PowerHost
+from broker.domain.planning.commands import Command, MakeDesktop, PowerHost, RenewDesktop
 from broker.domain.planning.needs import Need
 from broker.domain.planning.rooms import Rooms, demand_of
 from broker.domain.planning.view import View
@@ -84,6 +84,7 @@ def power(
     if commands_on or switching:
         return commands_on
     making = {one.host_id for one in commands if isinstance(one, MakeDesktop)}
+    making |= {one.desktop.host_id or "" for one in commands if isinstance(one, RenewDesktop)}
     wanting = [need for need in needs if missing.get(need.pool.id)]
     return _switch_off(view, needs, wanting, making)
 

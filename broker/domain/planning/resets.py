@@ -12,7 +12,7 @@ from broker.domain.planning.commands import ResetDesktop
 from broker.domain.planning.rooms import Rooms
 from broker.domain.planning.view import RUNS, View
 
-_START = Demand(need=Resources(cpus=0.0, memory_mib=0))
+START = Demand(need=Resources(cpus=0.0, memory_mib=0))
 """it takes what it takes already, and one of the host's starts"""
 
 
@@ -28,11 +28,12 @@ def full_hosts(view: View) -> tuple[str, ...]:
 def begin_resets(view: View, rooms: Rooms) -> list[ResetDesktop]:
     """Those whose turn has come, longest waiting first."""
     commands: list[ResetDesktop] = []
+    images = {pool.id: pool.image_id for pool in view.pools}
     for desktop in view.resets:
         room = rooms.by_id.get(desktop.host_id or "")
         if room is not None and room.host.state in RUNS:
-            if over_starts(room, _START):
+            if over_starts(room, START):
                 continue
-            rooms.take(room.host.id, _START)
-        commands.append(ResetDesktop(desktop=desktop))
+            rooms.take(room.host.id, START)
+        commands.append(ResetDesktop(desktop=desktop, image_id=images.get(desktop.pool_id)))
     return commands

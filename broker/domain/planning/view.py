@@ -71,12 +71,15 @@ class Rows:
     ready, suspended: pool id -> such desktops without an owner, longest unchanged first.
     unlike: pool id -> ready and assigned desktops with other resources than the pool's.
     on_host: host id -> its desktops in ON_HOST_STATES, and those moving to it.
+    outdated: pool id -> spares of another image than the pool's, at most OUTDATED_ROWS_MAX; they
+    are read without being asked for, longest unchanged first.
     """
 
     ready: Mapping[str, tuple[Desktop, ...]] = field(default_factory=dict)
     suspended: Mapping[str, tuple[Desktop, ...]] = field(default_factory=dict)
     unlike: Mapping[str, tuple[Desktop, ...]] = field(default_factory=dict)
     on_host: Mapping[str, tuple[Desktop, ...]] = field(default_factory=dict)
+    outdated: Mapping[str, tuple[Desktop, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ class Asking:
             id=job.id,
             desktop=desktop,
             host=await self.host(job.host_id),
-            image=await self._pools.image(pool.image_id),
+            image=await self._pools.image_of(desktop, pool),
             deadline_s=float(limits.JOB_S),
             guarantee=pool.settings.guarantee,
             weights=pool.settings.weights,

@@ -99,7 +99,15 @@ class Looking:
                 full_hosts(view), limits.BEGUN_PER_LOOK_MAX
             )
             view = replace(view, resets=resets)
-        return replace(view, rows=await self._rows(view))
+        rows = await self._rows(view)
+        return replace(view, rows=replace(rows, outdated=await self._outdated()))
+
+    async def _outdated(self) -> Mapping[str, tuple[Desktop, ...]]:
+        """Pool id -> its spares of another image."""
+        found: dict[str, tuple[Desktop, ...]] = {}
+        for row in await self._kit.store.desktops.outdated(limits.OUTDATED_ROWS_MAX):
+            found[row.pool_id] = (*found.get(row.pool_id, ()), row)
+        return found
 
     def _known(self, loads: tuple[HostLoad, ...]) -> tuple[HostLoad, ...]:
         """Those whose engine this process has. Nothing can be made on any other."""

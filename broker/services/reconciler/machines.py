@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from broker import limits
+from broker.domain.errors import IllegalTransitionError
 from broker.domain.lifecycle import DESKTOP, DesktopEvent
 from broker.domain.model import Desktop, DesktopState, JobVerb, Pool, WorkLease
 from broker.domain.planning.commands import (
@@ -15,6 +16,7 @@ from broker.domain.planning.commands import (
     FreshenDesktop,
     MakeDesktop,
     NoRoom,
+    RenewDesktop,
     ResetDesktop,
 )
 from broker.services.breakers import Breakers
@@ -121,6 +123,7 @@ class Machines:
             note=command.why,
             created_at=now,
             changed_at=now,
+            image_id=pool.image_id,
         )
 
     async def _name(self, pool: Pool) -> str:
@@ -186,8 +189,32 @@ class Machines:
             desktop.generation,
             kit.clock.now() + limits.RESET_S * 1000,
             new_job(kit, desktop, JobVerb.RESET),
+            image_id=command.image_id,
         )
         self._works.wake()
+
+    async def renew(self, command: RenewDesktop) -> None:
+        """It waits for its host's turn then, as one that was given back.
+
+        Raises:
+            IllegalTransitionError: it is somebody's by now, or in the middle of something.
+        """
+        kit, desktop = self._kit, command.desktop
+        found = await kit.store.desktops.desktop(desktop.id)
+        if found is not None and found.owner_id is not None:
+            # somebody took it, worked in it and left since the look: its state tells nothing
+            raise IllegalTransitionError(f"{desktop.name} is somebody's by now")
+        await kit.store.desktops.advance(
+            desktop.id,
+            DesktopEvent.RESET_ASKED,
+            kit.clock.now(),
+            generation=desktop.generation,
+            note=command.why,
+            fresh=True,
+            entry=decision(kit, "desktop.renew", command.why, about=about(desktop)),
+        )
+        kit.events.publish("work", pool_id=desktop.pool_id)
+        self._tell(desktop)
 
     async def freshen(self, command: FreshenDesktop) -> None:
         """Only where its endpoint is connected to this process; the others leave it alone."""

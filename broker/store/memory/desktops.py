@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from broker.domain.audit import AuditEntry
 from broker.domain.errors import AlreadyExistsError
+from broker.domain.images import is_outdated
 from broker.domain.lifecycle import HOST_RUNS, DesktopEvent
 from broker.domain.model import (
     Desktop,
@@ -37,7 +38,8 @@ from broker.store.moves import (
 )
 from broker.store.paging import check_query, folded
 
-_FIELDS = {"pool_id", "host_id", "endpoint_id", "state", "architecture"}
+_FIELDS = {"pool_id", "host_id", "endpoint_id", "state", "architecture", "image_id"}
+_SPARE = frozenset({DesktopState.READY, DesktopState.SUSPENDED})
 
 
 class MemoryDesktops:
@@ -157,10 +159,17 @@ class MemoryDesktops:
         return changed
 
     async def begin_reset(
-        self, desktop_id: str, generation: int, deadline_at: Instant, job: Job
+        self,
+        desktop_id: str,
+        generation: int,
+        deadline_at: Instant,
+        job: Job,
+        *,
+        image_id: str | None = None,
     ) -> Desktop:
         state = self._state
-        begun = begin_reset(state.desktops.get(desktop_id), generation, deadline_at)
+        begun = begin_reset(state.desktops.get(desktop_id), generation, deadline_at, image_id)
+        state.must_know(state.images, image_id)
         state.add_job(replace(job, generation=begun.generation))
         state.put_desktop(begun)
         return begun
@@ -199,6 +208,19 @@ class MemoryDesktops:
             ),
             limit,
         )
+
+    async def outdated(self, limit: int) -> tuple[Desktop, ...]:
+        rows, found = self._state.desktops, list[Desktop]()
+        for pool in self._state.pools.values():
+            spares = map(rows.__getitem__, self._state.pool_desktops[pool.id])
+            old = [one for one in spares if self._is_spare(one) and is_outdated(one, pool)]
+            found += _first_changed(old, limit)
+        return _first_changed(found, len(found))
+
+    def _is_spare(self, desktop: Desktop) -> bool:
+        host = self._state.hosts.get(desktop.host_id or "")
+        free = desktop.state in _SPARE and desktop.owner_id is None
+        return free and host is not None and host.state is HostState.UP
 
     async def awaited(self, limit: int) -> tuple[Desktop, ...]:
         return _first_changed(filter(self._is_awaited, self._state.desktops.values()), limit)

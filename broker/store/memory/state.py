@@ -200,6 +200,7 @@ class State:
         self.must_know(self.hosts, desktop.host_id)
         self.must_know(self.endpoints, desktop.endpoint_id)
         self.must_know(self.users, desktop.owner_id)
+        self.must_know(self.images, desktop.image_id)
         if desktop.host_id is not None and desktop.endpoint_id is not None:
             raise ConflictError("a desktop is on a host or on an endpoint")
         if desktop.id in self.desktops:

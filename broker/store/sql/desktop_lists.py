@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from broker.domain.lifecycle import HOST_RUNS
-from broker.domain.model import DesktopState, EndpointState, SessionState
+from broker.domain.model import DesktopState, EndpointState, HostState, SessionState
 from broker.store.sql import tables as t
 from broker.store.sql.rows.machines import DESKTOP
 from broker.store.sql.schema import among
@@ -71,3 +71,47 @@ AWAITED = tuple(
     )
 )
 """see DesktopStore.awaited"""
+
+_IMAGE = t.desktops.c.image_id
+_OLD = (
+    t.pools.c.image_id > _IMAGE,
+    t.pools.c.image_id < _IMAGE,
+    _IMAGE.is_(None) & t.pools.c.image_since.is_not(None),
+)
+"""see broker.domain.images.is_outdated: each a range of the index, however many are not"""
+POOLS_WITH_OLD = sa.select(t.pools.c.id).where(
+    sa.or_(
+        *(
+            sa.exists(
+                sa.select(sa.literal_column("1"))
+                .select_from(t.desktops)
+                .where(t.desktops.c.pool_id == t.pools.c.id, old, t.SPARES)
+                .correlate(t.pools)
+            )
+            for old in _OLD
+        )
+    )
+)
+"""ids of pools that have spares of another image"""
+OUTDATED = tuple(
+    sa.select(*DESKTOP)
+    .where(
+        t.desktops.c.pool_id == sa.bindparam("pool"),
+        old,
+        t.pools.c.id == t.desktops.c.pool_id,
+        t.SPARES,
+        sa.exists(
+            sa.select(sa.literal_column("1"))
+            .select_from(t.hosts)
+            .where(
+                t.hosts.c.id == t.desktops.c.host_id,
+                t.hosts.c.state == constant(HostState.UP),
+            )
+            .correlate(t.desktops)
+        ),
+    )
+    .order_by(t.desktops.c.changed_at, t.desktops.c.id)
+    .limit(sa.bindparam("most"))
+    for old in _OLD
+)
+"""see DesktopStore.outdated; those of one pool"""

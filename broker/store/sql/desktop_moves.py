@@ -110,7 +110,10 @@ END_MOVE = {
 BEGIN_RESET = (
     sa.update(t.desktops)
     .where(*_OF_GENERATION, t.WAITS_FOR_RESET)
-    .values(deadline_at=sa.bindparam("deadline"))
+    .values(
+        deadline_at=sa.bindparam("deadline"),
+        image_id=sa.func.coalesce(sa.bindparam("image", type_=sa.Text), t.desktops.c.image_id),
+    )
     .returning(*DESKTOP)
 )
 ASSIGN = (

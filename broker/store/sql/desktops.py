@@ -34,7 +34,7 @@ from broker.store.moves import (
 from broker.store.sql import desktop_moves as moves
 from broker.store.sql import tables as t
 from broker.store.sql.audit import insert_entries
-from broker.store.sql.desktop_lists import AWAITED, FAILED
+from broker.store.sql.desktop_lists import AWAITED, FAILED, OUTDATED, POOLS_WITH_OLD
 from broker.store.sql.leases import hold_lease
 from broker.store.sql.pages import Listing, equals
 from broker.store.sql.rows import Row, Values
@@ -50,6 +50,7 @@ _FILTERS = equals(
     t.desktops.c.endpoint_id,
     t.desktops.c.state,
     t.desktops.c.architecture,
+    t.desktops.c.image_id,
 )
 _LISTING = Listing(DESKTOP, t.desktops.c.name, _FILTERS, search=t.desktops.c.search)
 # the names of deleted desktops are used again, so their list goes by id
@@ -278,9 +279,20 @@ class SqlDesktops:
         return to_desktop(changed)
 
     async def begin_reset(
-        self, desktop_id: str, generation: int, deadline_at: Instant, job: Job
+        self,
+        desktop_id: str,
+        generation: int,
+        deadline_at: Instant,
+        job: Job,
+        *,
+        image_id: str | None = None,
     ) -> Desktop:
-        parameters = {"key": desktop_id, "wanted": generation, "deadline": deadline_at}
+        parameters = {
+            "key": desktop_id,
+            "wanted": generation,
+            "deadline": deadline_at,
+            "image": image_id,
+        }
 
         def work(connection: sa.Connection) -> Desktop | None:
             row = first(connection.execute(moves.BEGIN_RESET, parameters))
@@ -356,6 +368,22 @@ class SqlDesktops:
             return connection.execute(statement, parameters).all()
 
         return tuple(map(to_desktop, await self._database.read(work)))
+
+    async def outdated(self, limit: int) -> tuple[Desktop, ...]:
+        def work(connection: sa.Connection) -> list[Desktop]:
+            found: list[Desktop] = []
+            for pool_id in connection.execute(POOLS_WITH_OLD).scalars().all():
+                parameters = {"pool": pool_id, "most": limit}
+                rows = [
+                    to_desktop(row)
+                    for statement in OUTDATED
+                    for row in connection.execute(statement, parameters).all()
+                ]
+                found += _first_changed(rows, limit)
+            return found
+
+        found = await self._database.view(work)
+        return _first_changed(found, len(found))
 
     async def awaited(self, limit: int) -> tuple[Desktop, ...]:
         def work(connection: sa.Connection) -> list[Desktop]:

@@ -143,6 +143,7 @@ pools = sa.Table(
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("created_at", INSTANT, nullable=False),
     sa.Column("settings", WORD, nullable=False),
+    sa.Column("image_since", INSTANT),
     sa.UniqueConstraint("name", name="a_pool_has_its_own_name"),
     one_of("architecture", Architecture, "a_pool_has_a_known_architecture"),
     one_of("kind", PoolKind, "a_pool_is_of_a_known_kind"),
@@ -213,6 +214,8 @@ MOVING = sa.text("moving_to IS NOT NULL AND state <> 'deleted' AND state <> 'fai
 WAITS_FOR_RESET = sa.text("state = 'resetting' AND deadline_at IS NULL AND host_id IS NOT NULL")
 """machines that are to be made fresh and whose host's turn for it has not come"""
 NOT_DELETED = sa.text("state <> 'deleted'")
+SPARES = sa.text("state IN ('ready', 'suspended') AND owner_id IS NULL AND host_id IS NOT NULL")
+"""machines that are there for anybody"""
 
 _LOAD = ("state", "pool_id", "cpus", "memory_mib", "disk_mib", "disk_iops", "network_mbit")
 """what a load is counted from, in the index, so that no row is read for it"""
@@ -237,6 +240,7 @@ desktops = sa.Table(
     sa.Column("created_at", INSTANT, nullable=False),
     sa.Column("changed_at", INSTANT, nullable=False),
     link("moving_to", "hosts", null=True),
+    link("image_id", "images", null=True),
     one_of("architecture", Architecture, "a_desktop_has_a_known_architecture"),
     sa.CheckConstraint(
         "host_id IS NULL OR endpoint_id IS NULL", name="a_desktop_is_on_a_host_or_an_endpoint"
@@ -272,6 +276,7 @@ desktops = sa.Table(
         where=sa.text("moving_to IS NOT NULL AND state <> 'deleted'"),
     ),
     sa.Index("desktops_by_state", "state", "changed_at", "id"),
+    partial_index("spares_by_image", "pool_id", "image_id", where=SPARES),
     partial_index("desktops_by_deadline", "deadline_at", where=sa.text("deadline_at IS NOT NULL")),
 )
 

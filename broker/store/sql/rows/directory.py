@@ -138,6 +138,7 @@ POOL = (
     t.pools.c.enabled,
     t.pools.c.settings,
     t.pools.c.created_at,
+    t.pools.c.image_since,
 )
 
 
@@ -145,7 +146,7 @@ def to_pool(row: Row, group_ids: tuple[str, ...]) -> Pool:
     pool_id, name, title, architecture, kind, image_id, *rest = row
     cpus, memory_mib, disk_mib, disk_iops, network_mbit, *rest = rest
     spares_min, size_max, log_off, disconnect_grace_s, lease_s, enabled, *rest = rest
-    settings, created_at = rest
+    settings, created_at, image_since = rest
     return Pool(
         id=pool_id,
         name=name,
@@ -169,6 +170,7 @@ def to_pool(row: Row, group_ids: tuple[str, ...]) -> Pool:
         group_ids=group_ids,
         created_at=created_at,
         settings=to_pool_settings(settings),
+        image_since=image_since,
     )
 
 
@@ -189,6 +191,7 @@ def from_pool(pool: Pool) -> Values:
         "enabled": pool.enabled,
         "settings": _encode(pool.settings).decode(),
         "created_at": pool.created_at,
+        "image_since": pool.image_since,
     }
 
 

@@ -93,13 +93,14 @@ DESKTOP = (
     t.desktops.c.disk_iops,
     t.desktops.c.network_mbit,
     t.desktops.c.moving_to,
+    t.desktops.c.image_id,
 )
 
 
 def to_desktop(row: Row) -> Desktop:
     desktop_id, name, pool_id, architecture, host_id, endpoint_id, owner_id, *rest = row
     state, target, deadline_at, generation, cpus, memory_mib, note, created_at, *rest = rest
-    changed_at, disk_mib, disk_iops, network_mbit, moving_to = rest
+    changed_at, disk_mib, disk_iops, network_mbit, moving_to, image_id = rest
     return Desktop(
         id=desktop_id,
         name=name,
@@ -123,6 +124,7 @@ def to_desktop(row: Row) -> Desktop:
         created_at=created_at,
         changed_at=changed_at,
         moving_to=moving_to,
+        image_id=image_id,
     )
 
 
@@ -147,6 +149,7 @@ def from_desktop(desktop: Desktop) -> Values:
         "created_at": desktop.created_at,
         "changed_at": desktop.changed_at,
         "moving_to": desktop.moving_to,
+        "image_id": desktop.image_id,
     }
 
 
