@@ -9,6 +9,7 @@ import click
 from broker.cli.desktop_choice import find_desktop
 from broker.cli.explanations import explain, why_options
 from broker.cli.hosts import find_host
+from broker.cli.image_choice import find_image, made_from
 from broker.cli.output import Output, clean, json_option, logged_on, name_of, state, when
 from broker.cli.remote import Access, Remote, ask, path_of, remote_options
 from broker.cli.snapshots import snapshot
@@ -28,6 +29,7 @@ desktop.add_command(snapshot)
 @click.option("--architecture", type=click.Choice([one.value for one in Architecture]))
 @click.option("--pool", "pool_name", help="Only this pool's, by name or id.")
 @click.option("--host", "host_name", help="Only on this host, by name or id.")
+@click.option("--image", "image_name", metavar="NAME@VERSION", help="Only those made from it.")
 @click.option("--text", help="Part of the name; desktops of endpoints bear the endpoint's.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000))
 @remote_options
@@ -39,6 +41,7 @@ def list_(
     architecture: str | None,
     pool_name: str | None,
     host_name: str | None,
+    image_name: str | None,
     text: str | None,
     limit: int,
 ) -> None:
@@ -51,6 +54,8 @@ def list_(
             asked["pool_id"] = (await remote.get(path_of("pools", pool_name)))["id"]
         if host_name:
             asked["host_id"] = (await find_host(remote, host_name))["id"]
+        if image_name:
+            asked["image_id"] = (await find_image(remote, image_name))["id"]
         return await remote.page("desktops", limit=limit, **asked)
 
     found = ask(access, read)
@@ -59,7 +64,7 @@ def list_(
         output.document(found)
         return
     output.table(
-        ("desktop", "pool", "kind", "state", "on", "generation", "changed", "note"),
+        ("desktop", "pool", "kind", "state", "on", "image", "generation", "changed", "note"),
         [
             (
                 clean(one["name"]),
@@ -67,6 +72,7 @@ def list_(
                 clean(one["architecture"]).upper(),
                 _state(one),
                 name_of(one["host"] or one["endpoint"]),
+                made_from(one),
                 clean(one["generation"]),
                 when(one["changed_at"]),
                 clean(one["note"]),
@@ -112,6 +118,7 @@ def _show(one: dict[str, Any]) -> None:
             ("note", clean(one["note"])),
             ("host", name_of(one["host"])),
             ("endpoint", name_of(one["endpoint"])),
+            ("image", made_from(one, whole=True)),
             ("generation", clean(one["generation"])),
             ("logged on", logged_on(one.get("guest"))),
             ("addresses", clean(", ".join((one.get("guest") or {}).get("addresses", ())))),

@@ -130,6 +130,7 @@ _SIZE = ("cpus", "memory_mib", "disk_mib", "disk_iops", "network_mbit")
 @click.option("--lease", "lease_s", type=click.IntRange(0), help="Seconds (IDV).")
 @click.option("--group", "groups", multiple=True, help="All groups from now on; repeatable.")
 @click.option("--open/--close", "enabled", default=None, help="Whether it takes new sessions.")
+@click.option("--image", metavar="NAME@VERSION", help="What its machines are made from.")
 @click.option("--cpus", type=click.FloatRange(0, min_open=True), help="Of each desktop.")
 @click.option("--memory", "memory_mib", type=click.IntRange(1), help="MiB, of each desktop.")
 @click.option("--disk", "disk_mib", type=click.IntRange(0), help="MiB, of each desktop.")
@@ -139,13 +140,14 @@ _SIZE = ("cpus", "memory_mib", "disk_mib", "disk_iops", "network_mbit")
 @json_option
 def change(access: Access, name: str, groups: tuple[str, ...], **wanted: Any) -> None:
     """Change a pool's settings; sessions under way keep theirs. A new size reaches running
-    desktops where the engine can resize them, and others when they are made anew."""
+    desktops where the engine can resize them, and others when they are made anew. Of a new image
+    spares are made fresh, a few at a time; a desktop in use gets it when it is reset."""
     body = {field: value for field, value in wanted.items() if value is not None}
     size = {field: body.pop(field) for field in _SIZE if field in body}
     if groups:
         body["groups"] = list(groups)
     if not (body or size):
-        raise click.UsageError("Say what to change: --spares, --max, --cpus, --close …")
+        raise click.UsageError("Say what to change: --spares, --max, --image, --cpus, --close …")
 
     async def write(remote: Remote) -> dict[str, Any]:
         if size:

@@ -16,6 +16,7 @@ from broker.domain.errors import (
     HostOccupiedError,
     NotFoundError,
 )
+from broker.domain.images import choose_image
 from broker.domain.model import (
     Architecture,
     Group,
@@ -227,7 +228,7 @@ class Directory:
             title=checked_label(title or name, "title"),
             architecture=architecture,
             kind=kind,
-            image_id=await self._image_id(image),
+            image_id=await self._image_id(image, architecture),
             resources=resources,
             spares_min=spares_min,
             size_max=size_max,
@@ -244,16 +245,11 @@ class Directory:
         self._changed(pool)
         return pool
 
-    async def _image_id(self, ref: str) -> str:
-        name, _, version = ref.partition("@")
-        found = [
-            image
-            for image in await self._pools.images()
-            if image.name == name and (not version or str(image.version) == version)
-        ]
-        if not found:
-            raise BadRequestError(f"there is no image {ref!r}", fields={"field": "image"})
-        return max(found, key=lambda image: image.version).id
+    async def _image_id(self, ref: str, architecture: Architecture) -> str:
+        found = choose_image(await self._pools.images(), ref, architecture)
+        if isinstance(found, str):
+            raise BadRequestError(found, fields={"field": "image"})
+        return found.id
 
     async def change_pool(  # noqa: PLR0913 - a pool has that many fields
         self,
@@ -268,9 +264,11 @@ class Directory:
         lease_s: int | None = None,
         groups: Sequence[str] | None = None,
         resources: Resources | None = None,
+        image: str | None = None,
         settings: Callable[[PoolSettings], PoolSettings] = lambda settings: settings,
     ) -> Pool:
-        """Change what is given; `settings` makes the new ones of those that are.
+        """Change what is given; `settings` makes the new ones of those that are, and `image` is
+        `name@version`, or `name` for its newest.
 
         Raises NotFoundError, BadRequestError.
         """
@@ -296,10 +294,18 @@ class Directory:
             resources=resources if resources is not None else pool.resources,
             settings=settings(pool.settings),
         )
+        if image is not None:
+            changed = await self._with_image(changed, image)
         _check_pool(changed)
         await self._kit.store.directory.save_pool(changed, new=False)
         self._changed(changed)
         return changed
+
+    async def _with_image(self, pool: Pool, ref: str) -> Pool:
+        image_id = await self._image_id(ref, pool.architecture)
+        if image_id == pool.image_id:
+            return pool
+        return replace(pool, image_id=image_id, image_since=self._kit.clock.now())
 
     def _changed(self, pool: Pool) -> None:
         self._pools.forget()

@@ -28,7 +28,8 @@ class Call:
     body: the route's request struct, checked. query: declared parameters that were given.
     identity: set where the route needs somebody signed in. streaming: headers have been sent,
     so no other answer can be given any more. about, remarks: what a handler that changes
-    something adds to its audit entry: ids by field (pool_id, …), and small safe values.
+    something adds to its audit entry: ids by field (pool_id, …), and small safe values. told: what
+    came of it, in words for that entry; empty: it was done.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Call:
         "request",
         "route",
         "streaming",
+        "told",
         "web",
     )
 
@@ -57,6 +59,7 @@ class Call:
         self.streaming = False
         self.about: dict[str, str] = {}
         self.remarks: dict[str, object] = {}
+        self.told = ""
 
     # ------------------------------------------------------------------ who and what
 

@@ -116,7 +116,7 @@ class Recorder:
         *,
         status: int = HTTPStatus.OK,
     ) -> None:
-        why = "done" if error is None else f"{outcome.value}: {error.detail}"
+        why = (call.told or "done") if error is None else f"{outcome.value}: {error.detail}"
         details: dict[str, object] = {
             "status": int(status) if error is None else status_of(error),
             **call.remarks,

@@ -52,6 +52,7 @@ def _pool(draft: Draft, row: PoolRow, old: Pool | None, image_id: str) -> Pool:
         title=row.title or base.title,
         kind=row.kind or base.kind,
         image_id=image_id,
+        image_since=base.image_since if base.image_id == image_id else draft.now,
         resources=sized(base.resources, row),
         spares_min=base.spares_min if row.spares is None else row.spares,
         size_max=base.size_max if row.max is None else row.max,

@@ -272,6 +272,7 @@ class MachinesApi:
                     *PAGE,
                     TEXT,
                     text("pool_id", "only of this pool"),
+                    text("image_id", "only those made from this version of an image"),
                     text("host_id", "only on this host"),
                     text("endpoint_id", "only of this endpoint"),
                     choice("state", DesktopState, "only in this state"),

@@ -10,6 +10,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType, structs
 
 from broker.domain import errors
+from broker.domain.images import named
 from broker.domain.model import Architecture, LogOff, PoolKind, Resources
 from broker.domain.roles import Permission
 from broker.domain.settings import PoolSettings
@@ -74,7 +75,8 @@ class NewPool(Body, frozen=True, kw_only=True):
 
 
 class PoolChanges(Body, frozen=True, kw_only=True):
-    """What is left out stays as it is."""
+    """What is left out stays as it is. `image` is `name@version`, or `name` for its newest:
+    machines are made from it then, and spares that nobody has are renewed a few at a time."""
 
     title: Label | UnsetType = UNSET
     spares_min: Size | UnsetType = UNSET
@@ -85,6 +87,7 @@ class PoolChanges(Body, frozen=True, kw_only=True):
     lease_s: LeaseS | UnsetType = UNSET
     groups: Names | UnsetType = UNSET
     resources: NewResources | UnsetType = UNSET
+    image: Name | UnsetType = UNSET
     settings: PoolSettingsBody | UnsetType = UNSET
 
 
@@ -127,6 +130,8 @@ class PoolsApi:
 
     async def change(self, call: Call) -> web.StreamResponse:
         body: PoolChanges = call.body
+        self._web.services.pools.forget()
+        before = (await self._web.services.pools.find(call.part("id"))).image_id
         pool = await self._web.services.directory.change_pool(
             call.part("id"),
             title=given(body.title),
@@ -138,8 +143,14 @@ class PoolsApi:
             lease_s=given(body.lease_s),
             groups=given(body.groups),
             resources=None if isinstance(body.resources, UnsetType) else _resources(body.resources),
+            image=given(body.image),
             settings=partial(pool_settings, body.settings),
         )
+        if pool.image_id != before:
+            images = {one.id: named(one) for one in await self._web.services.pools.images()}
+            was, now = images.get(before, "another image"), images.get(pool.image_id, "")
+            call.remarks["image"] = {"from": was, "to": now}
+            call.told = f"{pool.name} has {now} instead of {was}: machines are made from it now"
         return call.answer((await render.pools(self._web, [pool]))[0])
 
     async def mine(self, call: Call) -> web.StreamResponse:
@@ -204,7 +215,7 @@ class PoolsApi:
                 summary="Change a pool",
                 request=PoolChanges,
                 answers={200: PoolShape},
-                errors=(errors.NotFoundError,),
+                errors=(errors.NotFoundError, errors.BadRequestError),
             ),
             Route(
                 method="GET",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from broker.domain.images import is_outdated
 from broker.domain.model import (
     Campaign,
     Desktop,
@@ -106,11 +107,7 @@ def _pool(pool: Pool, names: Mapping[str, str], shown: Image | None, counts: Cou
         title=pool.title,
         architecture=pool.architecture,
         kind=pool.kind,
-        image=ImageRef(
-            id=pool.image_id,
-            name=shown.name if shown is not None else GONE,
-            version=shown.version if shown is not None else 0,
-        ),
+        image=_image_ref(pool.image_id, shown),
         resources=resources(pool.resources),
         spares_min=pool.spares_min,
         size_max=pool.size_max,
@@ -134,6 +131,20 @@ async def host_names(web_: Web) -> Mapping[str, str]:
     return {load.host.id: load.host.name for load in loads}
 
 
+def _image_ref(image_id: str, shown: Image | None) -> ImageRef:
+    return ImageRef(
+        id=image_id,
+        name=shown.name if shown is not None else GONE,
+        version=shown.version if shown is not None else 0,
+    )
+
+
+def _image_due(desktop: Desktop, pool: Pool | None, images: Mapping[str, Image]) -> ImageRef | None:
+    if pool is None or not is_outdated(desktop, pool):
+        return None
+    return _image_ref(pool.image_id, images.get(pool.image_id))
+
+
 async def desktops(web_: Web, some: Sequence[Desktop]) -> list[DesktopShape]:
     names = dict(
         await web_.names.learn(
@@ -143,11 +154,15 @@ async def desktops(web_: Web, some: Sequence[Desktop]) -> list[DesktopShape]:
     names.update(await pool_names(web_))
     if any(one.host_id is not None for one in some):
         names.update(await host_names(web_))
+    every = {pool.id: pool for pool in await web_.services.pools.all()}
+    images = {one.id: one for one in await web_.services.pools.images()}
     return [
         DesktopShape(
             id=one.id,
             name=one.name,
             pool=Ref(id=one.pool_id, name=names.get(one.pool_id, GONE)),
+            image=_image_ref(one.image_id, images.get(one.image_id)) if one.image_id else None,
+            image_due=_image_due(one, every.get(one.pool_id), images),
             architecture=one.architecture,
             host=_ref(one.host_id, names),
             endpoint=_ref(one.endpoint_id, names),

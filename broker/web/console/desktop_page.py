@@ -9,6 +9,7 @@ from broker.domain.roles import Permission
 from broker.limits import NAME_CHARS_MAX, NOTE_CHARS_MAX, SNAPSHOTS_PER_DESKTOP_MAX
 from broker.web.call import Call
 from broker.web.console.machines import host_names, pool_titles
+from broker.web.console.pools import image_words
 from broker.web.console.render import Pages
 from broker.web.console.why import why_of
 from broker.web.names import GONE
@@ -26,9 +27,12 @@ class DesktopPage:
             endpoints=[desktop.endpoint_id], users=[desktop.owner_id]
         )
         hosts, pools = await host_names(call), await pool_titles(call)
+        every = {pool.id: pool for pool in await call.web.services.pools.all()}
+        images = {one.id: one for one in await call.web.services.pools.images()}
         context = {
             "desktop": desktop,
             "pool": pools.get(desktop.pool_id, "?"),
+            "image": image_words(desktop, every.get(desktop.pool_id), images),
             "host": hosts.get(desktop.host_id or "", ""),
             "endpoint": names.get(desktop.endpoint_id or "", ""),
             "owner": names.get(desktop.owner_id, GONE) if desktop.owner_id is not None else "",

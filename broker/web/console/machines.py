@@ -33,6 +33,7 @@ from broker.web.console.lists import (
     options,
     pool_options,
 )
+from broker.web.console.pools import image_words
 from broker.web.console.render import Pages
 from broker.web.names import GONE
 from broker.web.routes import Route, Surface
@@ -64,7 +65,7 @@ _JOB_FILTERS: Final = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesktopRow:
     """`owner`: a username, or "". `dedicated`: its pool gives desktops for good. `drift`: how its
-    machine differs from what it should be, in words."""
+    machine differs from what it should be, in words. `image`: what it was made from, likewise."""
 
     desktop: Desktop
     pool: str
@@ -73,6 +74,7 @@ class DesktopRow:
     owner: str
     dedicated: bool
     drift: tuple[str, ...]
+    image: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,8 @@ class MachinePages:
         every = await call.web.services.pools.all()
         dedicated = {pool.id for pool in every if pool.kind is PoolKind.DEDICATED}
         drifted = (await call.web.services.drifts.report()).desktops
+        by_id = {pool.id: pool for pool in every}
+        images = {one.id: one for one in await call.web.services.pools.images()}
         rows = [
             DesktopRow(
                 desktop=one,
@@ -131,6 +135,7 @@ class MachinePages:
                 owner=names.get(one.owner_id, GONE) if one.owner_id is not None else "",
                 dedicated=one.pool_id in dedicated,
                 drift=drift_of(one, drifted),
+                image=image_words(one, by_id.get(one.pool_id), images),
             )
             for one in page.items
         ]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
 from broker.architectures import rules_of
-from broker.domain.model import Architecture, Image, Pool
+from broker.domain.images import is_outdated, named
+from broker.domain.model import Architecture, Desktop, Image, Pool
 from broker.domain.placement import HostLoad
 from broker.domain.roles import Permission
 from broker.domain.settings import ScheduleEntry
@@ -123,8 +124,25 @@ async def desktops_by_pool(call: Call) -> dict[str, dict[str, int]]:
     return found
 
 
+def image_words(desktop: Desktop, pool: Pool | None, images: Mapping[str, Image]) -> str:
+    """What a machine was made from, and what its pool has now where that is another; "" for what
+    is not known and an endpoint's affair."""
+    known = images.get(desktop.image_id or "")
+    words = named(known) if known is not None else ""
+    if pool is None or not is_outdated(desktop, pool):
+        return words
+    now = images.get(pool.image_id)
+    return f"{words or 'not known'}, the pool has {named(now) if now is not None else 'another'}"
+
+
 def image_name(image: Image | None) -> str:
     return f"{image.name} v{image.version}" if image is not None else "?"
+
+
+def _versions(images: Iterable[Image], now: Image) -> list[tuple[str, str]]:
+    """(value, words) of every version there is: those of the pool's image first, newest first."""
+    ordered = sorted(images, key=lambda one: (one.name != now.name, one.name, -one.version))
+    return [(named(one), f"{one.name} version {one.version}") for one in ordered]
 
 
 def fits(pool: Pool, filters: Mapping[str, str]) -> bool:
@@ -174,9 +192,12 @@ class PoolPages:
             group for group in await services.directory.groups() if group.id in pool.group_ids
         ]
         rules = rules_of(pool.architecture)
+        image, every = await services.pools.image(pool.image_id), await services.pools.images()
         context = {
             "pool": pool,
-            "image": await services.pools.image(pool.image_id),
+            "image": image,
+            "image_ref": named(image),
+            "versions": _versions(every, image),
             "counts": sorted((state, count) for state, count in counts.items() if count),
             "groups": desktop_groups(counts),
             "total": sum(counts.values()),
