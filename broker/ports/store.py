@@ -96,7 +96,7 @@ class SessionStore(Protocol):
         A desktop fits when it is of the pool, and: its owner is the user or nobody (DEDICATED:
         the owner is stored; the user's own desktop goes first); it is the endpoint's if
         `runs_on_endpoint` and `endpoint_id` are set; its host is up, and heard (domain/silence).
-        Lowest name first.
+        Lowest name first; once the pool's image was changed, those made from that one before.
         For IDV and VOI the session's endpoint_id becomes the desktop's. A desktop that a live
         session still holds (it failed and came back) does not fit.
         At most CLAIM_BATCH_MAX requests (ValueError). Nothing is stored when a request names a

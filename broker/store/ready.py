@@ -20,7 +20,7 @@ def open_to_take(desktop: Desktop, host: HostState | None) -> bool:
 
 
 class Ready:
-    """Ready desktops that no live session holds, each given once, lowest name first."""
+    """Ready desktops that no live session holds, each given once, in the order taken in."""
 
     def __init__(self) -> None:
         self._at: dict[tuple[str, str], Desktop] = {}
@@ -31,8 +31,8 @@ class Ready:
         self.ids: set[str] = set()
 
     def add(self, desktops: Iterable[Desktop]) -> None:
-        """Take desktops in, those of one pool ordered by name. An endpoint's desktop is given to
-        whoever sits there, and to nobody else."""
+        """Take desktops in, those of one pool in the order in which they are given. An endpoint's
+        desktop is given to whoever sits there, and to nobody else."""
         for desktop in desktops:
             self.ids.add(desktop.id)
             if desktop.endpoint_id is not None:

@@ -8,15 +8,17 @@ import pytest
 
 from broker.domain.errors import TriviumError
 from broker.domain.lifecycle import DesktopEvent, HostEvent
-from broker.domain.model import Desktop, DesktopState, JobVerb
+from broker.domain.model import Desktop, DesktopState, JobVerb, PoolKind
 from broker.ports import PageQuery, RosterChange, Store
 from tests.support.builders import NOW, make_host
 from tests.support.stores import (
     IDV,
     VDI,
+    claim_one,
     fill,
     make_image,
     make_job,
+    make_request,
     new_desktop,
     ready_desktops,
 )
@@ -120,3 +122,51 @@ async def test_what_is_not_known_is_outdated_once_the_pools_image_was_changed(
     pool = replace(VDI, image_id=NEWER, image_since=NOW)
     await store.directory.save_pool(pool, new=False)
     assert await ids(store) == [unknown.id]
+
+
+async def test_who_comes_gets_one_of_the_pools_image_while_there_is_one(store: Store) -> None:
+    await changed_pool(store)
+    await ready_desktops(store, [1, 3], image_id=OLD)
+    await ready_desktops(store, [2])
+    await ready_desktops(store, [4, 5], image_id=NEW)
+    given = [(await claim_one(store, make_request(number))).desktop for number in (1, 2, 3)]
+    assert [one.id for one in given if one] == [
+        "dsk_library_4",
+        "dsk_library_5",
+        "dsk_library_1",
+    ]
+
+
+async def test_a_batch_is_served_from_the_pools_image_first(store: Store) -> None:
+    await changed_pool(store)
+    await ready_desktops(store, [1, 2], image_id=OLD)
+    await ready_desktops(store, [3], image_id=NEW)
+    requests = [make_request(number) for number in (1, 2, 3, 4)]
+    found = await store.sessions.claim(requests, NOW)
+    assert [one.desktop.id if one.desktop else None for one in found] == [
+        "dsk_library_3",
+        "dsk_library_1",
+        "dsk_library_2",
+        None,
+    ]
+
+
+async def test_who_waits_gets_one_of_the_pools_image_too(store: Store) -> None:
+    await changed_pool(store)
+    first = (await claim_one(store, make_request(1))).session
+    assert first is not None
+    await ready_desktops(store, [1], image_id=OLD)
+    await ready_desktops(store, [2], image_id=NEW)
+    (served,) = await store.sessions.serve_queue(VDI, [first.id], NOW + 9, NOW)
+    assert served.desktop_id == "dsk_library_2"
+
+
+async def test_a_person_gets_the_own_desktop_whatever_it_was_made_from(store: Store) -> None:
+    await changed_pool(store)
+    pool = replace(VDI, kind=PoolKind.DEDICATED, image_id=NEW, image_since=NOW)
+    await store.directory.save_pool(pool, new=False)
+    (own,) = await ready_desktops(store, [2], image_id=OLD, owner_id="usr_1")
+    await ready_desktops(store, [1], image_id=NEW)
+    found = (await claim_one(store, make_request(1, pool))).desktop
+    assert found is not None
+    assert found.id == own.id

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from broker.domain.errors import AlreadyExistsError
+from broker.domain.images import is_outdated
 from broker.domain.lifecycle import SESSION_HOLDS_DESKTOP, SESSION_HOLDS_PLACE, SessionEvent
 from broker.domain.model import (
     Desktop,
@@ -122,7 +123,14 @@ class MemorySessions:
             and desktop_id not in state.held_desktops
             and open_to_take(desktop, self._host_state(desktop))
         ]
-        return sorted(found, key=lambda one: one.name)
+        pool = state.pools[pool_id]
+
+        def order(one: Desktop) -> tuple[bool, str]:
+            # those of the pool's image first, once that was changed; a person's own is his anyway
+            later = pool.image_since is not None and one.owner_id is None
+            return later and is_outdated(one, pool), one.name
+
+        return sorted(found, key=order)
 
     def _silent(self) -> Container[str | None]:
         """Hosts that are not heard."""

@@ -10,8 +10,7 @@ refuse what slips through, after which the batch is decided again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,14 +19,13 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from broker.domain.lifecycle import DESKTOP as DESKTOP_LIFECYCLE
 from broker.domain.lifecycle import DesktopEvent
 from broker.domain.model import Desktop, DesktopState, HostState, Instant, Pool, PoolKind, Session
-from broker.domain.silence import SILENCE_DOCUMENT, silent_of
-from broker.domain.site import SITE_DOCUMENT, settings_of
 from broker.ports import ClaimOutcome, ClaimRequest
 from broker.store import quotas
 from broker.store.claiming import Decision, decide
 from broker.store.ready import Ready, open_to_take
 from broker.store.serving import owners_only, queue_bound_to, serve
 from broker.store.snapshot import Snapshot, UsedKey, Wants, unowned_needed, wants
+from broker.store.sql import openings
 from broker.store.sql import tables as t
 from broker.store.sql.audit import insert_entries
 from broker.store.sql.counting import count
@@ -35,26 +33,15 @@ from broker.store.sql.credentials import ticket_values
 from broker.store.sql.faults import WorldMoved
 from broker.store.sql.queued import turn, waiting
 from broker.store.sql.rows import Values
-from broker.store.sql.rows.directory import to_pool_settings
 from broker.store.sql.rows.machines import DESKTOP, to_desktop
 from broker.store.sql.rows.sessions import SESSION, from_session, to_session, wish_text
 from broker.store.sql.statements import BatchInsert, any_of, constant, first
-from broker.store.sql.trail_tables import documents
-from broker.store.trail import object_of
 
 _LOCK = sa.select(
     sa.func.pg_advisory_xact_lock(
         sa.func.unnest(sa.bindparam("numbers", type_=ARRAY(sa.BigInteger)))
     )
 )
-_OPENINGS = (
-    sa.select(t.pools.c.id, t.pools.c.enabled, t.pools.c.settings)
-    .where(any_of(t.pools.c.id, "ids"))
-    .order_by(t.pools.c.id)
-    .with_for_update(read=True)
-)
-_DOCUMENT = sa.select(documents.c.value).where(documents.c.name == sa.bindparam("name"))
-_SITE = _DOCUMENT.with_for_update(read=True)
 _KEYS = sa.select(
     t.idempotency_keys.c.digest,
     t.idempotency_keys.c.request_hash,
@@ -114,6 +101,7 @@ _READY_FREE = (
     .order_by(t.desktops.c.name, t.desktops.c.id)
     .limit(sa.bindparam("most"))
 )
+_READY_CURRENT = _READY_FREE.where(t.desktops.c.image_id == sa.bindparam("image"))
 _CLOSED_HOSTS = sa.select(t.hosts.c.id).where(t.hosts.c.state != constant(HostState.UP))
 _HOSTS = (
     sa.select(t.hosts.c.id, t.hosts.c.state)
@@ -192,7 +180,7 @@ def claim(
 ) -> tuple[ClaimOutcome, ...]:
     """See SessionStore.claim."""
     snapshot = _snapshot(connection, requests)
-    _fetch_ready(connection, wants(requests, snapshot), snapshot.ready)
+    _fetch_ready(connection, wants(requests, snapshot), snapshot)
     decision = decide(requests, snapshot, now)
     _store(connection, decision, now)
     return tuple(decision.outcomes)
@@ -208,7 +196,7 @@ def _snapshot(connection: sa.Connection, requests: Sequence[ClaimRequest]) -> Sn
         connection.execute(_LOCK, {"numbers": sorted(map(_number, locked))}).all()
     if snapshot.shared:
         snapshot.counted = count(snapshot.shared.values(), connection)
-    _read_openings(connection, {request.pool.id: request.pool for request in requests}, snapshot)
+    openings.read(connection, {request.pool.id: request.pool for request in requests}, snapshot)
     _read_keys(connection, requests, snapshot)
     rows = connection.execute(_HOLDING_PLACE, {"users": users}).all()
     snapshot.add_sessions(map(to_session, rows))
@@ -220,21 +208,6 @@ def _snapshot(connection: sa.Connection, requests: Sequence[ClaimRequest]) -> Sn
             desktop = to_desktop(row)
             snapshot.desktops[desktop.id] = desktop
     return snapshot
-
-
-def _read_openings(
-    connection: sa.Connection, pools: Mapping[str, Pool], snapshot: Snapshot
-) -> None:
-    """Whether the pools and the site are open now. Who closes one waits for this transaction, so
-    that nobody gets anything once that is done."""
-    rows = connection.execute(_OPENINGS, {"ids": sorted(pools)}).all()
-    snapshot.pools = {
-        pool_id: replace(pools[pool_id], enabled=enabled, settings=to_pool_settings(text))
-        for pool_id, enabled, text in rows
-    }
-    site = first(connection.execute(_SITE, {"name": SITE_DOCUMENT}))
-    if site is not None:
-        snapshot.site = settings_of(object_of(site[0]))
 
 
 def _number(name: str) -> int:
@@ -272,8 +245,9 @@ def _read_keys(
         snapshot.add_sessions(map(to_session, connection.execute(_SESSIONS, {"ids": ids}).all()))
 
 
-def _fetch_ready(connection: sa.Connection, wanted: Wants, ready: Ready) -> None:
+def _fetch_ready(connection: sa.Connection, wanted: Wants, snapshot: Snapshot) -> None:
     """Read and lock what the batch may use, and no more: others skip what is locked."""
+    ready = snapshot.ready
     if wanted.at:
         parameters: Values = {
             "pools": sorted({pool_id for pool_id, _ in wanted.at}),
@@ -287,7 +261,7 @@ def _fetch_ready(connection: sa.Connection, wanted: Wants, ready: Ready) -> None
         }
         _add_own(connection, parameters, ready)
     for pool_id, most in unowned_needed(wanted, ready).items():
-        _add_free(connection, pool_id, most, ready)
+        _add_free(connection, snapshot.pools[pool_id], most, ready)
 
 
 def _add(
@@ -308,22 +282,18 @@ def _add_own(connection: sa.Connection, parameters: Values, ready: Ready) -> Non
     ready.add_owners((row[0], row[1]) for row in connection.execute(_OWNERS, parameters))
 
 
-def _add_free(connection: sa.Connection, pool_id: str, count: int, ready: Ready) -> None:
-    """Up to `count` unowned desktops beside those that `ready` has."""
-    closed = [*connection.execute(_CLOSED_HOSTS).scalars(), *_silent(connection)]
-    parameters: Values = {
-        "pool": pool_id,
-        "most": count,
-        "taken": sorted(ready.ids),
-        "closed": closed,
-    }
-    _add(connection, _READY_FREE, parameters, ready)
-
-
-def _silent(connection: sa.Connection) -> list[str]:
-    """Hosts that are not heard."""
-    found = first(connection.execute(_DOCUMENT, {"name": SILENCE_DOCUMENT}))
-    return sorted(silent_of(object_of(found[0]))) if found is not None else []
+def _add_free(connection: sa.Connection, pool: Pool, count: int, ready: Ready) -> None:
+    """Up to `count` unowned desktops beside those that `ready` has; those of the pool's image
+    first, once that was changed."""
+    closed = [*connection.execute(_CLOSED_HOSTS).scalars(), *openings.silent(connection)]
+    most = len(ready.ids) + count
+    parameters: Values = {"pool": pool.id, "closed": closed}
+    if pool.image_since is not None:
+        some: Values = {"image": pool.image_id, "most": count, "taken": sorted(ready.ids)}
+        _add(connection, _READY_CURRENT, parameters | some, ready)
+    if len(ready.ids) < most:
+        rest: Values = {"most": most - len(ready.ids), "taken": sorted(ready.ids)}
+        _add(connection, _READY_FREE, parameters | rest, ready)
 
 
 def _store(connection: sa.Connection, decision: Decision, now: Instant) -> None:
@@ -413,11 +383,11 @@ def serve_queue(
     if not queued:
         return ()
     stored, ready = Snapshot(), Ready()
-    _read_openings(connection, {pool.id: pool}, stored)
+    openings.read(connection, {pool.id: pool}, stored)
     owned = owners_only(stored.pools.get(pool.id, pool), stored.site, now)
     if owned is None:
         return ()
-    _fetch_for_queue(connection, pool, queued, ready)
+    _fetch_for_queue(connection, stored.pools.get(pool.id, pool), queued, ready)
     served = serve(pool, queued, ready, deadline_at, now, owned=owned)
     _assign(connection, [one.desktop for one in served], now)
     _give(connection, [one.session for one in served])
@@ -437,4 +407,4 @@ def _fetch_for_queue(
         users = sorted({one.user_id for one in free})
         _add_own(connection, {"pools": [pool.id], "users": users}, ready)
     if free:
-        _add_free(connection, pool.id, len(free), ready)
+        _add_free(connection, pool, len(free), ready)
