@@ -76,6 +76,7 @@ class Administrator(Person):
             (self._rule, 3),
             (self._quota, 3),
             (self._preview, 3),
+            (self._change_image, 3),
         )
         kinds = [act for act, _ in acts]
         weights = [weight for _, weight in acts]
@@ -194,6 +195,15 @@ class Administrator(Person):
 
         async def change(services: Services) -> None:
             await services.directory.change_pool(pool.id, resources=size)
+
+        await self._do("pool.change", change, recorded=True, pool_id=pool.id)
+
+    async def _change_image(self) -> None:
+        """Spares are made fresh of it, others at their next reset; sessions go on."""
+        pool, ref = self._vdi_pool(), self._chance.choice(("image1@1", "image2@1"))
+
+        async def change(services: Services) -> None:
+            await services.directory.change_pool(pool.id, image=ref)
 
         await self._do("pool.change", change, recorded=True, pool_id=pool.id)
 
