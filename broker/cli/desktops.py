@@ -18,7 +18,7 @@ from broker.domain.model import Architecture, DesktopState
 
 @click.group()
 def desktop() -> None:
-    """Look at desktops, why each is as it is, and give, renew or remove them."""
+    """Look at desktops, why each is as it is, and give, restart, renew or remove them."""
 
 
 desktop.add_command(snapshot)
@@ -211,6 +211,17 @@ def reset(access: Access, name: str, *, yes: bool) -> None:
     """Make a desktop fresh; whose it is stays, what lies in it is gone."""
     _confirm(f"Make {name} fresh? What lies in it is gone", yes=yes)
     _change(access, name, "reset")
+
+
+@desktop.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@remote_options
+@json_option
+def restart(access: Access, name: str, *, yes: bool) -> None:
+    """Switch a desktop off and on again; its disk and its session stay."""
+    _confirm(f"Restart {name}? What is open in it and not saved is gone", yes=yes)
+    _change(access, name, "restart")
 
 
 @desktop.command()

@@ -41,6 +41,7 @@ class DesktopEvent(StrEnum):
     SUSPEND_ASKED = "suspend_asked"
     SUSPENDED = "suspended"
     RESUME_ASKED = "resume_asked"
+    RESTART_ASKED = "restart_asked"
     RESET_ASKED = "reset_asked"
     DELETE_ASKED = "delete_asked"
     DELETE_ASKED_AGAIN = "delete_asked_again"
@@ -233,6 +234,10 @@ DESKTOP: Lifecycle[D, DesktopEvent] = Lifecycle(
             D.READY, "kept as its owner left it"
         ),
         (D.UNAVAILABLE, DesktopEvent.DELETE_ASKED): Rule(D.DELETING, "it is not wanted any more"),
+        (D.READY, DesktopEvent.RESTART_ASKED): Rule(D.RESUMING, "off and on again, as it is"),
+        (D.ASSIGNED, DesktopEvent.RESTART_ASKED): Rule(
+            D.UNPARKING, "off and on again under its session"
+        ),
         (D.READY, DesktopEvent.RESET_ASKED): Rule(D.RESETTING, "an administrator asked for it"),
         (D.SUSPENDED, DesktopEvent.RESET_ASKED): Rule(D.RESETTING, "an administrator asked for it"),
         (D.RESUMING, DesktopEvent.RESET_ASKED): Rule(D.RESETTING, "an administrator asked for it"),

@@ -13,6 +13,7 @@ from broker.services.connect import Connect
 from broker.services.copies import Copies
 from broker.services.delivery import Delivery
 from broker.services.desktop_care import DesktopCare
+from broker.services.desktop_restarts import DesktopRestarts
 from broker.services.directory import Directory
 from broker.services.discretion import Discretion
 from broker.services.drifts import Drifts
@@ -106,6 +107,7 @@ def assemble(
         copies=Copies(kit, pools, policies, site),
         delivery=delivery,
         desktop_care=DesktopCare(kit, pools, directory, works, delivery),
+        desktop_restarts=DesktopRestarts(kit, works, sessions, silences),
         directory=directory, discretion=discretion, drifts=drifts, endpoints=endpoints,
         engine_work=works,
         explanations=Explanations(kit, discretion),

@@ -20,6 +20,7 @@ WORDS: Final[Mapping[str, str]] = {
     "desktop.snapshot": "A snapshot of the desktop was taken",
     "desktop.revert": "The desktop was brought back to a snapshot",
     "desktop.drop_snapshot": "A snapshot of the desktop was dropped",
+    "desktop.restart": "The desktop was switched off and on again",
     "desktop.reset": "The desktop was made fresh for an administrator",
     "desktop.unassign": "The desktop is not its person's any more",
     "desktop.expire": "The desktop took too long",

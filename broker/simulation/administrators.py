@@ -23,6 +23,7 @@ from broker.domain.settings import ServiceState
 from broker.services.bundle import Services
 from broker.services.decisions import decision
 from broker.services.rulebook import QuotaWish, RuleWish
+from broker.simulation.hands import Hands
 from broker.simulation.keepers import Keeper
 from broker.simulation.people import Office, Person
 from broker.simulation.rulers import SIZE, draw_quota, draw_rule
@@ -60,10 +61,12 @@ class Administrator(Person):
 
     async def live(self) -> None:
         keeper = Keeper(self._do, self.identity.user_id, self._chance, self._site.pools, self._name)
+        hands = Hands(self._do, self.identity.user_id, self._chance, self._site.pools)
         acts = (
             (keeper.take, 4),
             (keeper.revert, 3),
             (keeper.drop, 2),
+            (hands.restart, 4),
             (self._close_host, 3),
             (self._close_pool, 3),
             (self._close_site, 1),

@@ -11,6 +11,7 @@ from broker.simulation.history import History
 from broker.simulation.watched import WatchedState
 
 _ASLEEP: Final = DesktopState.PARKED
+_RESTARTS: Final = (DesktopState.ASSIGNED, DesktopState.UNPARKING)
 
 
 class Marks:
@@ -23,7 +24,8 @@ class Marks:
         self._hypervisor = hypervisor
         self._disks: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._parked: dict[str, tuple[str | None, int, tuple[str, ...]]] = {}
-        """desktop -> (its session, its generation, whose marks it bore) when it was suspended"""
+        """desktop -> (its session, its generation, whose marks it bore) when it was suspended, or
+        was to start anew"""
 
     def made_fresh(self, desktop_id: str) -> None:
         """An endpoint says so of its own disk."""
@@ -62,7 +64,8 @@ class Marks:
     # --------------------------------------------------------------------- suspended
 
     def desktop_changed(self, old: Desktop | None, new: Desktop) -> None:
-        if new.state is _ASLEEP:
+        restarts = old is not None and (old.state, new.state) == _RESTARTS
+        if new.state is _ASLEEP or restarts:
             holder = self._state.held_desktops.get(new.id)
             self._parked[new.id] = (holder, new.generation, self._users(new.id))
         elif new.state not in {DesktopState.UNPARKING, DesktopState.ASSIGNED}:

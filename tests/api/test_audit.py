@@ -239,6 +239,11 @@ REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
     ),
     ("POST /api/v1/desktops/{id}/reset", on_desktop("POST", "DESKTOP/reset"), ["desktop.reset"]),
     (
+        "POST /api/v1/desktops/{id}/restart",
+        on_desktop("POST", "DESKTOP/restart"),
+        ["desktop.restart"],
+    ),
+    (
         "POST /api/v1/desktops/{id}/snapshots",
         on_snapshot("POST", "", {"name": "before", "note": SECRETS[0]}),
         ["desktop.snapshot"],

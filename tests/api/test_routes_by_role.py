@@ -52,6 +52,7 @@ ALLOWED: dict[str, set[Role] | set[Role | None]] = {
     "POST /api/v1/desktops/{id}/assign": ADMINISTRATORS,
     "POST /api/v1/desktops/{id}/unassign": ADMINISTRATORS,
     "POST /api/v1/desktops/{id}/reset": ADMINISTRATORS,
+    "POST /api/v1/desktops/{id}/restart": OPERATORS,
     "DELETE /api/v1/desktops/{id}": ADMINISTRATORS,
     "GET /api/v1/desktops/{id}/snapshots": READERS,
     "POST /api/v1/desktops/{id}/snapshots": ADMINISTRATORS,

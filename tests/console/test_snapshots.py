@@ -87,4 +87,5 @@ def test_who_may_not_manage_sees_them_and_no_buttons(school: LiveBroker, visitor
     one.open(f"/desktops/{desktop_id}")
     card = one.page.get_by_role("region", name="Snapshots")
     expect(card.locator(".state")).to_have_text("ready")
-    expect(one.page.locator("main button")).to_have_count(0)
+    expect(card.get_by_role("button")).to_have_count(0)
+    expect(one.page.locator("#take-snapshot")).to_have_count(0)

@@ -114,7 +114,8 @@ class PromptEngine(PromptGuests):
             self.known[operation.desktop.id] = operation.desktop.generation
             self.asleep.discard(operation.desktop.id)
             self.halted.discard(operation.desktop.id)
-            self.done.append(("resume", operation.desktop.name))
+            verb = "restart" if operation.restart else "resume"
+            self.done.append((verb, operation.desktop.name))
         self._answer("resume", operation)
 
     async def migrate(self, operation: Operation, to: Host) -> None:

@@ -253,7 +253,7 @@ async def test_a_kept_desktop_whose_guest_logs_nobody_off_is_started_anew(
     await world.look(3)
     desktop = await desktop_of(world, session)
     assert (desktop.state, desktop.generation) == (D.READY, session.generation)
-    assert ("resume", desktop.name) in world.engine.done
+    assert ("restart", desktop.name) in world.engine.done
     [job] = (await world.kit.store.jobs.jobs(PageQuery(filters={"verb": "resume"}))).items
     assert job.arguments == {"restart": "true"}
     [entry] = await told(world, "guest.log_off")
@@ -303,7 +303,7 @@ async def test_a_session_that_fails_under_its_person_leaves_nobody_logged_on(
     await world.sessions.finish(session, SessionEvent.FAILED, "its display broke")
     await world.look(3)
     assert (await desktop_of(world, session)).state is D.READY
-    assert ("resume", (await desktop_of(world, session)).name) in world.engine.done
+    assert ("restart", (await desktop_of(world, session)).name) in world.engine.done
 
 
 # ------------------------------------------------------------------ several processes

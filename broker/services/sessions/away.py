@@ -106,11 +106,17 @@ class Away:
     async def _step(self, session: Session, why: str, *, stays_at_place: bool) -> Step:
         pool, now = await self._core.pool_of(session), self._core.now
         until = rules_of(session.architecture).away_until(session, pool, now)
-        if pool.settings.after_grace is AfterGrace.SUSPEND:
-            desktop = await self._desktop(session)
-            if desktop is not None and desktop.state in AWAY:
-                # it rests already: the person came back and left before it was resumed
-                until = now + pool.settings.keep_suspended_s * 1000
+        desktop = await self._desktop(session)
+        if desktop is not None and desktop.state is DesktopState.UNPARKING:
+            # it closed the display itself, to start: its session waits for it at least as long
+            until = max(until, desktop.deadline_at or now)
+        elif (
+            pool.settings.after_grace is AfterGrace.SUSPEND
+            and desktop is not None
+            and desktop.state in AWAY
+        ):
+            # it rests already: the person came back and left before it was resumed
+            until = now + pool.settings.keep_suspended_s * 1000
         return Step(
             event=SessionEvent.DISCONNECTED,
             why=why,

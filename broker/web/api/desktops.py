@@ -50,6 +50,13 @@ class DesktopsApi:
         desktop = await care.reset(call.part("id"), actor=call.who.user_id, origin=call.origin)
         return await self._answer(call, desktop)
 
+    async def restart(self, call: Call) -> web.StreamResponse:
+        restarts = self._web.services.desktop_restarts
+        desktop = await restarts.restart(
+            call.part("id"), actor=call.who.user_id, origin=call.origin
+        )
+        return await self._answer(call, desktop)
+
     async def delete(self, call: Call) -> web.StreamResponse:
         care = self._web.services.desktop_care
         desktop = await care.delete(call.part("id"), actor=call.who.user_id, origin=call.origin)
@@ -98,6 +105,12 @@ class DesktopsApi:
                 ),
             ),
             _post("reset", self.reset, "Make a desktop fresh; whose it is stays"),
+            _post(
+                "restart",
+                self.restart,
+                "Switch a desktop's machine off and on again; its disk and its session stay",
+                need=Permission.MANAGE_SESSIONS,
+            ),
             Route(
                 method="DELETE",
                 path="/api/v1/desktops/{id}",
@@ -111,13 +124,15 @@ class DesktopsApi:
         )
 
 
-def _post(verb: str, handler: Handler, summary: str) -> Route:
+def _post(
+    verb: str, handler: Handler, summary: str, *, need: Permission = Permission.MANAGE_POOLS
+) -> Route:
     return Route(
         method="POST",
         path=f"/api/v1/desktops/{{id}}/{verb}",
         audit=Audited(action=f"desktop.{verb}", about="desktop_id", by_service=True),
         handler=handler,
-        need=Permission.MANAGE_POOLS,
+        need=need,
         summary=summary,
         answers={200: DesktopShape},
         errors=_REFUSED,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from broker.domain.lifecycle import DESKTOP, DesktopEvent
+from broker.domain.model import Desktop
 from broker.domain.roles import Permission
 from broker.limits import NAME_CHARS_MAX, NOTE_CHARS_MAX, SNAPSHOTS_PER_DESKTOP_MAX
+from broker.ports import PageQuery
 from broker.web.call import Call
 from broker.web.console.machines import host_names, pool_titles
 from broker.web.console.pools import image_words
@@ -14,6 +16,17 @@ from broker.web.console.render import Pages
 from broker.web.console.why import why_of
 from broker.web.names import GONE
 from broker.web.routes import Route, Surface
+
+
+async def _holder(call: Call, desktop: Desktop) -> str:
+    """Who has it in a session now, by username; empty: nobody."""
+    store = call.web.services.kit.store
+    query = PageQuery(limit=1, filters={"desktop_id": desktop.id, "live": "true"})
+    found = (await store.sessions.sessions(query)).items
+    if not found:
+        return ""
+    names = await call.web.names.learn(users=[found[0].user_id])
+    return names.get(found[0].user_id, GONE)
 
 
 class DesktopPage:
@@ -38,6 +51,8 @@ class DesktopPage:
             "owner": names.get(desktop.owner_id, GONE) if desktop.owner_id is not None else "",
             "guest": call.web.services.guests.news(desktop.id, desktop.generation),
             "speaks": await call.web.services.guests.speaks(desktop.id),
+            "may_restart": not await call.web.services.desktop_restarts.refusal(desktop),
+            "holder": await _holder(call, desktop),
             "album": album,
             "most": SNAPSHOTS_PER_DESKTOP_MAX,
             "may_revert": not album.refusal

@@ -26,7 +26,7 @@ _WAITS: Final[Mapping[DesktopState, str]] = {
     DesktopState.ASSIGNED: "in use: moves where the engine can, else leaves at log-off",
     DesktopState.PARKED: "suspended with its session, which its person may still take up",
     DesktopState.PARKING: "being suspended with its session",
-    DesktopState.UNPARKING: "being resumed for its person",
+    DesktopState.UNPARKING: "being resumed, or started again, for its person",
     DesktopState.SUSPENDED: "suspended: its owner's, or a spare that is cleared away",
     DesktopState.DELETING: "being removed",
 }

@@ -9,8 +9,8 @@ from typing import Final
 from aiohttp import web
 
 from broker.architectures import rules_of
-from broker.domain.lifecycle import SESSION
-from broker.domain.model import Architecture, Session, SessionState
+from broker.domain.lifecycle import SESSION, SESSION_HOLDS_DESKTOP
+from broker.domain.model import Architecture, Desktop, Session, SessionState
 from broker.domain.roles import Permission
 from broker.ports import Page
 from broker.services.kit import name_key
@@ -83,6 +83,17 @@ async def session_rows(call: Call, sessions: Sequence[Session]) -> list[SessionR
     ]
 
 
+async def _restarts(call: Call, session: Session) -> Desktop | None:
+    """The session's desktop, if its machine may be restarted now."""
+    if session.desktop_id is None or session.state not in SESSION_HOLDS_DESKTOP:
+        return None
+    services = call.web.services
+    desktop = await services.kit.store.desktops.desktop(session.desktop_id)
+    if desktop is None or await services.desktop_restarts.refusal(desktop):
+        return None
+    return desktop
+
+
 class SessionPages:
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
@@ -126,6 +137,7 @@ class SessionPages:
             "measure": services.measures.of(session.id),
             "guest": services.guests.news(session.desktop_id, session.generation),
             "speaks": await services.guests.speaks(session.desktop_id),
+            "restarts": await _restarts(call, session),
             **await shadowing(call, session),
         }
         return self._pages.answer(

@@ -131,7 +131,7 @@ const told = (text) => {
     });
   } else if (message.type === "display_refused") {
     refused = message.code;
-    say(message.code === "desktop.resuming" ? "your desktop wakes up" : message.detail || message.code);
+    say(message.code === "desktop.resuming" ? "your desktop starts" : message.detail || message.code);
   }
 };
 

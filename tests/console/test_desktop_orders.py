@@ -1,0 +1,63 @@
+"""The desktop's and the session's page: a machine is switched off and on again."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from tests.console.test_live import connect, until_ready
+from tests.support.browsing import Visitors
+from tests.support.live_broker import LiveBroker
+
+
+def agree(page: Page, button: str) -> None:
+    page.get_by_role("dialog").get_by_role("button", name=button).click()
+
+
+def test_a_desktop_is_restarted_under_its_person_who_sees_it_again_by_itself(
+    school: LiveBroker, visitor: Visitors
+) -> None:
+    until_ready(school)
+    person = visitor("li")
+    library = person.page.get_by_role("region", name="Library")
+    library.get_by_role("button", name="Connect").click()
+    screen = person.page.locator("#screen")
+    expect(screen).to_have_attribute("data-open", "yes")
+    page_of_person = person.page.url
+    session_id = page_of_person.rsplit("/", 1)[1]
+    staff = visitor("operator")
+    staff.open(f"/sessions/{session_id}")
+    staff.page.get_by_role("button", name="Restart").click()
+    expect(staff.page.get_by_role("dialog")).to_contain_text("not saved is lost")
+    agree(staff.page, "Restart")
+    expect(staff.page.locator("#notices")).to_contain_text("is being restarted")
+    expect(screen).not_to_have_attribute("data-open", "yes")
+    expect(screen).to_have_attribute("data-open", "yes")
+    assert person.page.url == page_of_person
+    expect(person.page.locator("main")).to_contain_text("was restarted by the staff")
+    expect(staff.page.get_by_role("button", name="Restart")).to_be_visible()
+    why = staff.page.get_by_role("region", name="Why")
+    expect(why).to_contain_text("The desktop was switched off and on again")
+
+
+def test_the_desktops_page_restarts_it_and_offers_that_only_while_it_runs(
+    school: LiveBroker, visitor: Visitors
+) -> None:
+    until_ready(school)
+    given = connect(school, "li")
+    assert given.desktop is not None
+    staff, onlooker = visitor("admin"), visitor("auditor")
+    onlooker.open(f"/desktops/{given.desktop.id}")
+    staff.open(f"/desktops/{given.desktop.id}")
+    state = staff.page.get_by_role("region", name="State", exact=True)
+    expect(onlooker.page.get_by_role("button", name="Restart")).to_have_count(0)
+    state.get_by_role("button", name="Restart").click()
+    expect(staff.page.get_by_role("dialog")).to_contain_text("li works in it")
+    agree(staff.page, "Restart")
+    decided = staff.page.get_by_role("region", name="What was decided")
+    expect(decided).to_contain_text("The desktop was switched off and on again")
+    expect(state.locator(".state")).to_have_text("assigned")
+    expect(state.get_by_role("button", name="Restart")).to_be_visible()
+    expect(state.locator('dt:has-text("Generation") + dd')).to_have_text("1")
+    school.ask(school.services.engine_work.lost(given.desktop, "it crashed"))
+    expect(state.locator(".state")).not_to_have_text("assigned")
+    expect(state.get_by_role("button", name="Restart")).to_have_count(0)
