@@ -18,7 +18,7 @@ from broker.domain.model import Architecture, DesktopState
 
 @click.group()
 def desktop() -> None:
-    """Look at desktops, why each is as it is, and give, restart, renew or remove them."""
+    """Look at desktops, why each is as it is, and give, restart, move, renew or remove them."""
 
 
 desktop.add_command(snapshot)
@@ -90,6 +90,12 @@ def _state(one: dict[str, Any]) -> str:
     return state(one["state"]) + target
 
 
+def _host(one: dict[str, Any]) -> str:
+    """Where it runs, and where it moves to."""
+    to = one.get("moving_to")
+    return name_of(one["host"]) + (f" → {name_of(to)}" if to else "")
+
+
 @desktop.command()
 @click.argument("name")
 @remote_options
@@ -116,7 +122,7 @@ def _show(one: dict[str, Any]) -> None:
             ("owner", clean((one["owner"] or {}).get("username"))),
             ("state", _state(one)),
             ("note", clean(one["note"])),
-            ("host", name_of(one["host"])),
+            ("host", _host(one)),
             ("endpoint", name_of(one["endpoint"])),
             ("image", made_from(one, whole=True)),
             ("generation", clean(one["generation"])),
@@ -222,6 +228,16 @@ def restart(access: Access, name: str, *, yes: bool) -> None:
     """Switch a desktop off and on again; its disk and its session stay."""
     _confirm(f"Restart {name}? What is open in it and not saved is gone", yes=yes)
     _change(access, name, "restart")
+
+
+@desktop.command()
+@click.argument("name")
+@click.argument("host")
+@remote_options
+@json_option
+def move(access: Access, name: str, host: str) -> None:
+    """Move a desktop that runs to another host, whoever works in it."""
+    _change(access, name, "move", {"host": host})
 
 
 @desktop.command()

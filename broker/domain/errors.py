@@ -336,7 +336,7 @@ class DesktopInUseError(TriviumError):
 class ImageInUseError(TriviumError):
     code = "image.in_use"
     title = "Pools start from this version of the image"
-    advice = "Let these pools start from another version (a roster does that), then ask again."
+    advice = "Give these pools another version first (trivium pool change --image), then ask again."
 
 
 class SnapshotRefusedError(TriviumError):
@@ -358,6 +358,12 @@ class HostOccupiedError(TriviumError):
         "Put the host under maintenance and wait until it is empty, or add the other machine as a "
         "host of its own."
     )
+
+
+class HostRefusedError(TriviumError):
+    code = "placement.host_refused"
+    title = "The desktop cannot move to that host now"
+    advice = "The detail says why; choose another host, or wait."
 
 
 class NoHostFitsError(TriviumError):

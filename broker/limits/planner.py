@@ -89,6 +89,8 @@ RENEWED_AT_ONCE_MAX: Final = 4
 are being reset for whatever reason"""
 OUTDATED_ROWS_MAX: Final = 50
 """spares of one pool with another image that one look reads"""
+MOVE_TURN_S: Final = 10
+"""an administrator's move waits at most so long for the planner's look to end"""
 MOVES_PER_LOOK_MAX: Final = 50
 """migrations that one look begins, over all hosts"""
 HOSTS_READ_PER_LOOK_MAX: Final = 20

@@ -13,6 +13,7 @@ from broker.services.connect import Connect
 from broker.services.copies import Copies
 from broker.services.delivery import Delivery
 from broker.services.desktop_care import DesktopCare
+from broker.services.desktop_moves import DesktopMoves
 from broker.services.desktop_restarts import DesktopRestarts
 from broker.services.directory import Directory
 from broker.services.discretion import Discretion
@@ -90,23 +91,25 @@ def assemble(
     works = EngineWork(kit, pools, engines, sessions, tally)
     works.on_outcome, power = breakers.outcome, HostPower(kit, works, engines, site)
     retirement = HostRetirement(kit, shared, pools, site, works)
+    looking = Looking(kit, pools, site, breakers, engines)
     reconciler = _reconciler(
-        kit, engines=engines, shared=shared, pools=pools, site=site, breakers=breakers,
+        kit, looking=looking, shared=shared, pools=pools, breakers=breakers,
         works=works, connect=connect, sessions=sessions, delivery=delivery, endpoints=endpoints,
         power=power, retirement=retirement, tally=tally, showing=showing,
         drifts=(drifts := Drifts(kit, shared, pools, engines)),
         removal=(removal := ImageRemoval(kit, shared, pools, image_store)),
+        pool_shares=PoolShares(kit, pools, works, engines),
         silences=(silences := HostSilence(kit, shared, pools, site, sessions, engines)),
     )  # fmt: skip
     return Services(
-        kit=kit,
-        accounts=accounts,
+        kit=kit, accounts=accounts,
         audit=Audit(kit, shared, anchors),
         breakers=breakers,
         connect=connect,
         copies=Copies(kit, pools, policies, site),
         delivery=delivery,
         desktop_care=DesktopCare(kit, pools, directory, works, delivery),
+        desktop_moves=DesktopMoves(kit, looking, Running(kit, works), reconciler.turn),
         desktop_restarts=DesktopRestarts(kit, works, sessions, silences),
         directory=directory, discretion=discretion, drifts=drifts, endpoints=endpoints,
         engine_work=works,
@@ -124,8 +127,7 @@ def assemble(
         policies=policies,
         pools=pools,
         previews=Previews(kit, policies, pools, queues),
-        queues=queues,
-        reconciler=reconciler,
+        queues=queues, reconciler=reconciler,
         rulebook=Rulebook(kit, policies, directory, pools),
         sessions=sessions,
         shadows=Shadows(kit, sessions, pools, showing),
@@ -139,10 +141,9 @@ def assemble(
 def _reconciler(  # noqa: PLR0913 - it drives that many services
     kit: Kit,
     *,
-    engines: Callable[[str], Engine],
+    looking: Looking,
     shared: SharedWork,
     pools: Pools,
-    site: Site,
     breakers: Breakers,
     works: EngineWork,
     connect: Connect,
@@ -154,6 +155,7 @@ def _reconciler(  # noqa: PLR0913 - it drives that many services
     tally: Tally,
     drifts: Drifts,
     removal: ImageRemoval,
+    pool_shares: PoolShares,
     showing: Showing,
     silences: HostSilence,
 ) -> Reconciler:
@@ -170,7 +172,7 @@ def _reconciler(  # noqa: PLR0913 - it drives that many services
         kit,
         shared=shared,
         works=works,
-        looking=Looking(kit, pools, site, breakers, engines),
+        looking=looking,
         acting=acting,
         chores=Chores(
             kit,
@@ -181,7 +183,7 @@ def _reconciler(  # noqa: PLR0913 - it drives that many services
             HostLoss(kit, shared, pools, works, sessions),
             silences,
             retirement,
-            PoolShares(kit, pools, works, engines),
+            pool_shares,
             showing,
         ),
         strays=Strays(kit, shared, works),

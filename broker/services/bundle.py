@@ -11,6 +11,7 @@ from broker.services.connect import Connect
 from broker.services.copies import Copies
 from broker.services.delivery import Delivery
 from broker.services.desktop_care import DesktopCare
+from broker.services.desktop_moves import DesktopMoves
 from broker.services.desktop_restarts import DesktopRestarts
 from broker.services.directory import Directory
 from broker.services.discretion import Discretion
@@ -58,6 +59,7 @@ class Services:
     copies: Copies
     delivery: Delivery
     desktop_care: DesktopCare
+    desktop_moves: DesktopMoves
     desktop_restarts: DesktopRestarts
     directory: Directory
     discretion: Discretion

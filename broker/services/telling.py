@@ -27,6 +27,7 @@ WORDS: Final[Mapping[str, str]] = {
     "desktop.freshen": "The desktop was made fresh",
     "desktop.make": "The desktop was made",
     "desktop.migrate": "The desktop moved to another host",
+    "desktop.move": "The desktop moves to another host for an administrator",
     "desktop.park": "The desktop was suspended with its session",
     "desktop.resize": "The desktop was resized",
     "desktop.resume": "The desktop was resumed",

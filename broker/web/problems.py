@@ -39,6 +39,7 @@ STATUSES: Final[Mapping[type[TriviumError], int]] = {
     errors.OverQuotaError: 409,
     errors.WrongEndpointError: 409,
     errors.IllegalTransitionError: 409,
+    errors.HostRefusedError: 409,
     errors.NoHostFitsError: 409,
     errors.DesktopInUseError: 409,
     errors.ImageInUseError: 409,

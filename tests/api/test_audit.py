@@ -18,6 +18,7 @@ from tests.support.app import PASSWORD, App, Reply
 from tests.support.audited_requests import (
     Ask,
     as_alice,
+    move_to_another_host,
     on_desktop,
     on_snapshot,
     retire_a_host_that_is_down,
@@ -173,6 +174,12 @@ SHADOWS: Sequence[tuple[str, Ask, Sequence[str]]] = [
 ]
 """of a session whose display is not open"""
 REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
+    (
+        "POST /api/v1/desktops/{id}/restart",
+        on_desktop("POST", "DESKTOP/restart"),
+        ["desktop.restart"],
+    ),
+    ("POST /api/v1/desktops/{id}/move", move_to_another_host, ["desktop.move"]),
     ("POST /api/v1/users", as_alice("POST", "/users", USER), ["user.create"]),
     (
         "PATCH /api/v1/users/{id}",
@@ -238,11 +245,6 @@ REQUESTS: Sequence[tuple[str, Ask, Sequence[str]]] = (
         ["desktop.unassign"],
     ),
     ("POST /api/v1/desktops/{id}/reset", on_desktop("POST", "DESKTOP/reset"), ["desktop.reset"]),
-    (
-        "POST /api/v1/desktops/{id}/restart",
-        on_desktop("POST", "DESKTOP/restart"),
-        ["desktop.restart"],
-    ),
     (
         "POST /api/v1/desktops/{id}/snapshots",
         on_snapshot("POST", "", {"name": "before", "note": SECRETS[0]}),

@@ -19,6 +19,7 @@ DESKTOP: dict[str, Any] = {
     "pool": {"id": "pol_1", "name": "library"},
     "architecture": "vdi",
     "host": {"id": "hst_1", "name": "server-1"},
+    "moving_to": None,
     "endpoint": None,
     "owner": {"id": "usr_1", "username": "li.ming"},
     "state": "ready",

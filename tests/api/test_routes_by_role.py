@@ -53,6 +53,7 @@ ALLOWED: dict[str, set[Role] | set[Role | None]] = {
     "POST /api/v1/desktops/{id}/unassign": ADMINISTRATORS,
     "POST /api/v1/desktops/{id}/reset": ADMINISTRATORS,
     "POST /api/v1/desktops/{id}/restart": OPERATORS,
+    "POST /api/v1/desktops/{id}/move": ADMINISTRATORS,
     "DELETE /api/v1/desktops/{id}": ADMINISTRATORS,
     "GET /api/v1/desktops/{id}/snapshots": READERS,
     "POST /api/v1/desktops/{id}/snapshots": ADMINISTRATORS,

@@ -49,3 +49,31 @@ async def test_a_restart_keeps_the_disk_and_the_session_and_the_agent_is_heard_a
         assert (desktop["generation"], desktop["state"]) == (1, "assigned")
         jobs = (await school.ok("GET", "/jobs?limit=100"))["items"]
         assert sorted(one["verb"] for one in jobs) == ["create", "resume"]
+
+
+async def test_a_named_desktop_moves_to_a_named_host_while_its_person_looks_at_it(
+    desktop_lab: LibvirtLab, tmp_path: Path
+) -> None:
+    hosts = (desktop_lab.first, desktop_lab.second)
+    async with real_school(desktop_lab, tmp_path, hosts=hosts) as school:
+        ann = await school.sign_in("ann")
+        given = await school.connect(ann)
+        session_id, desktop_id = given["session"]["id"], given["session"]["desktop"]["id"]
+        before = (await school.desktop(desktop_id))["host"]["name"]
+        [to] = [one.name for one in hosts if one.name != before]
+        async with display_of(school.app, ann, given) as display:
+            assert await school.answer(display, desktop_id, "echo here >/tmp/a; id -un") == "person"
+            begun = await school.ok("POST", f"/desktops/{desktop_id}/move", body={"host": to})
+            assert begun["moving_to"]["name"] == to
+            assert await display.ended() == "display.desktop_closed"
+
+        async def moved() -> bool:
+            now = await school.desktop(desktop_id)
+            return now["host"]["name"] == to and now["moving_to"] is None
+
+        await school.until(moved, "move")
+        back = await school.connect(ann)
+        assert back["session"]["id"] == session_id
+        async with display_of(school.app, ann, back) as display:
+            assert await school.answer(display, desktop_id, "cat /tmp/a") == "here"
+        assert (await school.desktop(desktop_id))["generation"] == 1

@@ -55,6 +55,20 @@ def on_desktop(method: str, path: str, body: Any = None, *, dedicated: bool = Fa
     return ask
 
 
+async def move_to_another_host(app: App) -> Reply:
+    """A desktop that is ready, to a second host that is made for it."""
+    [load, *_] = await app.services.kit.store.directory.host_loads()
+    host = await app.services.directory.add_host(
+        name="server-20",
+        engine=load.host.engine,
+        profile=load.host.profile,
+        capacity=load.host.capacity,
+        overcommit_cpu=load.host.overcommit_cpu,
+        start_limit=1,
+    )
+    return await on_desktop("POST", "DESKTOP/move", {"host": host.name})(app)
+
+
 def on_snapshot(method: str, path: str, body: Any = None) -> Ask:
     """One of a desktop that is ann's for good; by then it is whole, if it was taken before."""
 

@@ -103,14 +103,14 @@ class Moves:
             return Choice(host_id=None, why="its pool is not known", reasons=())
         if self._rests(desktop):
             return Choice(host_id=None, why="its last move failed a moment ago", reasons=())
-        demand = _moved(desktop, pool)
+        demand = moved(desktop, pool)
         best: Room | None = None
         lowest: Score | None = None
         reasons: list[str] = []
         for room in self._rooms.by_id.values():
             if room is source:
                 continue
-            refused = self._refusal(room, source, demand, at_most)
+            refused = self.refusal(room, source, demand, at_most)
             if refused is None and not shares_storage(source, room, pool.settings.storage):
                 refused = f"{room.host.name} has not the disks of {source.host.name}"
             if refused is not None:
@@ -133,9 +133,11 @@ class Moves:
         self.left -= 1
         return Choice(host_id=best.host.id, why=why, reasons=some_reasons(words, len(words)))
 
-    def _refusal(
-        self, room: Room, source: Room, demand: Demand, at_most: float | None
+    def refusal(
+        self, room: Room, source: Room, demand: Demand, at_most: float | None = None
     ) -> str | None:
+        """Why a running machine that takes this does not go from `source` to this host, in words,
+        its disk left aside; None where it can."""
         name = room.host.name
         if room.host.engine != source.host.engine:
             return f"{name} has another engine"
@@ -144,8 +146,8 @@ class Moves:
         if not self._view.can(room.host.id, Feature.MIGRATE):
             return f"{name} cannot take running desktops"
         busy = self._busy(room)
-        if busy is not None:
-            return f"{name} {busy}"
+        if busy:
+            return busy
         refused = refusal(room, demand)
         if refused is None and at_most is not None:
             full = room.fullness(amounts(demand.need))
@@ -153,14 +155,20 @@ class Moves:
                 return f"{name} would be {full:.0%} full (limit {at_most:.0%})"
         return refused
 
-    def _busy(self, room: Room) -> str | None:
+    def _busy(self, room: Room) -> str:
         if room.host.id in self._view.memory.emptying:
-            return "is being emptied"
-        if room.moving >= limits.MIGRATIONS_PER_HOST_MAX:
-            return f"moves {room.moving} desktops already"
-        return None
+            return f"{room.host.name} is being emptied"
+        return busy_with(room)
 
 
-def _moved(desktop: Desktop, pool: Pool) -> Demand:
+def busy_with(room: Room) -> str:
+    """That as many desktops leave it, or come to it, as may at once; "" where one more may."""
+    if room.moving >= limits.MIGRATIONS_PER_HOST_MAX:
+        return f"{room.host.name} moves {room.moving} desktops already"
+    return ""
+
+
+def moved(desktop: Desktop, pool: Pool) -> Demand:
+    """What a machine takes at the host that it moves to."""
     # its disk is there already
     return replace(demand_of(pool), need=desktop.resources, starts=False, storage=None)

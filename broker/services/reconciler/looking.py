@@ -58,6 +58,23 @@ class Looking:
         before came to nothing; so many more are read, lest those behind them wait for ever."""
         return await self._due((), stuck)
 
+    async def standing(self) -> View:
+        """The hosts with their room and what they can do, and the pools: where one machine could
+        go. Nothing that is due."""
+        pools = await self._pools.all()
+        # before the loads, as in `everything`
+        resizing = await self._resizing(pools)
+        hosts = self._known(await self._kit.store.directory.host_loads())
+        return View(
+            now=self._kit.clock.now(),
+            pools=pools,
+            counts={},
+            waiting={},
+            hosts=hosts,
+            features=self._features(hosts),
+            resizing=resizing,
+        )
+
     async def _due(self, hosts: tuple[HostLoad, ...], stuck: int) -> View:
         store, now = self._kit.store, self._kit.clock.now()
         batch = _batch(stuck)

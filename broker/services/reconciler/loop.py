@@ -61,6 +61,8 @@ class Reconciler:
         self._fence: int | None = None
         self._looks_failed = 0
         self._thought_s = 0.0
+        self.turn = asyncio.Lock()
+        """who has it gives out hosts' room: one at a time in this process"""
         works.on_ready = self.wake
         self.looked_at_s: float | None = None
         """monotonic time of the last look that ended well; /readyz reads it"""
@@ -132,6 +134,11 @@ class Reconciler:
 
         Raises TriviumError when the store did not answer while it looked.
         """
+        async with self.turn:
+            await self._look()
+        await self._chores.run_due()
+
+    async def _look(self) -> None:
         began_s, stuck = self._kit.clock.monotonic(), self._acting.stuck
         await self._shared.renew()
         lease = await self._shared.hold(Work.PLANNER)
@@ -149,7 +156,6 @@ class Reconciler:
         await self._acting.carry_out(planned.commands, Look(view=view, lease=lease))
         if more_is_late(view, stuck):
             self._wake.set()
-        await self._chores.run_due()
 
     def wake(self) -> None:
         """Look now."""

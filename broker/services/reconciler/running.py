@@ -17,10 +17,11 @@ from broker.domain.planning.commands import (
     SuspendDesktop,
 )
 from broker.domain.snapshots import Snapshot, under_way
-from broker.services.decisions import asked, decision
+from broker.services.decisions import BROKER, asked, decision
 from broker.services.engine_work import EngineWork
 from broker.services.jobs import desktop_job
 from broker.services.kit import Kit
+from broker.services.origin import NOWHERE, Origin
 from broker.services.reconciler.machines import about
 
 _RESIZED: Final = ("cpus", "memory_mib", "disk_mib", "disk_iops", "network_mbit")
@@ -110,18 +111,28 @@ class Running:
         )
         self._works.wake()
 
-    async def migrate(self, command: MigrateDesktop) -> None:
+    async def migrate(
+        self,
+        command: MigrateDesktop,
+        *,
+        action: str = "desktop.migrate",
+        actor: str = BROKER,
+        origin: Origin = NOWHERE,
+    ) -> None:
+        """Raises IllegalTransitionError: the desktop has moved on."""
         kit, desktop, to_host_id = self._kit, command.desktop, command.to_host_id
         job = desktop_job(kit, desktop, JobVerb.MIGRATE)
         if job is None:
             return
         entry = decision(
             kit,
-            "desktop.migrate",
+            action,
             command.why,
             about=about(desktop),
+            actor=actor,
             reasons=command.reasons,
             details={"to_host_id": to_host_id},
+            origin=origin,
         )
         async with asked(kit, entry):
             await kit.store.desktops.begin_move(

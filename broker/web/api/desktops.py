@@ -29,6 +29,12 @@ class Assignment(Body, frozen=True, kw_only=True):
     user: Name
 
 
+class NewPlace(Body, frozen=True, kw_only=True):
+    """`host`: a name or an id."""
+
+    host: Name
+
+
 class DesktopsApi:
     def __init__(self, web_: Web) -> None:
         self._web = web_
@@ -56,6 +62,13 @@ class DesktopsApi:
             call.part("id"), actor=call.who.user_id, origin=call.origin
         )
         return await self._answer(call, desktop)
+
+    async def move(self, call: Call) -> web.StreamResponse:
+        body: NewPlace = call.body
+        desktop = await self._web.services.desktop_moves.move(
+            call.part("id"), body.host, actor=call.who.user_id, origin=call.origin
+        )
+        return await self._answer(call, desktop, 202)
 
     async def delete(self, call: Call) -> web.StreamResponse:
         care = self._web.services.desktop_care
@@ -110,6 +123,23 @@ class DesktopsApi:
                 self.restart,
                 "Switch a desktop's machine off and on again; its disk and its session stay",
                 need=Permission.MANAGE_SESSIONS,
+            ),
+            Route(
+                method="POST",
+                path="/api/v1/desktops/{id}/move",
+                audit=Audited(action="desktop.move", about="desktop_id", by_service=True),
+                handler=self.move,
+                need=Permission.MANAGE_POOLS,
+                summary="Move a desktop that runs to another host: it is on its way then",
+                request=NewPlace,
+                answers={202: DesktopShape},
+                errors=(
+                    errors.NotFoundError,
+                    errors.UnsupportedError,
+                    errors.HostRefusedError,
+                    errors.IllegalTransitionError,
+                    errors.BusyError,
+                ),
             ),
             Route(
                 method="DELETE",

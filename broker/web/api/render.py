@@ -165,6 +165,7 @@ async def desktops(web_: Web, some: Sequence[Desktop]) -> list[DesktopShape]:
             image_due=_image_due(one, every.get(one.pool_id), images),
             architecture=one.architecture,
             host=_ref(one.host_id, names),
+            moving_to=_ref(one.moving_to, names),
             endpoint=_ref(one.endpoint_id, names),
             owner=_user(one.owner_id, names),
             state=one.state,

@@ -118,10 +118,10 @@ class GuestShape(_Shape, frozen=True, kw_only=True):
 class DesktopShape(_Shape, frozen=True, kw_only=True):
     """A desktop. `owner`: whose it is for good, in a dedicated pool.
 
-    `target` and `deadline_at` are set while it is on its way somewhere. `guest`: what the agent in
-    it says, null where that is not known. `image`: what its machine was made from, null where that
-    is not known or is its endpoint's affair; `image_due`: what its pool has now, where that is
-    another."""
+    `target` and `deadline_at` are set while it is on its way somewhere, `moving_to` while it goes
+    to another host. `guest`: what the agent in it says, null where that is not known. `image`: what
+    its machine was made from, null where that is not known or is its endpoint's affair;
+    `image_due`: what its pool has now, where that is another."""
 
     id: str
     name: str
@@ -130,6 +130,7 @@ class DesktopShape(_Shape, frozen=True, kw_only=True):
     image_due: ImageRef | None
     architecture: str
     host: Ref | None
+    moving_to: Ref | None
     endpoint: Ref | None
     owner: UserRef | None
     state: str

@@ -52,6 +52,8 @@ class DesktopPage:
             "guest": call.web.services.guests.news(desktop.id, desktop.generation),
             "speaks": await call.web.services.guests.speaks(desktop.id),
             "may_restart": not await call.web.services.desktop_restarts.refusal(desktop),
+            "ways": await call.web.services.desktop_moves.ways_out(desktop),
+            "moving_to": hosts.get(desktop.moving_to or "", ""),
             "holder": await _holder(call, desktop),
             "album": album,
             "most": SNAPSHOTS_PER_DESKTOP_MAX,
@@ -66,8 +68,8 @@ class DesktopPage:
             "desktop.html",
             context,
             here="/desktops",
-            parts=("desktop", "decided"),
-            topics="desktop",
+            parts=("desktop", "moving", "decided"),
+            topics="desktop,host",
         )
 
     def routes(self) -> tuple[Route, ...]:
