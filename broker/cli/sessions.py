@@ -102,6 +102,7 @@ def _show(one: dict[str, Any]) -> None:
             ("lease until", when(one.get("lease_until"))),
             ("logged on", logged_on(one.get("guest"))),
             ("last message", _message(one.get("notice"))),
+            ("display", _display(one.get("display"))),
             ("traffic", ", ".join(f"{clean(kind)} {size:,} B" for kind, size in traffic.items())),
         )
     )
@@ -120,6 +121,17 @@ def _show(one: dict[str, Any]) -> None:
             ],
             numbers=("took", "down", "up"),
         )
+
+
+def _display(measure: dict[str, Any] | None) -> str:
+    """What its open display carried lately, and how long a round trip took."""
+    if not measure:
+        return ""
+    seconds = max(measure["seconds"], 0.001)
+    down, up = (measure[f"bytes_{way}"] / seconds for way in ("down", "up"))
+    took_ms = measure["round_trip_ms"]
+    trip = "no answer yet" if took_ms is None else f"{took_ms:,.1f} ms"
+    return f"{down:,.0f} B/s down, {up:,.0f} B/s up, round trip {trip}"
 
 
 def _message(notice: dict[str, Any] | None) -> str:

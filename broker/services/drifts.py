@@ -107,6 +107,18 @@ class Drifts:
             raise ConflictError(f"{desktop.name} does not run on a host")
         return desktop, await self._differences(desktop, host)
 
+    async def compares(self, desktop: Desktop) -> bool:
+        """Whether it runs on a host whose engine can compare it."""
+        if desktop.host_id is None or desktop.state not in _RUNNING:
+            return False
+        for load in await self._kit.store.directory.host_loads():
+            if load.host.id == desktop.host_id:
+                try:
+                    return isinstance(self._engines(load.host.engine), DriftInspector)
+                except KeyError:
+                    return False
+        return False
+
     async def report(self) -> DriftReport:
         """What is known to differ, whichever broker found it."""
         document = await self._kit.store.documents.document(DOCUMENT)

@@ -72,6 +72,18 @@ def test_filters_are_sent_as_the_api_names_them(api: CannedApi) -> None:
         (("user", "show", "li.ming"), "GET /users/li.ming", USER, "07-maple"),
         (("pool", "show", "library"), "GET /pools/library", POOL, "38 ready"),
         (("session", "show", "ses_1"), "GET /sessions/ses_1", SESSION, "5,200 ms"),
+        (
+            ("session", "show", "ses_1"),
+            "GET /sessions/ses_1",
+            SESSION,
+            "42,000 B/s down, 120 B/s up, round trip 18.2 ms",
+        ),
+        (
+            ("session", "show", "ses_1"),
+            "GET /sessions/ses_1",
+            {**SESSION, "display": {**SESSION["display"], "round_trip_ms": None}},
+            "round trip no answer yet",
+        ),
         (("session", "end", "ses_1"), "DELETE /sessions/ses_1", SESSION, "li.ming"),
         (("session", "disconnect", "ses_1"), "POST /sessions/ses_1/disconnect", SESSION, "VDI"),
     ],

@@ -56,9 +56,27 @@ async def test_the_desktops_page_tells_what_was_found_of_this_generation(app: Ap
         drifted = {"generation": generation, "since": 1, "differences": [found]}
         value = {"count": 1, "desktops": {desktop_id: drifted}}
         await store.documents.save(DOCUMENT, value, revision=revision)
-        reply = await app.call("GET", "/desktops", app.people["alice"], base="")
-        text = reply.body.decode()
-        assert text.count("disk &lt;vdb&gt;: /x instead of none") == shown
+        for path in ("/desktops", f"/desktops/{desktop_id}"):
+            reply = await app.call("GET", path, app.people["alice"], base="")
+            text = reply.body.decode()
+            assert text.count("disk &lt;vdb&gt;: /x instead of none") == shown
+
+
+async def test_the_desktops_page_offers_to_compare_only_where_its_engine_can(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/desktops/{await ready(app)}"
+
+    async def read(more: str = "") -> str:
+        reply = await app.call("GET", path + more, app.people["audrey"], base="")
+        return reply.body.decode()
+
+    assert "Compare now" not in await read()
+    assert "does not compare machines" in await read("/drift")
+    engine = Comparing()
+    monkeypatch.setattr(app.services.drifts, "_engines", {"simulated": engine}.__getitem__)
+    assert "Compare now" in await read()
+    assert "disk vdb: /x instead of none" in await read("/drift")
 
 
 @pytest.fixture

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
+from broker.domain.drift import Difference
 from broker.domain.model import HostState
+from broker.ports import Operation
 from tests.console.test_live import connect, until_ready
 from tests.support.browsing import Visitors
 from tests.support.live_broker import LiveBroker
@@ -113,3 +116,26 @@ def test_where_a_desktop_cannot_go_the_page_says_why_and_offers_nothing(
     expect(card).to_contain_text("srv-2 is under maintenance")
     expect(card.get_by_role("button")).to_have_count(0)
     expect(onlooker.page.get_by_role("region", name="Move to another host")).to_have_count(0)
+
+
+class Comparing:
+    """An engine that finds a disk too many."""
+
+    async def drift(self, operation: Operation) -> tuple[Difference, ...]:
+        del operation
+        return (Difference(what="disk vdb", found="/x", wanted=""),)
+
+
+def test_a_machine_is_compared_from_its_page(
+    school: LiveBroker, visitor: Visitors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until_ready(school)
+    given = connect(school, "li")
+    assert given.desktop is not None
+    engines = {"simulated": Comparing()}
+    monkeypatch.setattr(school.services.drifts, "_engines", engines.__getitem__)
+    one = visitor("auditor")
+    one.open(f"/desktops/{given.desktop.id}")
+    card = one.page.get_by_role("region", name="As it should be?")
+    card.get_by_role("button", name="Compare now").click()
+    expect(card).to_contain_text("disk vdb: /x instead of none")

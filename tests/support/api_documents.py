@@ -51,6 +51,13 @@ SESSION: dict[str, Any] = {
     "deadline_at": None,
     "phases": [{"name": "logon", "took_ms": 5200.5, "bytes_down": 1200, "bytes_up": 300}],
     "traffic": {"control": 900, "display": 412000, "image": 0},
+    "display": {
+        "at": "2026-11-21T08:00:00.000Z",
+        "seconds": 10.0,
+        "bytes_down": 420_000,
+        "bytes_up": 1_200,
+        "round_trip_ms": 18.25,
+    },
 }
 ENDPOINT: dict[str, Any] = {
     "id": "end_1",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from broker.domain.errors import ConflictError, EngineError
 from broker.domain.lifecycle import DESKTOP, DesktopEvent
 from broker.domain.model import Desktop
 from broker.domain.roles import Permission
 from broker.limits import NAME_CHARS_MAX, NOTE_CHARS_MAX, SNAPSHOTS_PER_DESKTOP_MAX
 from broker.ports import PageQuery
 from broker.web.call import Call
-from broker.web.console.machines import host_names, pool_titles
+from broker.web.console.machines import drift_of, host_names, pool_titles
 from broker.web.console.pools import image_words
 from broker.web.console.render import Pages
 from broker.web.console.why import why_of
@@ -52,6 +53,8 @@ class DesktopPage:
             "guest": call.web.services.guests.news(desktop.id, desktop.generation),
             "speaks": await call.web.services.guests.speaks(desktop.id),
             "may_restart": not await call.web.services.desktop_restarts.refusal(desktop),
+            "drift": drift_of(desktop, (await call.web.services.drifts.report()).desktops),
+            "compares": await call.web.services.drifts.compares(desktop),
             "ways": await call.web.services.desktop_moves.ways_out(desktop),
             "moving_to": hosts.get(desktop.moving_to or "", ""),
             "holder": await _holder(call, desktop),
@@ -72,6 +75,18 @@ class DesktopPage:
             topics="desktop,host",
         )
 
+    async def compare(self, call: Call) -> web.StreamResponse:
+        """A part of the page, asked for by its button: the host may take its time."""
+        context: dict[str, object] = {"desktop": None, "found": (), "problem": ""}
+        try:
+            desktop, found = await call.web.services.drifts.compare(call.part("id"))
+            context |= {"desktop": desktop, "found": found}
+        except (ConflictError, EngineError) as error:
+            context["problem"] = error.detail
+        return self._pages.answer(
+            call, "desktop_drift.html", context, here="/desktops", parts=("compared",)
+        )
+
     def routes(self) -> tuple[Route, ...]:
         return (
             Route(
@@ -80,6 +95,14 @@ class DesktopPage:
                 handler=self.desktop,
                 need=Permission.READ,
                 summary="One desktop",
+                surface=Surface.PAGE,
+            ),
+            Route(
+                method="GET",
+                path="/desktops/{id}/drift",
+                handler=self.compare,
+                need=Permission.READ,
+                summary="How a desktop's machine differs just now",
                 surface=Surface.PAGE,
             ),
         )
