@@ -12,7 +12,6 @@ import pytest
 
 from broker import limits
 from broker.domain import settings_check
-from tests.support.app import Person
 from tests.support.guest_machine import Screen
 from tests.support.libvirt_lab import LibvirtLab, connected, remove
 from tests.support.real_school import GENEROUS_S, TINY, RealSchool, real_school
@@ -207,7 +206,7 @@ class Room:
                 picture = await self._watch(display, name)
                 assert (await self._school.session(session["id"]))["state"] == "active"
                 return desktop_id, picture.pixels
-            with pytest.raises(DisplayClosedError, match="display.desktop_closed"):
+            with pytest.raises(DisplayClosedError, match=r"display\.desktop_closed"):
                 await self._watch(display)
         await self._school.in_state(session["id"], "failed")
         given = await self._school.connect(who)
