@@ -341,7 +341,7 @@ async def test_processes_that_cannot_do_a_job_use_up_none_of_its_attempts(
         if lacks == "profile":
             patch.setattr(bench.engine, verb.value, unread)
         else:
-            await bench.store.directory.save_host(replace(make_host(), engine="hyper"), new=False)
+            await engine_named(bench, "hyper")
         for _ in range(3 * limits.JOB_ATTEMPTS_MAX):
             await bench.attempt(works)
             assert await bench.attempt(works) == [], "a pause comes before the next"
@@ -352,10 +352,17 @@ async def test_processes_that_cannot_do_a_job_use_up_none_of_its_attempts(
         now = await bench.read(desktop)
         assert now.state in {before.state, D.CREATING}
         assert bench.outcomes == []
-    await bench.store.directory.save_host(make_host(), new=False)
+    await engine_named(bench, make_host().engine)
     bench.clock.advance(2.0)
     await bench.attempt(works)
     assert (await bench.job(job)).state is JobState.SUCCEEDED
+
+
+async def engine_named(bench: Bench, name: str) -> None:
+    """The desktops' host is of that engine from now on."""
+    directory = bench.store.directory
+    [host] = [one for one in await directory.hosts() if one.id == make_host().id]
+    await directory.save_host(replace(host, engine=name), new=False)
 
 
 async def test_a_job_that_nobody_finished_is_asked_again_when_its_deadline_has_passed(
