@@ -131,6 +131,9 @@ def test_steps_are_shown_as_they_come_and_a_key_is_confirmed_by_its_button(
     form.locator("[name=way]").select_option("ssh")
     form.locator("[name=address]").fill("host-7")
     form.locator("[name=user]").fill("trivium")
+    form.locator("[name=accel]").select_option("kvm")
+    form.locator("[name=clone]").select_option("instant")
+    form.locator("[name=storage]").select_option("shared")
     one.page.route("**/api/v1/hosts/check", answer)
     one.page.get_by_role("button", name="Look at it").click()
     expect(rows(one.page).first).to_contain_text(f"<i>{KEY}</i>")
@@ -139,7 +142,8 @@ def test_steps_are_shown_as_they_come_and_a_key_is_confirmed_by_its_button(
     expect(one.page.get_by_role("button", name="Add this host")).to_be_enabled()
     expect(form.locator("[name=cpus]")).to_have_value("48")
     first, second = (parse_qs(one["profile"].partition("?")[2]) for one in asked)
-    assert first == {"uri": ["qemu+ssh://trivium@host-7/system"]}
+    chosen = {"accel": ["kvm"], "clone": ["instant"], "storage": ["shared"]}
+    assert first == {"uri": ["qemu+ssh://trivium@host-7/system"]} | chosen
     assert second == first | {"host_key": [unquote(KEY)]}
     assert asked[0]["engine"] == "libvirt"
 

@@ -146,7 +146,7 @@ def test_the_new_key_of_a_host_that_was_installed_anew_is_confirmed_and_saved(
 def test_an_address_of_any_form_stays_as_it_was_written(
     school: LiveBroker, visitor: Visitors, uri: str
 ) -> None:
-    host = far_host(school, f"qemu?uri={uri}&pool=fast&rdp=10.0.0.0/16")
+    host = far_host(school, f"qemu?uri={uri}&pool=fast&rdp=10.0.0.0/16&accel=tcg&clone=full")
     one = visitor("admin")
     asked: list[dict[str, Any]] = []
 

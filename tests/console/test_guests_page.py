@@ -14,11 +14,13 @@ from broker.engines.simulated.guest import SimulatedGuest
 from tests.support.browsing import Visitors
 from tests.support.live_broker import LiveBroker
 
-HOSTS = (
-    "name,engine,profile,cpus,memory_mib,overcommit_cpu,start_limit\n"
-    "srv-1,simulated,bare-metal?guest=1,32,131072,4,20\n"
-)
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
+
+def with_guests(broker: LiveBroker, more: str = "") -> None:
+    """Desktops have an agent in them from now on."""
+    profile = f"bare-metal?guest=1{more}"
+    broker.ask(broker.services.directory.change_host("srv-1", profile=profile))
 
 
 def live_session(broker: LiveBroker) -> tuple[Session, SimulatedGuest]:
@@ -55,7 +57,7 @@ def live_session(broker: LiveBroker) -> tuple[Session, SimulatedGuest]:
 def test_who_is_logged_on_is_shown_and_the_screen_is_locked_by_a_button(
     school: LiveBroker, visitor: Visitors, scheme: str, size: dict[str, int]
 ) -> None:
-    school.roster(hosts=HOSTS)
+    with_guests(school)
     session, inside = live_session(school)
     admin = visitor("admin", viewport=size, color_scheme=scheme)
     for path in (f"/sessions/{session.id}", f"/desktops/{session.desktop_id}"):
@@ -73,7 +75,7 @@ def test_who_is_logged_on_is_shown_and_the_screen_is_locked_by_a_button(
 def test_a_policy_that_is_not_laid_down_stands_on_the_page(
     school: LiveBroker, visitor: Visitors
 ) -> None:
-    school.roster(hosts=HOSTS.replace("guest=1", "guest=1&guest_refuse=1"))
+    with_guests(school, "&guest_refuse=1")
     session, _ = live_session(school)
     admin = visitor("admin")
     admin.open(f"/sessions/{session.id}")

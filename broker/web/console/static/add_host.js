@@ -30,6 +30,8 @@ const uri = (given, kind) => {
   return `${kind}+${given.way}://${where}/system${given.socket ? `?socket=${given.socket}` : ""}`;
 };
 
+const CHOSEN = ["accel", "clone", "storage"]; // knobs that are selects
+
 // The profile as an administrator would write it: knobs after a question mark, as in an address.
 const profile = () => {
   const given = Object.fromEntries(new FormData(form));
@@ -37,7 +39,7 @@ const profile = () => {
   if (given.engine === "libvirt") {
     for (const [name, value] of [
       ["uri", uri(given, given.kind)], ["host_key", given.host_key], ["pool", given.pool],
-      ["network", given.network],
+      ["network", given.network], ...CHOSEN.map((name) => [name, given[name]]),
     ]) if (value) knobs.set(name, value);
   }
   for (const [name, value] of new URLSearchParams(given.more)) knobs.set(name, value);
@@ -63,8 +65,12 @@ const fill = (text) => {
   if (form.elements.engine.value === "libvirt") {
     Object.assign(known, partsOf(knobs.get("uri") ?? "", kind));
     if (known.way) knobs.delete("uri");
-    for (const name of ["host_key", "pool", "network"]) {
-      known[name] = knobs.get(name);
+    for (const name of ["host_key", "pool", "network", ...CHOSEN]) {
+      const value = knobs.get(name);
+      const field = form.elements[name];
+      // what a select does not offer stays among the other knobs
+      if (value && field.options && ![...field.options].some((one) => one.value === value)) continue;
+      known[name] = value;
       knobs.delete(name);
     }
   }
