@@ -89,6 +89,10 @@ class RealDesktops:
         """The pool's records, and its person; answers the password."""
         texts = dict(_ROSTER)
         texts["hosts.csv"] = texts["hosts.csv"].format(profile=host.profile)
+        async for known in remote.every("hosts"):
+            # the folder was moved since, or this release reaches its machines otherwise
+            if known["name"] == HOST and known["profile"] != host.profile:
+                await remote.patch(path_of("hosts", HOST), {"profile": host.profile})
         await import_texts(remote, texts, check_only=False)
         await remote.patch(
             path_of("hosts", HOST), {"state": "up", "settings": {"labels": ["real"]}}
