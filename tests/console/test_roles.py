@@ -50,16 +50,20 @@ def test_an_auditor_sees_everything_and_changes_nothing(
         expect(one.page.locator(f"main :is({CHANGING})")).to_have_count(0)
 
 
-def test_an_operator_manages_sessions_and_endpoints_only(
+def test_an_operator_manages_sessions_and_endpoints_and_restarts_desktops_only(
     school: LiveBroker, visitor: Visitors
 ) -> None:
     one = visitor("operator")
     with_buttons = set()
-    for path in every_page(school):
+    pages = every_page(school)
+    for path in pages:
         assert one.open(path).status == 200, path
         if one.page.locator(f"main :is({CHANGING})").count():
             with_buttons.add(path.split("_")[0])
-    assert with_buttons == {"/sessions", "/endpoints", "/sessions/ses"}
+    assert with_buttons == {"/sessions", "/endpoints", "/sessions/ses", "/desktops/dsk"}
+    one.open(next(path for path in pages if path.startswith("/desktops/")))
+    expect(one.page.locator(f"main :is({CHANGING})")).to_have_count(1)
+    expect(one.page.get_by_role("button", name="Restart")).to_be_visible()
 
 
 @pytest.mark.parametrize("username", ["admin", "operator", "auditor"])
