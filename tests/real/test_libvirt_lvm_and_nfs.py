@@ -240,9 +240,11 @@ async def test_on_nfs_an_uploaded_image_is_brought_and_cloned(lab: Lab, uploaded
         assert run(f"stat -c %s /export/{GOLDEN}.qcow2") == str(sent)
         backing = run("qemu-img info -U /export/dsk_1-g1.qcow2")
         assert f"backing file: /mnt/{GOLDEN}.qcow2" in backing
-        assert run("ls /export") == f"dsk_1-g1.qcow2\n{GOLDEN}.qcow2"
+        disk, golden, mark = run("ls /export").splitlines()
+        assert (disk, golden) == ("dsk_1-g1.qcow2", f"{GOLDEN}.qcow2")
+        assert mark.endswith(f"-{GOLDEN}.qcow2.mark"), "who brought it"
         await bench.engine.destroy(bench.job("job_2", desktop(), OWN))
-        assert run("ls /export") == f"{GOLDEN}.qcow2"
+        assert run("ls /export").splitlines() == [golden, mark]
         # somebody tidies up, and libvirt does not know
         run(f"rm /export/{GOLDEN}.qcow2")
         await bench.engine.create(bench.job("job_3", desktop(), "nas"))
@@ -281,7 +283,8 @@ async def test_a_file_server_that_is_away_stops_its_own_class_only(
         await eventually(lambda: bench.told("nas").refusal() is None, within_s=90)
         await bench.engine.destroy(bench.job("job_8", there, "nas"))
         assert await bench.engine.machines() == ()
-        assert lab.machine.run("ls /export") == f"{GOLDEN}.qcow2"
+        left = lab.machine.run("ls /export").splitlines()
+        assert [name for name in left if not name.endswith(".mark")] == [f"{GOLDEN}.qcow2"]
 
 
 async def goes_on(bench: Bench, one: Desktop) -> None:
