@@ -19,6 +19,7 @@ from typing import Final
 
 from broker import limits
 from broker.domain.errors import ImageInUseError, NotFoundError, TriviumError
+from broker.domain.images import named
 from broker.domain.lifecycle import HOST_RUNS
 from broker.domain.model import DesktopState, Host, Image
 from broker.ports import Engine, ImageKeeper, ImageStore
@@ -74,7 +75,7 @@ class ImageRemoval:
         directory = self._kit.store.directory
         every = (*await directory.images(), *await directory.removed_images())
         for image in every:
-            if ref in {image.id, f"{image.name}@{image.version}"}:
+            if ref in {image.id, named(image)}:
                 return image
         raise NotFoundError(f"there is no image {ref!r}; give its id, or name@version")
 
@@ -89,7 +90,7 @@ class ImageRemoval:
             return error
         told = ", ".join(f"{one.name} ({numbers[one.id]} desktops)" for one in pools)
         return ImageInUseError(
-            f"{image.name}@{image.version} is what these pools start from: {told}",
+            f"{named(image)} is what these pools start from: {told}",
             fields={
                 "pools": [one.name for one in pools],
                 "desktops": sum(numbers[one.id] for one in pools),
